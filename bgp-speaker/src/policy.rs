@@ -1,0 +1,65 @@
+//! Import and export policy: ordered statements, first match decides, default deny (RFC 8212).
+
+use crate::types::{Name, Prefix};
+use crate::wire::attrs::{ExtCommunity, LargeCommunity, NextHop};
+
+/// Matches prefixes inside `prefix` whose length is in `min..=max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixMatch {
+    pub prefix: Prefix,
+    pub min: u8,
+    pub max: u8,
+}
+
+/// What an accepted route is given on its way out. `None`/empty = left as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetAttrs {
+    /// Added to those the route has, without duplicates.
+    pub communities: Vec<u32>,
+    pub large_communities: Vec<LargeCommunity>,
+    pub ext_communities: Vec<ExtCommunity>,
+    /// Internal sessions only; external ones never carry it (RFC 4271 5.1.5).
+    pub local_pref: Option<u32>,
+    pub med: Option<u32>,
+    /// So many times more the local ASN, on external sessions.
+    pub as_path_prepend: u8,
+    pub next_hop: SetNextHop,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetNextHop {
+    /// The session's local address on external sessions and for routes originated here; else unchanged.
+    #[default]
+    Default,
+    Local,
+    Unchanged,
+    Is(NextHop),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Accept(SetAttrs),
+    Reject,
+}
+
+/// One statement. An empty `prefixes` matches every prefix of the family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The policy this statement came from, for explanations.
+    pub policy: Name,
+    pub prefixes: Vec<PrefixMatch>,
+    pub verdict: Verdict,
+}
+
+/// Export policy of one peer and family. Peers whose policy and session kind are equal share their
+/// Adj-RIB-Out and its encoding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExportPolicy {
+    pub statements: Vec<Statement>,
+}
+
+/// Import policy of one peer and family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportPolicy {
+    pub statements: Vec<Statement>,
+}
