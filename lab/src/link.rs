@@ -1,0 +1,93 @@
+//! Cables between nodes: veth pairs.
+
+use std::process::Command;
+
+use crate::{Error, Netns};
+
+/// One end of a cable.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkEnd<'a> {
+    pub node: &'a Netns,
+    /// Interface name inside the node, at most 15 bytes.
+    pub interface: &'a str,
+    /// Addresses with prefix length, for example `10.0.0.1/24`.
+    pub addresses: &'a [&'a str],
+}
+
+impl<'a> LinkEnd<'a> {
+    #[must_use]
+    pub fn new(node: &'a Netns, interface: &'a str, addresses: &'a [&'a str]) -> Self {
+        Self {
+            node,
+            interface,
+            addresses,
+        }
+    }
+}
+
+/// Whether an interface is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    Up,
+    Down,
+}
+
+impl LinkState {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Lays a cable between two nodes (which may be the same one), addresses it and sets both ends up.
+///
+/// `mtu`: bytes of an IP packet; `None` leaves the kernel's 1500.
+///
+/// # Errors
+/// A name is taken or too long, or an address is malformed.
+pub fn veth(a: LinkEnd<'_>, b: LinkEnd<'_>, mtu: Option<u32>) -> Result<(), Error> {
+    let mut command = Command::new("ip");
+    command.args(["link", "add", a.interface, "netns", &a.node.pid().to_string()]);
+    if let Some(mtu) = mtu {
+        command.args(["mtu", &mtu.to_string()]);
+    }
+    command.args([
+        "type",
+        "veth",
+        "peer",
+        "name",
+        b.interface,
+        "netns",
+        &b.node.pid().to_string(),
+    ]);
+    if let Some(mtu) = mtu {
+        command.args(["mtu", &mtu.to_string()]);
+    }
+    let output = command.output().map_err(|source| Error::Start {
+        program: "ip".into(),
+        source,
+    })?;
+    if !output.status.success() {
+        return Err(Error::Failed {
+            node: format!("{} and {}", a.node.name(), b.node.name()),
+            command: format!("ip link add {} type veth peer {}", a.interface, b.interface),
+            status: output.status,
+            stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+        });
+    }
+    for end in [a, b] {
+        for address in end.addresses {
+            let address: &[&str] = if address.contains(':') {
+                &[address, "nodad"]
+            } else {
+                &[address]
+            };
+            let add = ["ip", "addr", "add", "dev", end.interface];
+            end.node.exec(&[&add[..], address].concat())?;
+        }
+        end.node.set_link(end.interface, LinkState::Up)?;
+    }
+    Ok(())
+}

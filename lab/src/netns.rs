@@ -1,0 +1,259 @@
+//! One node of a lab: its own network, mounts, processes, host name.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::link::LinkState;
+use crate::process::Process;
+use crate::{Error, system};
+
+/// Runs as process 1 of the new namespaces. `$1` is the host name.
+///
+/// - The pid is read before `/proc` is replaced: it is the number the machine knows this process by.
+/// - `/etc` is an overlay, so that a node may edit its configuration; where the kernel has no overlayfs, the
+///   daemons' own folders are copied.
+/// - DAD is off: nobody else can have these addresses, and a tentative address costs a second per link.
+/// - SIGCHLD is ignored, so that the kernel reaps orphans: a daemon that was killed must not linger as a zombie
+///   that still answers `kill -0`.
+/// - `cat` ends when the owner's end of the pipe closes, and everything else ends with it.
+const INIT: &str = r#"
+set -e
+read -r pid _ </proc/self/stat
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/.etc/upper /run/.etc/work /run/lock /run/netns /run/stentor /run/bird /run/openbgpd
+if ! mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/.etc/upper,workdir=/run/.etc/work /etc 2>/dev/null; then
+  for dir in frr bird gobgp exabgp; do
+    [ -d /etc/$dir ] || continue
+    cp -a /etc/$dir /run/.etc/$dir
+    mount --bind /run/.etc/$dir /etc/$dir
+  done
+fi
+mount -t tmpfs -o mode=755 tmpfs /var/log
+if getent passwd frr >/dev/null; then
+  mkdir -p /etc/frr
+  install -d -o frr -g frr -m 755 /run/frr /var/log/frr
+fi
+hostname "$1"
+ip link set lo up
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+  net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+  net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+echo "$pid"
+exec env --ignore-signal=CHLD cat >/dev/null 2>&1
+"#;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A node: network, mount, pid, uts and ipc namespaces with a private `/etc`, `/run` and `/var/log`.
+///
+/// Dropping it kills all that runs inside and removes its interfaces; so does the end of the owning process.
+pub struct Netns {
+    name: String,
+    /// Process 1 of the node, as the machine numbers it.
+    pid: u32,
+    /// `unshare`, the parent of process 1.
+    outer: Child,
+    /// The pipe whose end is the node's end.
+    hold: Option<ChildStdin>,
+}
+
+impl fmt::Debug for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netns")
+            .field("name", &self.name)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Netns {
+    /// Starts a node whose host name is `hint`. Loopback is up and forwarding is on.
+    ///
+    /// In a process list it shows as `st-<owner pid>-<n>-<hint>`.
+    ///
+    /// # Errors
+    /// No root, no `unshare`, or a kernel without one of the namespaces.
+    pub fn new(hint: &str) -> Result<Self, Error> {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("st-{}-{count}-{hint}", std::process::id());
+        let mut outer = Command::new("unshare")
+            .args([
+                "--net",
+                "--mount",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+            ])
+            .args(["--propagation", "private", "sh", "-c", INIT, &name, hint])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::Start {
+                program: "unshare".into(),
+                source,
+            })?;
+        let hold = outer.stdin.take();
+        let mut line = String::new();
+        if let Some(stdout) = outer.stdout.take() {
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .map_err(system("read a new node's pid"))?;
+        }
+        let Ok(pid) = line.trim().parse() else {
+            drop(hold);
+            let mut stderr = String::new();
+            if let Some(mut from) = outer.stderr.take() {
+                from.read_to_string(&mut stderr)
+                    .map_err(system("read a new node's complaint"))?;
+            }
+            outer.wait().map_err(system("reap unshare"))?;
+            return Err(Error::NoNamespace {
+                node: hint.into(),
+                stderr,
+            });
+        };
+        Ok(Self {
+            name: hint.to_owned(),
+            pid,
+            outer,
+            hold,
+        })
+    }
+
+    /// The host name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine's number for the node's process 1; `/proc/<pid>/ns/net` is the node's network.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A command that will run inside the node. The working directory is `/`: give absolute paths.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = enter(self.pid);
+        command.arg(program);
+        command
+    }
+
+    /// Runs a program to its end and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// The program cannot be started or exits with anything but 0.
+    pub fn exec(&self, argv: &[&str]) -> Result<String, Error> {
+        let mut command = enter(self.pid);
+        command.args(argv);
+        self.finish(&argv.join(" "), command.output())
+    }
+
+    /// Runs a shell script to its end and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// As [`Netns::exec`]. The script runs with `set -e`.
+    pub fn sh(&self, script: &str) -> Result<String, Error> {
+        let mut command = enter(self.pid);
+        command.args(["sh", "-ec", script]);
+        self.finish(script, command.output())
+    }
+
+    fn finish(&self, shown: &str, output: std::io::Result<Output>) -> Result<String, Error> {
+        let output = output.map_err(|source| Error::Start {
+            program: "nsenter".into(),
+            source,
+        })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::Failed {
+            node: self.name.clone(),
+            command: shown.to_owned(),
+            status: output.status,
+            stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+        })
+    }
+
+    /// Starts a long-running program. It ends with the returned [`Process`], at the latest with the node.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn spawn(&self, argv: &[&str]) -> Result<Process, Error> {
+        let mut command = enter(self.pid);
+        command.args(argv);
+        Process::spawn(format!("{}: {}", self.name, argv.join(" ")), command)
+    }
+
+    /// Runs `work` of this very process inside the node's network (mounts and pids stay the machine's).
+    ///
+    /// Sockets opened by `work` belong to the node for good; so does an async runtime built by it. `work` runs
+    /// on a thread of its own.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered. A panic of `work` goes on in the caller.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let net = File::open(&path).map_err(system(format!("open {path}")))?;
+        let enter = move || {
+            setns(net.as_fd(), CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)?;
+            Ok(work())
+        };
+        thread::scope(|scope| match scope.spawn(enter).join() {
+            Ok(done) => done.map_err(system(format!("enter {path}"))),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Sets an interface up or down.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn set_link(&self, name: &str, state: LinkState) -> Result<(), Error> {
+        self.exec(&["ip", "link", "set", "dev", name, state.word()])
+            .map(drop)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // Closing the pipe ends process 1. `unshare` returns when process 1 is gone, and the kernel lets it go
+        // only after all others in its pid namespace, so after this wait nothing runs there any more.
+        drop(self.hold.take());
+        drop(self.outer.wait());
+    }
+}
+
+/// `nsenter` into all namespaces of the node whose process 1 is `pid`.
+pub(crate) fn enter(pid: u32) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .args([
+            "--target",
+            &pid.to_string(),
+            "--net",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--wd=/",
+            "--",
+        ])
+        .stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,168 @@
+//! A program that runs inside a node.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::until;
+use crate::{Error, system};
+
+/// A running program. Dropping it kills it.
+///
+/// Its stdout and stderr go to an anonymous file, see [`Process::log`]; stdin is empty.
+pub struct Process {
+    label: String,
+    /// `nsenter`, which waits for the program and ends as it ended.
+    outer: Child,
+    /// The program itself, as the machine numbers it.
+    pid: Pid,
+    log: OwnedFd,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("label", &self.label)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// Starts an `nsenter` command and learns the pid of what it runs.
+    pub(crate) fn spawn(label: String, mut command: Command) -> Result<Self, Error> {
+        let log = memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
+        let log = log.map_err(system("create a log"))?;
+        let copy = || log.try_clone().map_err(system("share a log"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(copy()?))
+            .stderr(Stdio::from(copy()?));
+        let outer = command.spawn().map_err(|source| Error::Start {
+            program: label.clone(),
+            source,
+        })?;
+        let own = outer_pid(&outer);
+        let mut process = Self {
+            label,
+            outer,
+            pid: own,
+            log,
+        };
+        let children = format!("/proc/{own}/task/{own}/children");
+        let pid = until(
+            Duration::from_secs(10),
+            format!("{} to start", process.label),
+            || {
+                if let Ok(Some(status)) = process.outer.try_wait() {
+                    return Ok(Err(status));
+                }
+                let text = fs::read_to_string(&children).unwrap_or_default();
+                text.split_whitespace()
+                    .next()
+                    .and_then(|pid| pid.parse().ok())
+                    .map(Ok)
+                    .ok_or(text)
+            },
+        )?;
+        // Otherwise it is over already, and `wait` will tell how.
+        if let Ok(pid) = pid {
+            process.pid = Pid::from_raw(pid);
+        }
+        Ok(process)
+    }
+
+    /// What was started, for messages.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The program's pid, as the machine numbers it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// All that the program wrote to stdout and stderr so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        // A fresh open file, so that reading does not move the writers' position.
+        let path = format!("/proc/self/fd/{}", self.log.as_raw_fd());
+        let mut text = Vec::new();
+        let read = fs::File::open(path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut text)
+        });
+        match read {
+            Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("(log unreadable: {error})"),
+        }
+    }
+
+    /// The exit status, once the program has ended.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.outer.try_wait().ok().flatten()
+    }
+
+    /// Sends a signal to the program.
+    ///
+    /// # Errors
+    /// The program has ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        if let Some(status) = self.status() {
+            return Err(Error::NotRunning {
+                label: self.label.clone(),
+                status: status.to_string(),
+                log: self.log(),
+            });
+        }
+        let sent = kill(self.pid, signal);
+        if signal == Signal::SIGCONT {
+            // `nsenter` stops itself together with its child; wake it too.
+            let _ = kill(outer_pid(&self.outer), signal);
+        }
+        sent.map_err(io::Error::from)
+            .map_err(system(format!("{signal} to {}", self.label)))
+    }
+
+    /// Waits until the program has ended by itself.
+    ///
+    /// # Errors
+    /// It still runs after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus, Error> {
+        let label = self.label.clone();
+        let ended = until(limit, format!("the end of {label}"), || {
+            self.status().ok_or("it runs".to_owned())
+        });
+        Ok(ended?)
+    }
+
+    /// Kills the program (SIGKILL) and waits for its end. Does nothing if it has ended.
+    pub fn kill(&mut self) {
+        if self.status().is_none() {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            // A stopped `nsenter` would not notice that its child is gone.
+            let _ = kill(outer_pid(&self.outer), Signal::SIGCONT);
+            let _ = self.outer.wait();
+        }
+    }
+}
+
+/// Linux pids fit: they are at most 2^22.
+fn outer_pid(outer: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(outer.id()).unwrap_or(i32::MAX))
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,208 @@
+//! What a [`lab::Netns`] promises, asked of the kernel. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lab::{LinkEnd, LinkState, Netns, until, veth};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn two_nodes_reach_each_other_over_a_cable() {
+    let a = Netns::new("a").unwrap();
+    let b = Netns::new("b").unwrap();
+    let left = LinkEnd::new(&a, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]);
+    let right = LinkEnd::new(&b, "eth0", &["192.0.2.2/24", "2001:db8::2/64"]);
+    veth(left, right, Some(1400)).unwrap();
+    assert!(
+        a.exec(&["cat", "/sys/class/net/eth0/mtu"])
+            .unwrap()
+            .starts_with("1400")
+    );
+    for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        let listener = a.run(|| TcpListener::bind(address)).unwrap().unwrap();
+        let at = listener.local_addr().unwrap();
+        b.run(|| TcpStream::connect_timeout(&at, SOON)).unwrap().unwrap();
+    }
+    b.set_link("eth0", LinkState::Down).unwrap();
+    assert_eq!(
+        a.exec(&["cat", "/sys/class/net/eth0/carrier"]).unwrap(),
+        "0
+"
+    );
+}
+
+#[test]
+fn what_a_node_writes_to_etc_run_and_log_stays_in_it() {
+    let node = Netns::new("private").unwrap();
+    node.sh("echo x >/etc/lab-test; echo x >/run/lab-test; echo x >/var/log/lab-test")
+        .unwrap();
+    assert_eq!(
+        node.exec(&["cat", "/etc/lab-test", "/run/lab-test", "/var/log/lab-test"])
+            .unwrap(),
+        "x\nx\nx\n"
+    );
+    for path in ["/etc/lab-test", "/run/lab-test", "/var/log/lab-test"] {
+        assert!(!Path::new(path).exists(), "{path} leaked");
+    }
+    assert_eq!(node.exec(&["hostname"]).unwrap(), "private\n");
+}
+
+#[test]
+fn a_failing_command_tells_its_status_and_complaint() {
+    let node = Netns::new("fail").unwrap();
+    let error = node.sh("echo no such luck >&2; exit 3").unwrap_err().to_string();
+    assert!(
+        error.contains("in fail ended with exit status: 3: no such luck"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_process_can_be_frozen_woken_and_killed() {
+    let node = Netns::new("signals").unwrap();
+    let mut process = node.spawn(&["sh", "-c", "echo hello; exec sleep 1000"]).unwrap();
+    until(SOON, "its first words", || {
+        Some(process.log())
+            .filter(|log| log == "hello\n")
+            .ok_or("silence".into())
+    })
+    .unwrap();
+    let state = |process: &lab::Process| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+        stat.rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next())
+            .unwrap()
+    };
+    process.signal(Signal::SIGSTOP).unwrap();
+    until(SOON, "the stop", || {
+        Some(()).filter(|()| state(&process) == 'T').ok_or("runs".into())
+    })
+    .unwrap();
+    process.signal(Signal::SIGCONT).unwrap();
+    until(SOON, "the wake", || {
+        Some(())
+            .filter(|()| state(&process) == 'S')
+            .ok_or("stopped".into())
+    })
+    .unwrap();
+    process.signal(Signal::SIGTERM).unwrap();
+    let status = process.wait(SOON).unwrap();
+    assert!(!status.success());
+    let error = process.signal(Signal::SIGTERM).unwrap_err().to_string();
+    assert!(error.contains("is not running"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_is_killed_does_not_linger_as_a_zombie() {
+    let node = Netns::new("orphans").unwrap();
+    node.sh("setsid sleep 1000 >/dev/null 2>&1 & echo $! >/run/pid")
+        .unwrap();
+    node.sh("kill -9 $(cat /run/pid)").unwrap();
+    until(SOON, "the pid to be free", || {
+        node.sh("! kill -0 $(cat /run/pid) 2>/dev/null")
+            .map_err(|error| error.to_string())
+    })
+    .unwrap();
+}
+
+#[test]
+fn dropping_a_node_ends_everything_inside() {
+    let node = Netns::new("drop").unwrap();
+    let process = node.spawn(&["sleep", "1000"]).unwrap();
+    node.sh("setsid sleep 1000 >/dev/null 2>&1 &").unwrap();
+    let pids = [process.pid().as_raw(), i32::try_from(node.pid()).unwrap()];
+    drop(node);
+    for pid in pids {
+        assert!(!is_alive(pid));
+    }
+}
+
+#[test]
+fn a_panic_leaves_nothing_behind() {
+    let (mut victim, pids) = start_victim("panic");
+    assert!(!victim.wait().unwrap().success());
+    all_gone(&pids);
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    ends_with(Signal::SIGINT);
+}
+
+#[test]
+fn sigterm_leaves_nothing_behind() {
+    ends_with(Signal::SIGTERM);
+}
+
+#[test]
+fn kill_minus_nine_leaves_nothing_behind() {
+    ends_with(Signal::SIGKILL);
+}
+
+fn ends_with(signal: Signal) {
+    let (mut victim, pids) = start_victim("wait");
+    kill(Pid::from_raw(i32::try_from(victim.id()).unwrap()), signal).unwrap();
+    assert!(!victim.wait().unwrap().success());
+    all_gone(&pids);
+}
+
+/// Runs this test program again, to be killed: it makes two nodes, a cable, a process and a daemon, and prints
+/// their pids.
+fn start_victim(ending: &str) -> (Child, Vec<i32>) {
+    let mut victim = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "victim", "--nocapture"])
+        .env("LAB_VICTIM", ending)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let line = lines
+        .map(Result::unwrap)
+        .find(|line| line.contains("pids:"))
+        .expect("the victim names its pids");
+    let (_, pids) = line.split_once("pids:").unwrap();
+    let pids: Vec<i32> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 3);
+    (victim, pids)
+}
+
+/// The part played by the second run; alone, it has nothing to do.
+#[test]
+fn victim() {
+    let Ok(ending) = env::var("LAB_VICTIM") else {
+        return;
+    };
+    let a = Netns::new("a").unwrap();
+    let b = Netns::new("b").unwrap();
+    veth(LinkEnd::new(&a, "eth0", &[]), LinkEnd::new(&b, "eth0", &[]), None).unwrap();
+    let process = a.spawn(&["sleep", "1000"]).unwrap();
+    b.sh("setsid sleep 1000 >/dev/null 2>&1 &").unwrap();
+    println!("pids: {} {} {}", a.pid(), b.pid(), process.pid());
+    assert_ne!(ending, "panic", "as told");
+    nix::unistd::pause();
+}
+
+fn all_gone(pids: &[i32]) {
+    for pid in pids {
+        until(SOON, format!("the end of {pid}"), || {
+            Some(())
+                .filter(|()| !is_alive(*pid))
+                .ok_or_else(|| "alive".to_owned())
+        })
+        .unwrap();
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
