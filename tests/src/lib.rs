@@ -1,1 +1,3 @@
-//! tests
+//! What the whole-system tests share: the archive format of dialogues and scenarios, and its runner.
+
+pub mod txtar;
