@@ -1,0 +1,12 @@
+//! The node agent: wishes in, announcements out.
+//!
+//! ```text
+//!   folder of YAML --> source --> World --> plan --> Desired --> diff --> speaker, kernel routes
+//!                                   ^                                         |
+//!                                   +------------- observations --------------+
+//! ```
+//!
+//! `world` and `plan` are pure. `source` and `shell` carry values in and out. `run` is the loop that joins
+//! them. `api` answers over the unix socket; `cli` asks there and `render` sets what people read.
+
+pub mod render;
