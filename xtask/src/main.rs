@@ -1,1 +1,76 @@
-fn main() {}
+//! `cargo xtask`: set-up, builds, tests and labs.
+//!
+//! ```text
+//! setup   installs what the rest needs          check   the rules of ARCHITECTURE.md
+//! build   builds the agent                      fuzz    mutates golden input of every decoder
+//! test    everything; what .ci/run calls        bench   the hot paths
+//! lab     topologies in network namespaces
+//! ```
+
+mod check;
+mod setup;
+mod step;
+mod suite;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Set-up, builds, tests and labs of Stentor",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building, testing and labs need; says what it installs. Changes nothing the second time.
+    Setup,
+    /// Build the `stentor` binary.
+    Build {
+        /// Optimised.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Set up, then run every test there is.
+    Test,
+    /// Check the rules of ARCHITECTURE.md that a program can check.
+    Check,
+    /// Feed mutated input to the decoders, 10 minutes each.
+    Fuzz {
+        /// 60 seconds each.
+        #[arg(long)]
+        short: bool,
+        /// Only this decoder.
+        target: Option<String>,
+    },
+    /// Run the benchmarks of the hot paths.
+    Bench {
+        /// Only benchmarks whose name contains this.
+        name: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build { release } => test::build(release),
+        Task::Test => test::run(),
+        Task::Check => check::run(),
+        Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
+        Task::Bench { name } => test::bench(name.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `cargo xtask test`, `fuzz`, `bench` and `build`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::step;
+use crate::suite::{Count, Suite, count, run_all};
+use crate::{check, setup};
+
+/// How long one decoder is fuzzed, in seconds.
+const LONG: u32 = 600;
+const SHORT: u32 = 60;
+
+/// Everything that must hold. The last line is the count of all of it.
+pub(crate) fn run() -> Result<()> {
+    let start = Instant::now();
+    setup::run()?;
+    let mut counts = vec![
+        cargo_step("formatting", &["fmt", "--all", "--check"])?,
+        cargo_step(
+            "clippy",
+            &[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        )?,
+        cargo_step(
+            "the core of bgp-speaker without tokio",
+            &["check", "--quiet", "-p", "bgp-speaker"],
+        )?,
+        step_of("architecture", check::run()),
+        cargo_step(
+            "licences, bans and sources",
+            &[
+                "deny",
+                "--log-level",
+                "error",
+                "check",
+                "licenses",
+                "bans",
+                "sources",
+            ],
+        )?,
+        advisories()?,
+    ];
+    println!("--- building (the log of each suite goes to target/suites)");
+    step::run(step::cargo().args(["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
+    let suites = suites()?;
+    println!("--- {} suites, side by side", suites.len());
+    counts.push(run_all(suites)?);
+    println!("--- fuzzing, {SHORT} s per decoder");
+    counts.push(run_all(fuzzers(SHORT, None)?)?);
+    let sum: Count = counts.into_iter().sum();
+    println!("--- done in {}", step::seconds(start));
+    println!("stentor: {sum}");
+    if sum.failed > 0 {
+        bail!("{} failed", sum.failed);
+    }
+    Ok(())
+}
+
+/// Builds the agent; returns when `stentor` is in the target folder.
+pub(crate) fn build(release: bool) -> Result<()> {
+    let profile: &[&str] = if release { &["--release"] } else { &[] };
+    step::run(
+        step::cargo()
+            .args(["build", "--package", "stentor"])
+            .args(profile),
+    )
+}
+
+/// Mutates golden input of the decoders.
+pub(crate) fn fuzz(short: bool, target: Option<&str>) -> Result<()> {
+    let sum = run_all(fuzzers(if short { SHORT } else { LONG }, target)?)?;
+    println!("fuzz: {sum}");
+    if sum.failed > 0 {
+        bail!("{} failed", sum.failed);
+    }
+    Ok(())
+}
+
+/// Runs the divan benches.
+pub(crate) fn bench(name: Option<&str>) -> Result<()> {
+    let filter: Vec<&str> = name.into_iter().collect();
+    step::run(
+        step::cargo()
+            .args(["bench", "--workspace", "--all-features", "--benches", "--"])
+            .args(filter),
+    )
+}
+
+/// One cargo command that counts as one test.
+fn cargo_step(name: &str, args: &[&str]) -> Result<Count> {
+    let start = Instant::now();
+    let mut command = step::cargo();
+    let output = step::capture(command.args(args))?;
+    let verdict = if output.status.success() { "ok" } else { "FAILED" };
+    println!("{verdict:6} {name} ({})", step::seconds(start));
+    if !output.status.success() {
+        println!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(count("", output.status.success()))
+}
+
+fn step_of(name: &str, result: Result<()>) -> Count {
+    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+    println!("{verdict:6} {name}");
+    if let Err(error) = &result {
+        println!("{error:#}");
+    }
+    count("", result.is_ok())
+}
+
+/// The advisory database is a git repository elsewhere. Where it cannot be had, that is a skip, not a pass.
+fn advisories() -> Result<Count> {
+    // A machine without a way out must not wait for its name server for ever.
+    let fetch = step::capture(step::cargo().args(["deny", "--log-level", "off", "fetch", "db"]))?;
+    if !fetch.status.success() {
+        println!("skip   advisories: their database cannot be had from here");
+        return Ok(Count {
+            skipped: 1,
+            ..Count::default()
+        });
+    }
+    cargo_step(
+        "advisories",
+        &["deny", "--log-level", "error", "check", "advisories"],
+    )
+}
+
+/// Builds all test programs and lists them, and the documentation tests.
+fn suites() -> Result<Vec<Suite>> {
+    let mut command = step::cargo();
+    command.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--all-features",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    command.stderr(std::process::Stdio::inherit());
+    let output = step::capture(&mut command)?;
+    if !output.status.success() {
+        bail!("the tests do not build");
+    }
+    let mut suites = Vec::new();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for message in text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
+        let Some(executable) = message["executable"]
+            .as_str()
+            .filter(|_| message["profile"]["test"] == true)
+        else {
+            continue;
+        };
+        let manifest = Path::new(
+            message["manifest_path"]
+                .as_str()
+                .context("a test has a package")?,
+        );
+        let folder = manifest.parent().context("a manifest has a folder")?;
+        let target = message["target"]["name"].as_str().unwrap_or_default();
+        let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
+        if target == "fuzz" {
+            continue;
+        }
+        let package = folder.file_name().unwrap_or_default().to_string_lossy();
+        let mut command = Command::new(executable);
+        command.current_dir(folder).arg("--show-output");
+        let name = if kind == "test" {
+            format!("{package}: {target}")
+        } else {
+            format!("{package}: inside")
+        };
+        suites.push(Suite { name, command });
+    }
+    // Whole-system suites take longest: first, so that the others fill the gaps.
+    suites.sort_by_key(|suite| (suite.name.ends_with(": inside"), suite.name.clone()));
+    let mut command = step::cargo();
+    command.args(["test", "--quiet", "--workspace", "--all-features", "--doc"]);
+    suites.push(Suite {
+        name: "documentation".into(),
+        command,
+    });
+    Ok(suites)
+}
+
+/// One suite per decoder. `tests/` has a program `fuzz` that lists its targets with `--list`.
+fn fuzzers(seconds: u32, only: Option<&str>) -> Result<Vec<Suite>> {
+    step::run(step::cargo().args(["build", "--quiet", "--package", "stentor-tests", "--bin", "fuzz"]))?;
+    let program = target_folder()?.join("debug/fuzz");
+    let list = step::capture(Command::new(&program).arg("--list"))?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let names: Vec<&str> = list
+        .split_whitespace()
+        .filter(|name| only.is_none_or(|only| only == *name))
+        .collect();
+    if names.is_empty() {
+        bail!(
+            "no such decoder; there are: {}",
+            list.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+    }
+    let suite = |name: &str| {
+        let mut command = Command::new(&program);
+        command
+            .args(["--seconds", &seconds.to_string(), name])
+            .current_dir(step::root());
+        Suite {
+            name: format!("fuzz: {name}"),
+            command,
+        }
+    };
+    Ok(names.into_iter().map(suite).collect())
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    Ok(PathBuf::from(
+        metadata["target_directory"]
+            .as_str()
+            .context("cargo knows its target folder")?,
+    ))
+}
+
+/// `cargo metadata` of this workspace, without what it depends on.
+pub(crate) fn metadata() -> Result<Value> {
+    let output = step::capture(step::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    serde_json::from_slice(&output.stdout).context("cargo metadata does not parse")
+}
+
+/// Package name to the names of the workspace packages it uses in its code (not only in its tests).
+pub(crate) fn imports(metadata: &Value) -> BTreeMap<String, Vec<String>> {
+    let packages = metadata["packages"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let name = |package: &Value| package["name"].as_str().unwrap_or_default().to_owned();
+    let ours: Vec<String> = packages.iter().map(name).collect();
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let used = dependencies
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev")
+                .map(name);
+            (name(package), used.filter(|used| ours.contains(used)).collect())
+        })
+        .collect()
+}
