@@ -1,6 +1,8 @@
 //! What a speaker is asked to be. A whole new wish replaces the old one; the speaker finds the difference
 //! (`change` says what each difference costs).
 
+pub mod change;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
