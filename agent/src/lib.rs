@@ -9,4 +9,6 @@
 //! `world` and `plan` are pure. `source` and `shell` carry values in and out. `run` is the loop that joins
 //! them. `api` answers over the unix socket; `cli` asks there and `render` sets what people read.
 
+pub mod api;
+pub mod cli;
 pub mod render;

@@ -1,0 +1,3 @@
+//! `cilium-dbg bgp ...`.
+
+pub mod tables;
