@@ -18,10 +18,16 @@
 //! Needs root, `iproute2` and `util-linux`. It deliberately has no images: a node sees the machine's own
 //! programs, with private `/etc`, `/run` and `/var/log`.
 
+pub mod clab;
+pub mod cluster;
+pub mod kind;
 pub mod link;
+pub mod manifests;
 pub mod netns;
 pub mod process;
+pub mod values;
 pub mod wait;
+pub mod words;
 
 pub use link::{LinkEnd, LinkState, veth};
 pub use netns::Netns;
