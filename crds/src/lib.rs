@@ -1,1 +1,40 @@
-//! crds
+//! What users write: the kinds of `cilium.io` and the core kinds Stentor reads, from YAML to typed
+//! objects, with every doubt about them named.
+//!
+//! ```text
+//!   text of a file            one document                     all documents
+//!  +--------------+  split   +---------------+  schema, rules  +----------------+
+//!  |  read(..)    | -------> | Object + line | --------------> | Read: objects, |
+//!  +--------------+          +---------------+                 | problems, bad  |
+//!                                                              +----------------+
+//! ```
+//!
+//! Sources: the CRDs of Cilium 1.19 (groups, fields, patterns, defaults), `CiliumBGPPeeringPolicy`
+//! of 1.18, the Kubernetes API (core/v1, discovery.k8s.io/v1, meta/v1).
+//!
+//! Deliberately not here: files and folders (the text is given), a Kubernetes client, and what the
+//! objects lead to (planners of the agent). No other crate of Stentor is imported.
+
+pub mod bgp;
+mod catalog;
+pub mod cilium_node;
+pub mod community;
+pub mod condition;
+mod envelope;
+pub mod lb_ip_pool;
+mod object;
+pub mod pod_ip_pool;
+mod problem;
+mod read;
+mod rules;
+mod schema;
+pub mod selector;
+pub mod text;
+mod yaml;
+
+pub use catalog::definition;
+pub use k8s_openapi;
+pub use object::{Kind, Object, ObjectRef, Parsed, Version};
+pub use problem::{Problem, Reason, Severity};
+pub use read::{Read, read, read_bytes};
+pub use selector::LabelSelector;

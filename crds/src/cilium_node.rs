@@ -1,0 +1,170 @@
+//! `CiliumNode`: what the agent of a node says about it. Labels, addresses and pod prefixes are read.
+//!
+//! The parts that belong to clouds (`eni`, `azure`, `alibaba-cloud`) are accepted as any object.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::text;
+
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "cilium.io",
+    version = "v2",
+    kind = "CiliumNode",
+    plural = "ciliumnodes",
+    shortname = "cn",
+    shortname = "ciliumn",
+    category = "cilium",
+    status = "CiliumNodeStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"CiliumInternalIP","type":"string","description":"Cilium internal IP for this node","jsonPath":".spec.addresses[?(@.type==\"CiliumInternalIP\")].ip"}"#,
+    printcolumn = r#"{"name":"InternalIP","type":"string","description":"IP of the node","jsonPath":".spec.addresses[?(@.type==\"InternalIP\")].ip"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","description":"Time duration since creation of Ciliumnode","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "kebab-case")]
+pub struct CiliumNodeSpec {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<NodeAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object_schema")]
+    pub alibaba_cloud: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object_schema")]
+    pub azure: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object_schema")]
+    pub eni: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<AddressPair>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<AddressPair>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<Ipam>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodeidentity: Option<i64>,
+}
+
+/// An address of the node; `type` is for example `InternalIP` or `CiliumInternalIP`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeAddress {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Encryption {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "integer_schema")]
+    pub key: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AddressPair {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ipam {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipv6_pool: BTreeMap<String, PoolAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_schema")]
+    pub max_above_watermark: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_schema")]
+    pub max_allocate: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_schema")]
+    pub min_allocate: Option<i64>,
+    /// The node's pod prefixes (IPAM modes `kubernetes` and `cluster-pool`).
+    #[serde(rename = "podCIDRs", default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pool: BTreeMap<String, PoolAddress>,
+    /// The node's prefixes of each `CiliumPodIPPool` (IPAM mode `multi-pool`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Pools>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_schema")]
+    pub pre_allocate: Option<i64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub static_ip_tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PoolAddress {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pools {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocated: Vec<AllocatedPool>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested: Vec<RequestedPool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AllocatedPool {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "text::cidrs_schema")]
+    pub cidrs: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestedPool {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<Needed>,
+    #[schemars(length(min = 1))]
+    pub pool: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Needed {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "integer_schema")]
+    pub ipv4_addrs: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "integer_schema")]
+    pub ipv6_addrs: Option<i64>,
+}
+
+/// Written by agents and operators; nothing of it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct CiliumNodeStatus(#[schemars(schema_with = "any_object_schema")] pub Value);
+
+fn any_object_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+fn integer_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer" })
+}
+
+fn count_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "minimum": 0 })
+}

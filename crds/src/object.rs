@@ -1,0 +1,335 @@
+//! The closed set of objects Stentor reads, and how they are named.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, Serializer};
+
+use crate::bgp::advertisement::CiliumBGPAdvertisement;
+use crate::bgp::cluster_config::CiliumBGPClusterConfig;
+use crate::bgp::node_config::CiliumBGPNodeConfig;
+use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
+use crate::bgp::peer_config::CiliumBGPPeerConfig;
+use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
+use crate::cilium_node::CiliumNode;
+use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
+use crate::pod_ip_pool::CiliumPodIPPool;
+
+/// Every kind of object that is read, by its Kubernetes name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    CiliumBGPClusterConfig,
+    CiliumBGPPeerConfig,
+    CiliumBGPAdvertisement,
+    CiliumBGPNodeConfig,
+    CiliumBGPNodeConfigOverride,
+    CiliumBGPPeeringPolicy,
+    CiliumLoadBalancerIPPool,
+    CiliumPodIPPool,
+    CiliumNode,
+    Service,
+    EndpointSlice,
+    Node,
+    Secret,
+    Namespace,
+}
+
+impl Kind {
+    pub const ALL: [Self; 14] = [
+        Self::CiliumBGPClusterConfig,
+        Self::CiliumBGPPeerConfig,
+        Self::CiliumBGPAdvertisement,
+        Self::CiliumBGPNodeConfig,
+        Self::CiliumBGPNodeConfigOverride,
+        Self::CiliumBGPPeeringPolicy,
+        Self::CiliumLoadBalancerIPPool,
+        Self::CiliumPodIPPool,
+        Self::CiliumNode,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Node,
+        Self::Secret,
+        Self::Namespace,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CiliumBGPClusterConfig => "CiliumBGPClusterConfig",
+            Self::CiliumBGPPeerConfig => "CiliumBGPPeerConfig",
+            Self::CiliumBGPAdvertisement => "CiliumBGPAdvertisement",
+            Self::CiliumBGPNodeConfig => "CiliumBGPNodeConfig",
+            Self::CiliumBGPNodeConfigOverride => "CiliumBGPNodeConfigOverride",
+            Self::CiliumBGPPeeringPolicy => "CiliumBGPPeeringPolicy",
+            Self::CiliumLoadBalancerIPPool => "CiliumLoadBalancerIPPool",
+            Self::CiliumPodIPPool => "CiliumPodIPPool",
+            Self::CiliumNode => "CiliumNode",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
+        }
+    }
+
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::CiliumBGPClusterConfig
+            | Self::CiliumBGPPeerConfig
+            | Self::CiliumBGPAdvertisement
+            | Self::CiliumBGPNodeConfig
+            | Self::CiliumBGPNodeConfigOverride
+            | Self::CiliumBGPPeeringPolicy
+            | Self::CiliumLoadBalancerIPPool
+            | Self::CiliumPodIPPool
+            | Self::CiliumNode => "cilium.io",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::Service | Self::Node | Self::Secret | Self::Namespace => "",
+        }
+    }
+
+    /// Versions of the kind that are read, the stored one first.
+    pub fn versions(self) -> &'static [Version] {
+        match self {
+            Self::CiliumBGPClusterConfig
+            | Self::CiliumBGPPeerConfig
+            | Self::CiliumBGPAdvertisement
+            | Self::CiliumBGPNodeConfig
+            | Self::CiliumBGPNodeConfigOverride
+            | Self::CiliumLoadBalancerIPPool => &[Version::V2, Version::V2Alpha1],
+            Self::CiliumBGPPeeringPolicy | Self::CiliumPodIPPool => &[Version::V2Alpha1],
+            Self::CiliumNode => &[Version::V2],
+            Self::Service | Self::EndpointSlice | Self::Node | Self::Secret | Self::Namespace => {
+                &[Version::V1]
+            }
+        }
+    }
+
+    pub fn is_namespaced(self) -> bool {
+        match self {
+            Self::Service | Self::EndpointSlice | Self::Secret => true,
+            Self::CiliumBGPClusterConfig
+            | Self::CiliumBGPPeerConfig
+            | Self::CiliumBGPAdvertisement
+            | Self::CiliumBGPNodeConfig
+            | Self::CiliumBGPNodeConfigOverride
+            | Self::CiliumBGPPeeringPolicy
+            | Self::CiliumLoadBalancerIPPool
+            | Self::CiliumPodIPPool
+            | Self::CiliumNode
+            | Self::Node
+            | Self::Namespace => false,
+        }
+    }
+
+    /// The kind of this name in this group.
+    pub fn find(group: &str, name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.group() == group && kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The API version a document was written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    V1,
+    V2,
+    V2Alpha1,
+}
+
+impl Version {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::V2Alpha1 => "v2alpha1",
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of an object. Prints as `Service/tenant-blue/web` or `CiliumBGPPeerConfig/tor`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    pub kind: Kind,
+    /// Empty for kinds that belong to the cluster.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectRef {
+    pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            namespace: String::new(),
+            name: name.into(),
+        }
+    }
+
+    pub fn namespaced(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{}/{}", self.kind, self.name)
+        } else {
+            write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+impl Serialize for ObjectRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One object of any kind that is read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    CiliumBGPClusterConfig(Box<CiliumBGPClusterConfig>),
+    CiliumBGPPeerConfig(Box<CiliumBGPPeerConfig>),
+    CiliumBGPAdvertisement(Box<CiliumBGPAdvertisement>),
+    CiliumBGPNodeConfig(Box<CiliumBGPNodeConfig>),
+    CiliumBGPNodeConfigOverride(Box<CiliumBGPNodeConfigOverride>),
+    CiliumBGPPeeringPolicy(Box<CiliumBGPPeeringPolicy>),
+    CiliumLoadBalancerIPPool(Box<CiliumLoadBalancerIPPool>),
+    CiliumPodIPPool(Box<CiliumPodIPPool>),
+    CiliumNode(Box<CiliumNode>),
+    Service(Box<Service>),
+    EndpointSlice(Box<EndpointSlice>),
+    Node(Box<Node>),
+    Secret(Box<Secret>),
+    Namespace(Box<Namespace>),
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::CiliumBGPClusterConfig(_) => Kind::CiliumBGPClusterConfig,
+            Self::CiliumBGPPeerConfig(_) => Kind::CiliumBGPPeerConfig,
+            Self::CiliumBGPAdvertisement(_) => Kind::CiliumBGPAdvertisement,
+            Self::CiliumBGPNodeConfig(_) => Kind::CiliumBGPNodeConfig,
+            Self::CiliumBGPNodeConfigOverride(_) => Kind::CiliumBGPNodeConfigOverride,
+            Self::CiliumBGPPeeringPolicy(_) => Kind::CiliumBGPPeeringPolicy,
+            Self::CiliumLoadBalancerIPPool(_) => Kind::CiliumLoadBalancerIPPool,
+            Self::CiliumPodIPPool(_) => Kind::CiliumPodIPPool,
+            Self::CiliumNode(_) => Kind::CiliumNode,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Node(_) => Kind::Node,
+            Self::Secret(_) => Kind::Secret,
+            Self::Namespace(_) => Kind::Namespace,
+        }
+    }
+
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::CiliumBGPClusterConfig(object) => &object.metadata,
+            Self::CiliumBGPPeerConfig(object) => &object.metadata,
+            Self::CiliumBGPAdvertisement(object) => &object.metadata,
+            Self::CiliumBGPNodeConfig(object) => &object.metadata,
+            Self::CiliumBGPNodeConfigOverride(object) => &object.metadata,
+            Self::CiliumBGPPeeringPolicy(object) => &object.metadata,
+            Self::CiliumLoadBalancerIPPool(object) => &object.metadata,
+            Self::CiliumPodIPPool(object) => &object.metadata,
+            Self::CiliumNode(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
+        }
+    }
+
+    /// The labels, or an empty map.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.metadata().labels.as_ref().unwrap_or(&NONE)
+    }
+}
+
+/// An object and where it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parsed {
+    pub reference: ObjectRef,
+    /// The version the document was written in; all versions are read into one type.
+    pub version: Version,
+    pub object: Object,
+    pub file: Arc<Path>,
+    /// Where the document starts, counted from 1.
+    pub line: u32,
+    /// Lines of the fields of `spec`, kept for the kinds that refer to others.
+    pub(crate) lines: Lines,
+}
+
+impl Parsed {
+    /// The line of a field of the object, or of the nearest field around it.
+    pub fn line_of(&self, field: &str) -> u32 {
+        self.lines.of(field).unwrap_or(self.line)
+    }
+}
+
+/// Field path to line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines(pub(crate) BTreeMap<String, u32>);
+
+impl Lines {
+    fn of(&self, field: &str) -> Option<u32> {
+        let mut path = field;
+        loop {
+            if let Some(line) = self.0.get(path) {
+                return Some(*line);
+            }
+            path = path.get(..path.rfind(['.', '['])?)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_print_kind_namespace_and_name() {
+        assert_eq!(
+            ObjectRef::namespaced(Kind::Service, "blue", "web").to_string(),
+            "Service/blue/web"
+        );
+        assert_eq!(
+            ObjectRef::cluster(Kind::CiliumBGPPeerConfig, "tor").to_string(),
+            "CiliumBGPPeerConfig/tor"
+        );
+    }
+
+    #[test]
+    fn a_line_is_that_of_the_field_or_of_the_nearest_one_around_it() {
+        let lines = Lines([("spec".to_owned(), 4), ("spec.blocks[0].cidr".to_owned(), 6)].into());
+        assert_eq!(lines.of("spec.blocks[0].cidr"), Some(6));
+        assert_eq!(lines.of("spec.blocks[0].start"), Some(4));
+        assert_eq!(lines.of("metadata"), None);
+    }
+}

@@ -1,0 +1,302 @@
+use std::path::Path;
+
+use super::*;
+
+fn read_text(text: &str) -> Read {
+    read(Path::new("a.yaml"), text)
+}
+
+/// `line reason field` of every problem.
+fn summary(read: &Read) -> Vec<String> {
+    read.problems
+        .iter()
+        .map(|p| format!("{} {} {}", p.line, p.reason, p.field))
+        .collect()
+}
+
+const PEER: &str = "\
+apiVersion: cilium.io/v2
+kind: CiliumBGPPeerConfig
+metadata:
+  name: tor
+";
+
+#[test]
+fn a_good_document_gives_its_object() {
+    let read = read_text(&format!(
+        "{PEER}spec:\n  timers:\n    holdTimeSeconds: 30\n    keepAliveTimeSeconds: 10\n"
+    ));
+    assert_eq!(summary(&read), [] as [&str; 0]);
+    let parsed = &read.objects[0];
+    assert_eq!(parsed.reference.to_string(), "CiliumBGPPeerConfig/tor");
+    let Object::CiliumBGPPeerConfig(peer) = &parsed.object else {
+        panic!("{parsed:?}")
+    };
+    assert_eq!(peer.spec.timers.unwrap().hold_time_seconds, 30);
+    assert_eq!(peer.spec.timers.unwrap().connect_retry_time_seconds, 120);
+    assert_eq!(peer.spec.ebgp_multihop, 1);
+    assert_eq!(parsed.line_of("spec.timers.holdTimeSeconds"), 7);
+}
+
+#[test]
+fn problems_name_the_line_and_field_that_offend() {
+    let read = read_text(
+        "\
+apiVersion: cilium.io/v2
+kind: CiliumBGPClusterConfig
+metadata:
+  name: rack
+spec:
+  bgpInstances:
+  - name: main
+    localASN: \"65001\"
+    peers:
+    - name: a
+      peerAdress: 10.0.0.1
+      peerAddress: 10.0.0.999
+    - name: a
+      peerASN: 4294967296
+",
+    );
+    assert_eq!(
+        summary(&read),
+        [
+            "8 wrong-type spec.bgpInstances[0].localASN",
+            "11 unknown-field spec.bgpInstances[0].peers[0].peerAdress",
+            "12 pattern-mismatch spec.bgpInstances[0].peers[0].peerAddress",
+            "13 duplicate-item spec.bgpInstances[0].peers[1].name",
+            "14 out-of-range spec.bgpInstances[0].peers[1].peerASN",
+        ]
+    );
+    assert!(
+        read.problems[0].message.contains("remove the quotes"),
+        "{}",
+        read.problems[0]
+    );
+    assert!(
+        read.problems[1].message.contains("did you mean 'peerAddress'"),
+        "{}",
+        read.problems[1]
+    );
+    assert_eq!(
+        read.bad.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["CiliumBGPClusterConfig/rack"]
+    );
+    assert_eq!(read.objects, []);
+}
+
+#[test]
+fn one_bad_document_does_not_stop_the_others() {
+    let read = read_text(&format!(
+        "{PEER}spec: {{}}\n---\n{}spec: [\n---\n{}spec: {{}}\n",
+        PEER.replace("tor", "broken"),
+        PEER.replace("tor", "other"),
+    ));
+    let names: Vec<_> = read
+        .objects
+        .iter()
+        .map(|parsed| parsed.reference.name.as_str())
+        .collect();
+    assert_eq!(names, ["tor", "other"]);
+    assert_eq!(
+        read.bad,
+        [ObjectRef::cluster(Kind::CiliumBGPPeerConfig, "broken")]
+    );
+    assert_eq!(read.problems.len(), 1);
+    assert_eq!(read.problems[0].reason, Reason::BadYaml);
+    assert_eq!(
+        read.problems[0].object,
+        Some(ObjectRef::cluster(Kind::CiliumBGPPeerConfig, "broken"))
+    );
+}
+
+#[test]
+fn lists_hold_objects() {
+    let read = read_text(
+        "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Namespace
+  metadata:
+    name: blue
+- apiVersion: v1
+  kind: Secret
+  metadata:
+    name: s
+  stringData:
+    password: 7
+",
+    );
+    assert_eq!(read.objects.len(), 1);
+    assert_eq!(summary(&read), ["13 wrong-type items[1].stringData.password"]);
+    assert_eq!(read.bad, [ObjectRef::namespaced(Kind::Secret, "default", "s")]);
+}
+
+#[test]
+fn kinds_of_others_are_counted_and_slips_are_named() {
+    let of = |api: &str, kind: &str| {
+        read_text(&format!(
+            "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\n"
+        ))
+    };
+    for (api, kind) in [
+        ("apps/v1", "Deployment"),
+        ("v1", "ConfigMap"),
+        ("kind.x-k8s.io/v1alpha4", "Cluster"),
+    ] {
+        let read = of(api, kind);
+        assert_eq!((read.foreign, read.problems.len()), (1, 0), "{kind}");
+    }
+    assert_eq!(
+        summary(&of("cilium.io/v2", "CiliumNetworkPolicy")),
+        ["2 unread-kind kind"]
+    );
+    let read = of("cilium.io/v2", "CiliumBGPPeerConfigs");
+    assert_eq!(summary(&read), ["2 unknown-kind kind"]);
+    assert!(
+        read.problems[0]
+            .message
+            .contains("did you mean 'CiliumBGPPeerConfig'")
+    );
+    assert_eq!(summary(&of("v1", "Sevice")), ["2 unknown-kind kind"]);
+    assert_eq!(
+        summary(&of("cilium.io/v3", "CiliumNode")),
+        ["1 unknown-version apiVersion"]
+    );
+    assert_eq!(of("cilium.io/v3", "CiliumNode").bad.len(), 1);
+}
+
+#[test]
+fn what_is_no_manifest_is_named() {
+    assert_eq!(summary(&read_text("hello\n")), ["1 not-a-manifest "]);
+    assert_eq!(
+        summary(&read_text("debug:\n  enabled: true\n")),
+        ["1 not-a-manifest "]
+    );
+    assert_eq!(
+        summary(&read_text("kind: Service\n")),
+        ["1 missing-kind apiVersion"]
+    );
+    assert_eq!(
+        summary(&read_text("apiVersion: v1\nkind: 7\n")),
+        ["2 missing-kind kind"]
+    );
+    assert_eq!(
+        summary(&read_text("apiVersion: v1\nkind: Node\n")),
+        ["1 bad-name metadata.name"]
+    );
+    let numbered = "apiVersion: v1\nkind: Node\nmetadata:\n  name: 7\n";
+    assert_eq!(summary(&read_text(numbered)), ["4 bad-name metadata.name"]);
+    let shouted = "apiVersion: v1\nkind: Node\nmetadata:\n  name: NODE\n  labels:\n    a: b c\n";
+    assert_eq!(
+        summary(&read_text(shouted)),
+        ["4 bad-name metadata.name", "6 bad-label metadata.labels[a]"]
+    );
+}
+
+#[test]
+fn yaml_traps_are_read_as_kubectl_reads_them() {
+    let labels = |text: &str| {
+        read_text(&format!(
+            "apiVersion: v1\nkind: Node\nmetadata:\n  name: node\n  labels:\n    {text}\n"
+        ))
+    };
+    assert_eq!(summary(&labels("bgp: \"65001\"")), [] as [&str; 0]);
+    assert_eq!(
+        summary(&labels("bgp: 65001")),
+        ["6 wrong-type metadata.labels.bgp"]
+    );
+    assert_eq!(summary(&labels("bgp: yes")), ["6 wrong-type metadata.labels.bgp"]);
+    assert_eq!(summary(&labels("bgp: 'yes'")), [] as [&str; 0]);
+    assert_eq!(summary(&labels("65001: 'yes'")), [] as [&str; 0]);
+    assert_eq!(summary(&labels("a: b\n    a: c")), ["7 duplicate-key "]);
+    assert_eq!(summary(&labels("? [a]\n    : c")), ["6 bad-key "]);
+    assert_eq!(labels("a: b\n\tc: d").problems[0].reason, Reason::BadYaml);
+    let crlf = "apiVersion: v1\r\nkind: Node\r\nmetadata:\r\n  name: n\r\n---\r\nkind: 1\r\n";
+    let read = read_text(&format!("\u{feff}{crlf}"));
+    assert_eq!(read.objects.len(), 1);
+    assert_eq!(summary(&read), ["6 missing-kind apiVersion"]);
+    assert_eq!(read_text("---\n---\n# nothing\n---\n"), Read::default());
+    assert_eq!(
+        read_text("apiVersion: v1\nkind: Node\nmetadata: {name: node, creationTimestamp: null}\n")
+            .objects
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn anchors_and_merges_are_expanded_within_bounds() {
+    let read = read_text(
+        "\
+apiVersion: v1
+kind: Node
+metadata:
+  name: node
+  labels: &l {a: b}
+  annotations:
+    <<: *l
+    c: d
+",
+    );
+    assert_eq!(summary(&read), [] as [&str; 0]);
+    assert_eq!(
+        read.objects[0]
+            .object
+            .metadata()
+            .annotations
+            .as_ref()
+            .unwrap()
+            .len(),
+        2
+    );
+
+    let mut bomb =
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: node\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..9 {
+        let before = level - 1;
+        let items = vec![format!("*a{before}"); 10].join(",");
+        bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+    }
+    let read = read_text(&bomb);
+    assert_eq!(read.problems[0].reason, Reason::TooLarge);
+    assert_eq!(read.bad, [ObjectRef::cluster(Kind::Node, "node")]);
+
+    let deep = format!("a: {}1{}\n", "[".repeat(100), "]".repeat(100));
+    assert_eq!(read_text(&deep).problems[0].reason, Reason::TooDeep);
+    for open in ["[", "- ", "{a: "] {
+        assert_eq!(
+            read_text(&format!("a: {}", open.repeat(100_000))).problems.len(),
+            1
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_spoil_only_their_document() {
+    let mut bytes = format!("{PEER}spec: {{}}\n---\n").into_bytes();
+    bytes.extend(PEER.replace("tor", "bad").bytes());
+    bytes.extend(b"spec: {authSecretRef: \xff}\n");
+    let read = read_bytes(Path::new("a.yaml"), &bytes);
+    assert_eq!(read.objects.len(), 1);
+    assert_eq!(summary(&read), ["11 not-utf8 "]);
+    assert_eq!(read.bad, [ObjectRef::cluster(Kind::CiliumBGPPeerConfig, "bad")]);
+}
+
+#[test]
+fn fields_of_one_version_are_unknown_in_the_other() {
+    let transport = |version: &str| {
+        read_text(&format!(
+            "{}spec: {{transport: {{localPort: 9}}}}\n",
+            PEER.replace("/v2", &format!("/{version}"))
+        ))
+    };
+    assert_eq!(
+        summary(&transport("v2")),
+        ["5 unknown-field spec.transport.localPort"]
+    );
+    assert_eq!(transport("v2").objects.len(), 1);
+    assert_eq!(summary(&transport("v2alpha1")), [] as [&str; 0]);
+}
