@@ -214,7 +214,7 @@ fn yaml_traps_are_read_as_kubectl_reads_them() {
     assert_eq!(summary(&labels("a: b\n    a: c")), ["7 duplicate-key "]);
     assert_eq!(summary(&labels("? [a]\n    : c")), ["6 bad-key "]);
     assert_eq!(labels("a: b\n\tc: d").problems[0].reason, Reason::BadYaml);
-    let crlf = "apiVersion: v1\r\nkind: Node\r\nmetadata:\r\n  name: n\r\n---\r\nkind: 1\r\n";
+    let crlf = "apiVersion: v1\r\nkind: Node\r\nmetadata:\r\n  name: node\r\n---\r\nkind: 1\r\n";
     let read = read_text(&format!("\u{feff}{crlf}"));
     assert_eq!(read.objects.len(), 1);
     assert_eq!(summary(&read), ["6 missing-kind apiVersion"]);
