@@ -78,7 +78,7 @@ pub(crate) fn envelope(node: &Node) -> Envelope {
     }
     let (api_version, kind) = match (text(node, "apiVersion"), text(node, "kind")) {
         (Some(api_version), Some(kind)) => (api_version, kind),
-        (None, None) => {
+        (None, None) if node.get("apiVersion").is_none() && node.get("kind").is_none() => {
             let message =
                 "neither apiVersion nor kind; if this is no manifest, keep it out of the folder".to_owned();
             let (severity, reason) = (Severity::Warning, Reason::NotAManifest);
@@ -90,7 +90,7 @@ pub(crate) fn envelope(node: &Node) -> Envelope {
                 message,
             }));
         }
-        (None, Some(_)) => return broken(None, missing(node, "apiVersion")),
+        (None, _) => return broken(None, missing(node, "apiVersion")),
         (Some(_), None) => return broken(None, missing(node, "kind")),
     };
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
