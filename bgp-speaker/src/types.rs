@@ -270,6 +270,20 @@ impl fmt::Debug for Prefix {
 /// A name given by the configuration; cheap to clone. Used for instances, peers and policies.
 pub type Name = Arc<str>;
 
+/// Whether a session stays inside this AS (iBGP) or leaves it (eBGP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionKind {
+    Internal,
+    External,
+}
+
+/// Octets of an ASN in AS_PATH and AGGREGATOR on a session (RFC 6793).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AsnWidth {
+    Two,
+    Four,
+}
+
 /// A TCP-MD5 key (RFC 2385). Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<[u8]>);
