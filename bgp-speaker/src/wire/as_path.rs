@@ -2,11 +2,11 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::attr::{AsnWidth, AttrFault, SessionKind};
+use super::attr::AttrFault;
 use super::attrs::{Aggregator, AsPath, AsSegment};
 use super::octets::Octets;
 use super::update::{Context, FirstAs};
-use crate::types::{AS_TRANS, Asn};
+use crate::types::{AS_TRANS, Asn, AsnWidth, SessionKind};
 
 const SET: u8 = 1;
 const SEQUENCE: u8 = 2;

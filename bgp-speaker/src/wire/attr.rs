@@ -10,11 +10,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::as_path;
+use super::as_path as path;
+use super::attr_values::{
+    aggregator, as_path, as4_aggregator, as4_path, atomic_aggregate, cluster_list, communities,
+    ext_communities, large_communities, local_pref, med, next_hop, origin, originator_id, put_aggregator,
+    put_as_path, put_as4_aggregator, put_as4_path, put_atomic_aggregate, put_cluster_list, put_communities,
+    put_ext_communities, put_large_communities, put_local_pref, put_med, put_next_hop, put_origin,
+    put_originator_id,
+};
 use super::attrs::{Aggregator, AsPath, Attrs, ExtCommunity, LargeCommunity, NextHop, Origin, UnknownAttr};
 use super::octets::{Octets, Short};
 use super::update::{self, Carrier, Context};
-use crate::types::{AS_TRANS, Asn, Family, Prefix};
+use crate::types::{AsnWidth, Family, Prefix, SessionKind};
 
 /// Not well-known.
 pub const OPTIONAL: u8 = 0x80;
@@ -44,20 +51,6 @@ pub const LARGE_COMMUNITIES: u8 = 32;
 
 /// LOCAL_PREF where none was given.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
-
-/// Octets of an ASN in AS_PATH and AGGREGATOR (RFC 6793).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AsnWidth {
-    Two,
-    Four,
-}
-
-/// Whether the peer is of another AS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SessionKind {
-    External,
-    Internal,
-}
 
 /// What a malformed attribute costs (RFC 7606 2), the mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,22 +130,22 @@ pub(crate) struct Tlv<'a> {
 /// The attributes of one UPDATE as they are found.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    origin: Option<Origin>,
-    as_path: Option<AsPath>,
-    pub(crate) next_hop: Option<Ipv4Addr>,
-    med: Option<u32>,
-    local_pref: Option<u32>,
-    atomic_aggregate: Option<()>,
+    pub(super) origin: Option<Origin>,
+    pub(super) as_path: Option<AsPath>,
+    pub(super) next_hop: Option<Ipv4Addr>,
+    pub(super) med: Option<u32>,
+    pub(super) local_pref: Option<u32>,
+    pub(super) atomic_aggregate: Option<()>,
     /// The ASN may be AS_TRANS.
-    aggregator: Option<Aggregator>,
-    communities: Vec<u32>,
-    ext_communities: Vec<ExtCommunity>,
-    large_communities: Vec<LargeCommunity>,
-    originator_id: Option<Ipv4Addr>,
-    cluster_list: Vec<Ipv4Addr>,
-    as4_path: Option<AsPath>,
-    as4_aggregator: Option<Aggregator>,
-    unknown: Vec<UnknownAttr>,
+    pub(super) aggregator: Option<Aggregator>,
+    pub(super) communities: Vec<u32>,
+    pub(super) ext_communities: Vec<ExtCommunity>,
+    pub(super) large_communities: Vec<LargeCommunity>,
+    pub(super) originator_id: Option<Ipv4Addr>,
+    pub(super) cluster_list: Vec<Ipv4Addr>,
+    pub(super) as4_path: Option<AsPath>,
+    pub(super) as4_aggregator: Option<Aggregator>,
+    pub(super) unknown: Vec<UnknownAttr>,
     /// One bit per code seen.
     seen: [u128; 2],
 }
@@ -168,7 +161,7 @@ enum From {
 
 /// Whether a route has the attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Carried {
+pub(super) enum Carried {
     Yes,
     No,
 }
@@ -364,13 +357,13 @@ impl Draft {
             missing(AS_PATH);
         }
         let (origin, as_path) = (self.origin?, self.as_path.take()?);
-        let (as_path, aggregator) = as_path::merge(
+        let (as_path, aggregator) = path::merge(
             as_path,
             self.as4_path.take(),
             self.aggregator,
             self.as4_aggregator,
         );
-        if let Err(fault) = as_path::check_first(&as_path, context) {
+        if let Err(fault) = path::check_first(&as_path, context) {
             errors.push(AttrError {
                 code: AS_PATH,
                 name: name(AS_PATH),
@@ -464,270 +457,4 @@ fn put(flags: u8, code: u8, value: &[u8], out: &mut BytesMut) {
         out.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
     }
     out.put_slice(value);
-}
-
-/// A value of exactly `N` octets.
-fn exact<const N: usize>(value: &[u8]) -> Result<[u8; N], AttrFault> {
-    value.try_into().map_err(|_| AttrFault::Length(value.len()))
-}
-
-/// A value that is one or more groups of `N` octets.
-fn groups<const N: usize>(value: &[u8]) -> Result<&[[u8; N]], AttrFault> {
-    match value.as_chunks::<N>() {
-        (groups, []) if !groups.is_empty() => Ok(groups),
-        _ => Err(AttrFault::Length(value.len())),
-    }
-}
-
-fn carried<T>(items: &[T], put: impl FnOnce(&[T])) -> Carried {
-    if items.is_empty() {
-        return Carried::No;
-    }
-    put(items);
-    Carried::Yes
-}
-
-fn origin(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.origin = Some(match exact::<1>(value)? {
-        [0] => Origin::Igp,
-        [1] => Origin::Egp,
-        [2] => Origin::Incomplete,
-        _ => return Err(AttrFault::Value),
-    });
-    Ok(())
-}
-
-fn put_origin(attrs: &Attrs, _: &EncodeContext, out: &mut BytesMut) -> Carried {
-    out.put_u8(match attrs.origin {
-        Origin::Igp => 0,
-        Origin::Egp => 1,
-        Origin::Incomplete => 2,
-    });
-    Carried::Yes
-}
-
-fn as_path(value: &[u8], context: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.as_path = Some(as_path::decode(value, context.asn_width)?);
-    Ok(())
-}
-
-fn put_as_path(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    as_path::encode(&attrs.as_path, context.asn_width, out);
-    Carried::Yes
-}
-
-fn as4_path(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.as4_path = Some(as_path::decode_as4(value)?);
-    Ok(())
-}
-
-fn put_as4_path(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match context.asn_width {
-        AsnWidth::Two if as_path::needs_as4(&attrs.as_path) => {
-            as_path::encode(
-                &as_path::without_confederations(&attrs.as_path),
-                AsnWidth::Four,
-                out,
-            );
-            Carried::Yes
-        }
-        AsnWidth::Two | AsnWidth::Four => Carried::No,
-    }
-}
-
-fn next_hop(value: &[u8], context: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    let address = Ipv4Addr::from(exact::<4>(value)?);
-    update::check_next_hop(address.into(), context)?;
-    draft.next_hop = Some(address);
-    Ok(())
-}
-
-fn put_next_hop(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match (context.carrier, attrs.next_hop) {
-        (Carrier::Fields, NextHop::Ip(IpAddr::V4(address))) => {
-            out.put_slice(&address.octets());
-            Carried::Yes
-        }
-        (Carrier::Fields | Carrier::MultiProtocol, NextHop::Ip(_) | NextHop::V6WithLinkLocal(..)) => {
-            Carried::No
-        }
-    }
-}
-
-fn med(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.med = Some(u32::from_be_bytes(exact(value)?));
-    Ok(())
-}
-
-fn put_med(attrs: &Attrs, _: &EncodeContext, out: &mut BytesMut) -> Carried {
-    carried(attrs.med.as_slice(), |med| {
-        med.iter().for_each(|med| out.put_u32(*med))
-    })
-}
-
-fn local_pref(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.local_pref = Some(u32::from_be_bytes(exact(value)?));
-    Ok(())
-}
-
-fn put_local_pref(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match context.session {
-        // RFC 4271 5.1.5: always inside an AS, never outside.
-        SessionKind::Internal => {
-            out.put_u32(attrs.local_pref.unwrap_or(DEFAULT_LOCAL_PREF));
-            Carried::Yes
-        }
-        SessionKind::External => Carried::No,
-    }
-}
-
-fn atomic_aggregate(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    exact::<0>(value)?;
-    draft.atomic_aggregate = Some(());
-    Ok(())
-}
-
-fn put_atomic_aggregate(attrs: &Attrs, _: &EncodeContext, _: &mut BytesMut) -> Carried {
-    if attrs.atomic_aggregate {
-        Carried::Yes
-    } else {
-        Carried::No
-    }
-}
-
-fn aggregator(value: &[u8], context: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    let (number, address) = match context.asn_width {
-        AsnWidth::Two => {
-            let [a, b, address @ ..] = exact::<6>(value)?;
-            (u32::from(u16::from_be_bytes([a, b])), address)
-        }
-        AsnWidth::Four => four_octet_aggregator(value)?,
-    };
-    draft.aggregator = Some(make_aggregator(number, address)?);
-    Ok(())
-}
-
-fn put_aggregator(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    let Some(aggregator) = attrs.aggregator else {
-        return Carried::No;
-    };
-    match context.asn_width {
-        AsnWidth::Two => out.put_u16(u16::try_from(aggregator.asn.get()).unwrap_or(AS_TRANS)),
-        AsnWidth::Four => out.put_u32(aggregator.asn.get()),
-    }
-    out.put_slice(&aggregator.address.octets());
-    Carried::Yes
-}
-
-fn as4_aggregator(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    let (number, address) = four_octet_aggregator(value)?;
-    draft.as4_aggregator = Some(make_aggregator(number, address)?);
-    Ok(())
-}
-
-fn put_as4_aggregator(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match (context.asn_width, attrs.aggregator) {
-        (AsnWidth::Two, Some(aggregator)) if u16::try_from(aggregator.asn.get()).is_err() => {
-            out.put_u32(aggregator.asn.get());
-            out.put_slice(&aggregator.address.octets());
-            Carried::Yes
-        }
-        (AsnWidth::Two | AsnWidth::Four, _) => Carried::No,
-    }
-}
-
-fn four_octet_aggregator(value: &[u8]) -> Result<(u32, [u8; 4]), AttrFault> {
-    let [a, b, c, d, address @ ..] = exact::<8>(value)?;
-    Ok((u32::from_be_bytes([a, b, c, d]), address))
-}
-
-fn make_aggregator(number: u32, address: [u8; 4]) -> Result<Aggregator, AttrFault> {
-    Ok(Aggregator {
-        // RFC 7607 2.
-        asn: Asn::new(number).map_err(|_| AttrFault::AsZero)?,
-        address: address.into(),
-    })
-}
-
-fn communities(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.communities = groups::<4>(value)?
-        .iter()
-        .map(|group| u32::from_be_bytes(*group))
-        .collect();
-    Ok(())
-}
-
-fn put_communities(attrs: &Attrs, _: &EncodeContext, out: &mut BytesMut) -> Carried {
-    carried(&attrs.communities, |all| {
-        all.iter().for_each(|one| out.put_u32(*one))
-    })
-}
-
-fn originator_id(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.originator_id = Some(exact::<4>(value)?.into());
-    Ok(())
-}
-
-fn put_originator_id(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match (context.session, attrs.originator_id) {
-        (SessionKind::Internal, Some(id)) => {
-            out.put_slice(&id.octets());
-            Carried::Yes
-        }
-        (SessionKind::Internal | SessionKind::External, _) => Carried::No,
-    }
-}
-
-fn cluster_list(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.cluster_list = groups::<4>(value)?.iter().map(|group| (*group).into()).collect();
-    Ok(())
-}
-
-fn put_cluster_list(attrs: &Attrs, context: &EncodeContext, out: &mut BytesMut) -> Carried {
-    match context.session {
-        SessionKind::Internal => carried(&attrs.cluster_list, |all| {
-            all.iter().for_each(|id| out.put_slice(&id.octets()));
-        }),
-        SessionKind::External => Carried::No,
-    }
-}
-
-fn ext_communities(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    draft.ext_communities = groups::<8>(value)?
-        .iter()
-        .map(|group| ExtCommunity(*group))
-        .collect();
-    Ok(())
-}
-
-fn put_ext_communities(attrs: &Attrs, _: &EncodeContext, out: &mut BytesMut) -> Carried {
-    carried(&attrs.ext_communities, |all| {
-        all.iter().for_each(|one| out.put_slice(&one.0))
-    })
-}
-
-fn large_communities(value: &[u8], _: &Context, draft: &mut Draft) -> Result<(), AttrFault> {
-    for group in groups::<12>(value)? {
-        let mut octets = Octets::new(group);
-        let (Ok(global), Ok(one), Ok(two)) = (octets.u32(), octets.u32(), octets.u32()) else {
-            return Err(AttrFault::Length(value.len()));
-        };
-        let community = LargeCommunity(global, one, two);
-        draft.large_communities.push(community);
-    }
-    // RFC 8092 3: a receiver silently removes repeated ones. Sorted, as the order says nothing and a peer
-    // could make a quadratic search of thousands.
-    draft.large_communities.sort_unstable();
-    draft.large_communities.dedup();
-    Ok(())
-}
-
-fn put_large_communities(attrs: &Attrs, _: &EncodeContext, out: &mut BytesMut) -> Carried {
-    carried(&attrs.large_communities, |all| {
-        for LargeCommunity(global, one, two) in all {
-            out.put_u32(*global);
-            out.put_u32(*one);
-            out.put_u32(*two);
-        }
-    })
 }

@@ -14,6 +14,7 @@
 
 mod as_path;
 pub mod attr;
+mod attr_values;
 pub mod attrs;
 pub mod capability;
 pub mod error;
@@ -26,7 +27,7 @@ pub mod open;
 pub mod route_refresh;
 pub mod update;
 
-pub use attr::{Action, AsnWidth, AttrError, SessionKind};
+pub use attr::{Action, AttrError};
 pub use capability::Capability;
 pub use error::Error;
 pub use framing::{Frame, Framer, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType};
