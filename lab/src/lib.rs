@@ -25,6 +25,7 @@ pub mod link;
 pub mod manifests;
 pub mod netns;
 pub mod process;
+pub mod router;
 pub mod values;
 pub mod wait;
 pub mod words;
@@ -61,6 +62,9 @@ pub enum Error {
         status: String,
         log: String,
     },
+    /// A program answered in words that are not known here.
+    #[error("{who} answered: {what}")]
+    Strange { who: String, what: String },
     /// Something that was waited for did not happen.
     #[error(transparent)]
     Overdue(#[from] Overdue),
