@@ -18,7 +18,9 @@
 //! ```
 
 pub mod config;
+pub mod graceful;
 pub mod policy;
+pub mod session;
 pub mod speaker;
 pub mod types;
 pub mod wire;
