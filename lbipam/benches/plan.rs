@@ -1,0 +1,74 @@
+//! 10 000 Services over a handful of pools: from nothing, and with everything already held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
+
+use divan::Bencher;
+use lbipam::{
+    Block, Family, FirstAndLast, Permitted, Pool, PoolState, Port, Protocol, Request, RequestId, Sharing,
+    TrafficPolicy, Wish, plan,
+};
+
+fn main() {
+    divan::main();
+}
+
+const SERVICES: usize = 10_000;
+
+fn pools() -> Vec<Pool> {
+    let blocks = ["10.0.0.0/19", "10.1.0.0/19", "fd00::/64", "fd01::/64"];
+    let pool = |(name, block): (usize, &&str)| Pool {
+        name: format!("pool-{name}"),
+        created: None,
+        blocks: vec![Block::Prefix(block.parse().expect("a prefix"))],
+        first_and_last: FirstAndLast::Reserved,
+        state: PoolState::Enabled,
+    };
+    blocks.iter().enumerate().map(pool).collect()
+}
+
+fn requests(sharers: usize) -> Vec<Request> {
+    let names: BTreeSet<String> = pools().into_iter().map(|pool| pool.name).collect();
+    let request = |number: usize| Request {
+        id: RequestId {
+            namespace: format!("ns-{}", number % 50),
+            name: format!("service-{number}"),
+        },
+        created: Some(i64::try_from(number).expect("small")),
+        wish: Wish::Families([Family::Ipv4, Family::Ipv6].into()),
+        pools: names.clone(),
+        sharing: (sharers > 1).then(|| Sharing {
+            key: (number / sharers).to_string(),
+            namespaces: Permitted::Any,
+        }),
+        ports: [Port {
+            number: u16::try_from(number % 60_000).expect("small"),
+            protocol: Protocol::Tcp,
+        }]
+        .into(),
+        traffic_policy: TrafficPolicy::Cluster,
+        selector: BTreeMap::new(),
+        held: Vec::new(),
+    };
+    (0..SERVICES).map(request).collect()
+}
+
+#[divan::bench(args = [1, 10])]
+fn from_nothing(bencher: Bencher<'_, '_>, sharers: usize) {
+    let (pools, requests) = (pools(), requests(sharers));
+    bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
+}
+
+#[divan::bench(args = [1, 10])]
+fn all_held(bencher: Bencher<'_, '_>, sharers: usize) {
+    let (pools, mut requests) = (pools(), requests(sharers));
+    let first = plan(&pools, &requests);
+    for request in &mut requests {
+        request.held = first.decisions[&request.id]
+            .addresses
+            .iter()
+            .map(|given| given.address)
+            .collect();
+    }
+    bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
+}
