@@ -54,6 +54,15 @@ pub enum Access {
     ReadOnly,
 }
 
+impl Access {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "rw",
+            Self::ReadOnly => "ro",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ends: [Endpoint; 2],

@@ -20,19 +20,29 @@
 
 pub mod clab;
 pub mod cluster;
+pub mod echo;
+pub mod expect;
+pub mod frr;
+pub mod graph;
 pub mod kind;
 pub mod link;
 pub mod manifests;
 pub mod netns;
 pub mod process;
 pub mod router;
+pub mod running;
+pub mod spec;
+pub mod substitute;
 pub mod values;
 pub mod wait;
+pub mod watch;
 pub mod words;
 
 pub use link::{LinkEnd, LinkState, veth};
-pub use netns::Netns;
+pub use netns::{Handle, Netns};
 pub use process::Process;
+pub use running::Lab;
+pub use spec::Spec;
 pub use wait::{Overdue, until};
 
 use std::io;
@@ -65,6 +75,18 @@ pub enum Error {
     /// A program answered in words that are not known here.
     #[error("{who} answered: {what}")]
     Strange { who: String, what: String },
+    /// A node is asked for by a name that none has.
+    #[error("there is no node {name}; there are: {have}")]
+    NoNode { name: String, have: String },
+    /// A node's image stands for a daemon that this machine has not got.
+    #[error("{image}: {program} is not installed; `cargo xtask setup` installs it")]
+    NoProgram { image: String, program: String },
+    /// A command line of a topology cannot be split into words.
+    #[error("`{line}`: {error}")]
+    Words { line: String, error: words::Unclosed },
+    /// No cluster comes of the manifests.
+    #[error(transparent)]
+    Plan(#[from] cluster::PlanError),
     /// Something that was waited for did not happen.
     #[error(transparent)]
     Overdue(#[from] Overdue),

@@ -4,18 +4,22 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::clab::Bind;
 use crate::link::LinkState;
 use crate::process::Process;
 use crate::{Error, system};
 
-/// Runs as process 1 of the new namespaces. `$1` is the host name.
+/// Runs as process 1 of the new namespaces. `$1` is the host name; then come binds, three words each: source,
+/// target, `rw` or `ro`.
 ///
 /// - The pid is read before `/proc` is replaced: it is the number the machine knows this process by.
 /// - `/etc` is an overlay, so that a node may edit its configuration; where the kernel has no overlayfs, the
@@ -48,6 +52,18 @@ ip link set lo up
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
   net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
   net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+shift
+while [ $# -gt 0 ]; do
+  # Only what is private to the node may grow: the machine's own files are the machine's.
+  [ -e "$2" ] || case "$2" in
+    /etc/*|/run/*|/var/run/*|/var/log/*)
+      if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "$(dirname "$2")"; : >"$2"; fi ;;
+    *) echo "bind target $2 does not exist and is not under /etc, /run or /var/log" >&2; exit 1 ;;
+  esac
+  mount --bind "$1" "$2"
+  [ "$3" = rw ] || mount -o remount,bind,ro "$2"
+  shift 3
+done
 echo "$pid"
 exec env --ignore-signal=CHLD cat >/dev/null 2>&1
 "#;
@@ -58,21 +74,24 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 ///
 /// Dropping it kills all that runs inside and removes its interfaces; so does the end of the owning process.
 pub struct Netns {
-    name: String,
-    /// Process 1 of the node, as the machine numbers it.
-    pid: u32,
+    handle: Handle,
     /// `unshare`, the parent of process 1.
     outer: Child,
     /// The pipe whose end is the node's end.
     hold: Option<ChildStdin>,
 }
 
+/// A way into a running node, which somebody else keeps alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handle {
+    name: String,
+    /// Process 1 of the node, as the machine numbers it.
+    pid: u32,
+}
+
 impl fmt::Debug for Netns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Netns")
-            .field("name", &self.name)
-            .field("pid", &self.pid)
-            .finish_non_exhaustive()
+        f.debug_tuple("Netns").field(&self.handle).finish()
     }
 }
 
@@ -84,6 +103,15 @@ impl Netns {
     /// # Errors
     /// No root, no `unshare`, or a kernel without one of the namespaces.
     pub fn new(hint: &str) -> Result<Self, Error> {
+        Self::with_binds(hint, &[])
+    }
+
+    /// Starts a node that sees some files of the machine elsewhere. Targets are made if they lie under `/etc`,
+    /// `/run` or `/var/log`; sources under `/run` are out of sight.
+    ///
+    /// # Errors
+    /// As [`Netns::new`], and when a source is missing or a target cannot be made.
+    pub fn with_binds(hint: &str, binds: &[Bind]) -> Result<Self, Error> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("st-{}-{count}-{hint}", std::process::id());
         let mut outer = Command::new("unshare")
@@ -97,6 +125,11 @@ impl Netns {
                 "--kill-child",
             ])
             .args(["--propagation", "private", "sh", "-c", INIT, &name, hint])
+            .args(
+                binds
+                    .iter()
+                    .flat_map(|bind| [&bind.source, &bind.target, bind.access.word()]),
+            )
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -127,11 +160,26 @@ impl Netns {
             });
         };
         Ok(Self {
-            name: hint.to_owned(),
-            pid,
+            handle: Handle::new(hint.to_owned(), pid),
             outer,
             hold,
         })
+    }
+}
+
+impl Deref for Netns {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Handle {
+    /// The way into a node that another process owns.
+    #[must_use]
+    pub fn new(name: String, pid: u32) -> Self {
+        Self { name, pid }
     }
 
     /// The host name.
@@ -144,6 +192,12 @@ impl Netns {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Where the machine finds a file of the node, its private folders included.
+    #[must_use]
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.pid))
     }
 
     /// A command that will run inside the node. The working directory is `/`: give absolute paths.

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -153,6 +154,20 @@ impl Process {
             let _ = kill(outer_pid(&self.outer), Signal::SIGCONT);
             let _ = self.outer.wait();
         }
+    }
+}
+
+/// Asks any process to end (SIGTERM). One that is gone already has ended.
+///
+/// # Errors
+/// It is not ours to end.
+pub fn terminate(pid: u32) -> Result<(), Error> {
+    match kill(
+        Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
+        Signal::SIGTERM,
+    ) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(system(format!("end process {pid}"))(error.into())),
     }
 }
 

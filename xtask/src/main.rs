@@ -8,6 +8,7 @@
 //! ```
 
 mod check;
+mod lab;
 mod setup;
 mod step;
 mod suite;
@@ -50,6 +51,9 @@ enum Task {
         /// Only this decoder.
         target: Option<String>,
     },
+    /// Run a topology in network namespaces.
+    #[command(subcommand)]
+    Lab(lab::Task),
     /// Run the benchmarks of the hot paths.
     Bench {
         /// Only benchmarks whose name contains this.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
+        Task::Lab(task) => lab::run(task),
         Task::Bench { name } => test::bench(name.as_deref()),
     };
     match done {

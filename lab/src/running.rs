@@ -1,0 +1,484 @@
+//! A lab that runs: its nodes, cables, routers, pods and agents.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::clab::{Bind, Network, Node};
+use crate::cluster::{self, Plan, Pod};
+use crate::echo::Echo;
+use crate::manifests::{self, Document};
+use crate::process::Process;
+use crate::spec::Spec;
+use crate::{Error, Handle, LinkEnd, LinkState, Netns, substitute, system, veth, words};
+
+/// Where an agent finds what concerns it, inside its node.
+pub const MANIFESTS: &str = "/run/stentor/manifests";
+pub const CONFIG: &str = "/run/stentor/config.yaml";
+pub const STATE: &str = "/run/stentor/state";
+pub const SOCKET: &str = "/run/stentor/agent.sock";
+pub const LOG: &str = "/var/log/stentor.log";
+const METRICS: &str = "127.0.0.1:9962";
+
+/// The kernel's multicast address for a pod's way out: one that no network uses.
+const POD_GATEWAY: [&str; 2] = ["169.254.1.1", "fe80::1"];
+
+/// A running lab. Dropping it ends all of it; so does the end of the process.
+#[derive(Debug)]
+pub struct Lab {
+    // Ends in this order: first who talks, last who is talked about.
+    agents: BTreeMap<String, Process>,
+    pods: Vec<RunningPod>,
+    daemons: Vec<Process>,
+    nodes: BTreeMap<String, Netns>,
+    /// Nodes of the topology that live in the network of another container.
+    aliases: BTreeMap<String, String>,
+    spec: Spec,
+}
+
+/// A pod and its server.
+#[derive(Debug)]
+struct RunningPod {
+    _echo: Echo,
+    _netns: Netns,
+}
+
+/// What a node's image stands for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    Frr,
+    Bird,
+    Gobgp,
+    /// A host: the machine's own tools.
+    Host,
+}
+
+impl Image {
+    /// By its name: FRR's, BIRD's and GoBGP's images run those; all others are hosts.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let base = name
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .split([':', '@'])
+            .next()
+            .unwrap_or_default();
+        match base {
+            _ if base.contains("frr") => Self::Frr,
+            _ if base.contains("bird") => Self::Bird,
+            _ if base.contains("gobgp") => Self::Gobgp,
+            _ => Self::Host,
+        }
+    }
+
+    /// A file of the daemon, and what the image runs when the topology says nothing.
+    fn daemon(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Frr => Some(("/usr/lib/frr/bgpd", "/usr/lib/frr/frrinit.sh start")),
+            Self::Bird => Some((
+                "/usr/sbin/bird",
+                "bird -c /etc/bird/bird.conf -s /run/bird/bird.ctl",
+            )),
+            Self::Gobgp => Some(("/usr/bin/gobgpd", "gobgpd -f /etc/gobgp/gobgp.toml")),
+            Self::Host => None,
+        }
+    }
+}
+
+impl Lab {
+    /// Starts everything: nodes, cables, the topology's `exec` lines, the cluster's pods, and one agent per
+    /// cluster node. Returns when all is started, not when sessions are up.
+    ///
+    /// `agent`: the program to run as `stentor agent`. `say` is told what happens, a line at a time.
+    ///
+    /// # Errors
+    /// Something is missing on this machine or wrong in the files. An `exec` line that fails is told and passed
+    /// over, as containerlab does.
+    pub fn up(spec: Spec, agent: &Path, say: &dyn Fn(&str)) -> Result<Self, Error> {
+        let mut lab = Self {
+            agents: BTreeMap::new(),
+            pods: Vec::new(),
+            daemons: Vec::new(),
+            nodes: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            spec,
+        };
+        lab.make_nodes(say)?;
+        lab.lay_cables()?;
+        lab.run_commands(say)?;
+        let plan = lab.write_manifests()?;
+        for pod in plan {
+            let running = start_pod(lab.node(&pod.node)?, lab.pods.len(), &pod)?;
+            lab.pods.push(running);
+            let ports: Vec<String> = pod.ports.iter().map(u16::to_string).collect();
+            let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
+            say(&format!(
+                "pod {}/{} on {}: {} port {}",
+                pod.namespace,
+                pod.name,
+                pod.node,
+                addresses.join(" "),
+                if ports.is_empty() {
+                    "none".to_owned()
+                } else {
+                    ports.join(" ")
+                }
+            ));
+        }
+        for name in lab.cluster_nodes() {
+            lab.start_agent(&name, agent)?;
+            say(&format!("agent on {name}"));
+        }
+        Ok(lab)
+    }
+
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// A node by its name in the topology or in the cluster.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn node(&self, name: &str) -> Result<&Netns, Error> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        self.nodes.get(name).ok_or_else(|| Error::NoNode {
+            name: name.to_owned(),
+            have: self
+                .nodes
+                .keys()
+                .chain(self.aliases.keys())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" "),
+        })
+    }
+
+    /// Ways into all nodes, by all their names: in the topology and in the cluster.
+    #[must_use]
+    pub fn handles(&self) -> BTreeMap<String, Handle> {
+        let own = self
+            .nodes
+            .iter()
+            .map(|(name, node)| (name.clone(), Handle::clone(&**node)));
+        let alias = |(alias, name): (&String, &String)| {
+            Some((alias.clone(), Handle::clone(&**self.nodes.get(name)?)))
+        };
+        own.chain(self.aliases.iter().filter_map(alias)).collect()
+    }
+
+    /// Names of the nodes that run an agent.
+    #[must_use]
+    pub fn cluster_nodes(&self) -> Vec<String> {
+        self.spec.cluster_nodes()
+    }
+
+    /// Reads the folder of manifests again and hands the agents what came of it. Pods stay as they are.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or no cluster comes of it.
+    pub fn sync_manifests(&self) -> Result<(), Error> {
+        self.write_manifests().map(drop)
+    }
+
+    /// Names of the nodes whose agent has ended.
+    pub fn ended_agents(&mut self) -> Vec<String> {
+        let ended = self
+            .agents
+            .iter_mut()
+            .filter_map(|(name, agent)| agent.status().map(|_| name.clone()));
+        ended.collect()
+    }
+
+    /// The agent's process on a node, to be signalled.
+    pub fn agent(&mut self, name: &str) -> Option<&mut Process> {
+        self.agents.get_mut(name)
+    }
+
+    /// Starts the agent of a cluster node, again if it has ended.
+    ///
+    /// # Errors
+    /// It cannot be started, or there is no such node.
+    pub fn start_agent(&mut self, name: &str, agent: &Path) -> Result<(), Error> {
+        let node = self.node(name)?;
+        fs::write(node.path(CONFIG), self.spec.values.to_yaml())
+            .map_err(system(format!("write {CONFIG}")))?;
+        let script = format!("exec \"$@\" >>{LOG} 2>&1");
+        let path = agent.to_string_lossy();
+        let process = node.spawn(&[
+            "sh",
+            "-c",
+            &script,
+            "agent",
+            &path,
+            "agent",
+            "--manifests",
+            MANIFESTS,
+            "--node",
+            name,
+            "--state",
+            STATE,
+            "--socket",
+            SOCKET,
+            "--metrics",
+            METRICS,
+            "--config",
+            CONFIG,
+        ])?;
+        self.agents.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    fn make_nodes(&mut self, say: &dyn Fn(&str)) -> Result<(), Error> {
+        for name in self.cluster_nodes() {
+            self.nodes.insert(name.clone(), Netns::new(&name)?);
+        }
+        let folder = &self.spec.folder;
+        for (name, node) in &self.spec.topology.nodes {
+            if let Some((program, _)) = Image::of(&node.image).daemon()
+                && !Path::new(program).exists()
+            {
+                return Err(Error::NoProgram {
+                    image: node.image.clone(),
+                    program: program.into(),
+                });
+            }
+            match &node.network {
+                Network::Of(other) => {
+                    if !self.nodes.contains_key(other) {
+                        let have = self.nodes.keys().cloned().collect::<Vec<_>>().join(" ");
+                        return Err(Error::NoNode {
+                            name: other.clone(),
+                            have,
+                        });
+                    }
+                    self.aliases.insert(name.clone(), other.clone());
+                }
+                Network::Own => {
+                    let binds: Vec<Bind> = node.binds.iter().map(|bind| absolute(bind, folder)).collect();
+                    self.nodes.insert(name.clone(), Netns::with_binds(name, &binds)?);
+                }
+            }
+        }
+        for node in self.nodes.values() {
+            substitute::install(node)?;
+        }
+        say(&format!(
+            "nodes: {}",
+            self.nodes.keys().cloned().collect::<Vec<_>>().join(" ")
+        ));
+        Ok(())
+    }
+
+    fn lay_cables(&self) -> Result<(), Error> {
+        for link in &self.spec.topology.links {
+            let [a, b] = &link.ends;
+            let a = LinkEnd::new(self.node(&a.node)?, &a.interface, &[]);
+            let b = LinkEnd::new(self.node(&b.node)?, &b.interface, &[]);
+            veth(a, b, Some(link.mtu))?;
+        }
+        Ok(())
+    }
+
+    fn run_commands(&mut self, say: &dyn Fn(&str)) -> Result<(), Error> {
+        let mut daemons = Vec::new();
+        for (name, node) in &self.spec.topology.nodes {
+            if let Some(command) = start_of(node) {
+                let argv = words::split(&command).map_err(|error| Error::Words {
+                    line: command.clone(),
+                    error,
+                })?;
+                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                daemons.push(self.node(name)?.spawn(&argv)?);
+            }
+            for line in &node.exec {
+                let argv = words::split(line).map_err(|error| Error::Words {
+                    line: line.clone(),
+                    error,
+                })?;
+                let Some((program, arguments)) = argv.split_first() else {
+                    continue;
+                };
+                let mut command = self.node(name)?.command("env");
+                command.args(node.env.iter().map(|(key, value)| format!("{key}={value}")));
+                let output = command.arg(program).args(arguments).output();
+                let output = output.map_err(|source| Error::Start {
+                    program: program.clone(),
+                    source,
+                })?;
+                for said in String::from_utf8_lossy(&output.stderr).lines() {
+                    say(&format!("{name}: {said}"));
+                }
+                if !output.status.success() {
+                    say(&format!(
+                        "{name}: `{}` ended with {}; passed over",
+                        shorten(line),
+                        output.status
+                    ));
+                }
+            }
+        }
+        self.daemons.extend(daemons);
+        Ok(())
+    }
+
+    /// Fills every cluster node's folder of manifests and returns the pods that belong to it.
+    fn write_manifests(&self) -> Result<Vec<Pod>, Error> {
+        let Some(cluster) = &self.spec.cluster else {
+            return Ok(Vec::new());
+        };
+        let folder = &self.spec.manifests;
+        let mut documents = manifests::read(folder).map_err(system(format!("read {}", folder.display())))?;
+        manifests::admit(&mut documents, &cluster.service_subnets);
+        let plan = cluster::plan(cluster, self.spec.values.ipam, &documents)?;
+        let mut files = by_file(&documents);
+        let objects = plan
+            .objects
+            .iter()
+            .map(|object| serde_saphyr::to_string(object).unwrap_or_default());
+        files.insert(
+            "cluster/objects.yaml".into(),
+            objects.collect::<Vec<_>>().join("---\n"),
+        );
+        for name in self.cluster_nodes() {
+            let into = self.node(&name)?.path(MANIFESTS);
+            sync(&into, &files).map_err(system(format!("write the manifests of {name}")))?;
+        }
+        Ok(plan.pods)
+    }
+}
+
+/// The pods that a lab would run.
+///
+/// # Errors
+/// The manifests cannot be read, or no cluster comes of them.
+pub fn pods(spec: &Spec) -> Result<Vec<Pod>, Error> {
+    Ok(planned(spec)?.map(|(_, plan)| plan.pods).unwrap_or_default())
+}
+
+/// The documents as an API server would have them, and what follows from them and the cluster.
+fn planned(spec: &Spec) -> Result<Option<(Vec<Document>, Plan)>, Error> {
+    let Some(cluster) = &spec.cluster else {
+        return Ok(None);
+    };
+    let folder = &spec.manifests;
+    let mut documents = manifests::read(folder).map_err(system(format!("read {}", folder.display())))?;
+    manifests::admit(&mut documents, &cluster.service_subnets);
+    let plan = cluster::plan(cluster, spec.values.ipam, &documents)?;
+    Ok(Some((documents, plan)))
+}
+
+/// The daemon a container would run: what the topology says, else what the image does. A shell is nothing to run.
+fn start_of(node: &Node) -> Option<String> {
+    const IDLE: [&str; 6] = [
+        "bash",
+        "sh",
+        "/bin/sh",
+        "/bin/bash",
+        "sleep infinity",
+        "tail -f /dev/null",
+    ];
+    match &node.command {
+        Some(command) if IDLE.contains(&command.as_str()) => None,
+        Some(command) => Some(command.clone()),
+        None => Image::of(&node.image).daemon().map(|(_, start)| start.to_owned()),
+    }
+}
+
+fn absolute(bind: &Bind, folder: &Path) -> Bind {
+    Bind {
+        source: folder.join(&bind.source).to_string_lossy().into_owned(),
+        ..bind.clone()
+    }
+}
+
+fn shorten(line: &str) -> String {
+    let short: String = line.chars().take(100).collect();
+    if short.len() < line.len() {
+        short + "..."
+    } else {
+        short
+    }
+}
+
+fn by_file(documents: &[Document]) -> BTreeMap<PathBuf, String> {
+    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for document in documents {
+        let text = files.entry(document.file.clone()).or_default();
+        if !text.is_empty() {
+            text.push_str("---\n");
+        }
+        text.push_str(&document.text);
+    }
+    files
+}
+
+/// Makes a folder hold exactly these files. Each appears whole or not at all; what is the same is left alone.
+fn sync(folder: &Path, files: &BTreeMap<PathBuf, String>) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut stale = Vec::new();
+    list(folder, folder, &mut stale)?;
+    for (path, text) in files {
+        stale.retain(|old| old != path);
+        let target = folder.join(path);
+        if fs::read_to_string(&target).is_ok_and(|old| old == *text) {
+            continue;
+        }
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // A name that no reader of YAML looks at.
+        let fresh = target.with_extension("new");
+        fs::write(&fresh, text)?;
+        fs::rename(&fresh, &target)?;
+    }
+    stale
+        .iter()
+        .try_for_each(|path| fs::remove_file(folder.join(path)))
+}
+
+fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(root, &path, files)?;
+        } else if let Ok(relative) = path.strip_prefix(root) {
+            files.push(relative.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// A namespace behind a veth, its addresses, the routes both ways, and its server.
+fn start_pod(node: &Netns, number: usize, pod: &Pod) -> Result<RunningPod, Error> {
+    let netns = Netns::new(&pod.name)?;
+    let outside = format!("lxc{number}");
+    veth(
+        LinkEnd::new(&netns, "eth0", &[]),
+        LinkEnd::new(node, &outside, &[]),
+        None,
+    )?;
+    for address in &pod.addresses {
+        let (family, length, gateway) = match address {
+            std::net::IpAddr::V4(_) => ("-4", 32, POD_GATEWAY[0]),
+            std::net::IpAddr::V6(_) => ("-6", 128, POD_GATEWAY[1]),
+        };
+        netns.sh(&format!(
+            "ip addr add {address}/{length} dev eth0; ip {family} route replace {gateway} dev eth0; \
+             ip {family} route add default via {gateway} dev eth0"
+        ))?;
+        node.sh(&format!(
+            "ip addr add {gateway}/{length} dev {outside}; ip {family} route add {address} dev {outside}"
+        ))?;
+    }
+    netns.set_link("eth0", LinkState::Up)?;
+    let ports: Vec<u16> = pod.ports.iter().copied().collect();
+    let greeting = format!("pod={} namespace={} node={}", pod.name, pod.namespace, pod.node);
+    let echo = Echo::start(&netns, &pod.addresses, &ports, greeting)?;
+    Ok(RunningPod {
+        _echo: echo,
+        _netns: netns,
+    })
+}

@@ -1,0 +1,293 @@
+//! `cargo xtask lab`: topologies as namespaces of this machine.
+//!
+//! ```text
+//!   lab up ---> starts ---> lab serve (owns the namespaces, stays)
+//!     |                        |
+//!     | lines of progress <----+
+//!     | "keep" ---------------->    from here on it outlives `up`
+//!
+//!   lab exec, test, graph:  find the nodes' pids in /run/stentor-lab/NAME.json
+//!   lab down:               ends `lab serve`; the kernel does the rest
+//! ```
+
+mod serve;
+mod state;
+mod view;
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use lab::graph::Graph;
+use lab::{Handle, Lab, Spec, expect, spec};
+
+use self::state::State;
+use crate::{setup, step, test};
+
+/// Sessions come up in seconds; a busy machine may take longer. Nothing waits this long unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Start a lab, wait for its sessions, show what came of it. The lab stays.
+    Up(Which),
+    /// Run a command in a node: `lab exec NAME NODE -- COMMAND`.
+    Exec {
+        /// The lab: a folder of `containerlab/`, or the name of a topology that is up.
+        lab: String,
+        /// A node by its name in the topology or in the cluster.
+        node: String,
+        /// A shell, if none is given.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Check the topology's expectations; brings the lab up for as long as that takes if it is not.
+    Test(Which),
+    /// Draw nodes, links, session states and prefixes as SVG.
+    Graph {
+        #[command(flatten)]
+        which: Which,
+        /// The drawing; `-` is standard output.
+        #[arg(short, long, default_value = "lab.svg")]
+        output: PathBuf,
+    },
+    /// End a lab and all that belongs to it.
+    Down(Which),
+    /// Own the namespaces of a lab until told to end; started by `up`.
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        topo: PathBuf,
+        #[arg(long)]
+        manifests: PathBuf,
+        #[arg(long)]
+        agent: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// A folder of `containerlab/`, or the name of a topology that is up.
+    #[arg(required_unless_present = "topo")]
+    name: Option<String>,
+    /// A topology file anywhere.
+    #[arg(long, conflicts_with = "name")]
+    topo: Option<PathBuf>,
+    /// Its folder of manifests, unless they lie beside it.
+    #[arg(long, requires = "topo")]
+    manifests: Option<PathBuf>,
+}
+
+pub(crate) fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Up(which) => up(&which.spec()?),
+        Task::Exec { lab, node, command } => exec(&lab, &node, &command),
+        Task::Test(which) => check(which.spec()?.1),
+        Task::Graph { which, output } => graph(&which.spec()?.1, &output),
+        Task::Down(which) => down(&which.topology_name()?),
+        Task::Serve {
+            topo,
+            manifests,
+            agent,
+        } => serve::run(&topo, &manifests, &agent),
+    }
+}
+
+impl Which {
+    /// The topology's file and all that was read with it.
+    fn spec(&self) -> Result<(PathBuf, Spec)> {
+        let file = match (&self.topo, &self.name) {
+            (Some(topo), _) => topo.clone(),
+            (None, Some(name)) => match State::read(name) {
+                Ok(state) => state.topology,
+                Err(_) => spec::find_topology(&folder(name))?,
+            },
+            (None, None) => bail!("no lab named"),
+        };
+        let read = Spec::read(&file, self.manifests.as_deref())?;
+        // Topologies that are not ours to change keep their expectations with the lab's own tests.
+        let ours = step::root()
+            .join("lab/tests/expectations")
+            .join(format!("{}.yaml", read.topology.name));
+        let read = if read.expectations.is_none() && ours.exists() {
+            read.expecting(&ours)?
+        } else {
+            read
+        };
+        Ok((file, read))
+    }
+
+    /// What the lab is called in the machine's list of labs.
+    fn topology_name(&self) -> Result<String> {
+        match &self.name {
+            Some(name) if State::read(name).is_ok() => Ok(name.clone()),
+            _ => Ok(self.spec()?.1.topology.name),
+        }
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    step::root().join("containerlab").join(name)
+}
+
+/// What `exec` and `down` are given may be the folder's name or the topology's.
+fn running(name: &str) -> Result<State> {
+    State::read(name).or_else(|error| match spec::find_topology(&folder(name)) {
+        Ok(file) => State::read(&Spec::read(&file, None)?.topology.name),
+        Err(_) => Err(error),
+    })
+}
+
+fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
+    let name = &spec.topology.name;
+    if State::read(name).is_ok() {
+        bail!("lab {name} is up already; `cargo xtask lab down {name}` ends it");
+    }
+    let start = Instant::now();
+    setup::run()?;
+    test::build(false)?;
+    let agent = test::target_folder()?.join("debug/stentor");
+    let mut server = Command::new(env::current_exe()?)
+        .args(["lab", "serve", "--topo"])
+        .arg(file.canonicalize()?)
+        .arg("--manifests")
+        .arg(
+            spec.manifests
+                .canonicalize()
+                .with_context(|| format!("no folder {}", spec.manifests.display()))?,
+        )
+        .arg("--agent")
+        .arg(&agent)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // Ctrl-C is for `up` alone: the server notices that its pipe is closed, and cleans up.
+        .process_group(0)
+        .spawn()?;
+    let mut leash = server.stdin.take().context("the server has a pipe")?;
+    let lines = BufReader::new(server.stdout.take().context("the server has a pipe")?).lines();
+    let mut ready = false;
+    for line in lines {
+        let line = line?;
+        if line == serve::READY {
+            ready = true;
+            break;
+        }
+        println!("lab: {line}");
+    }
+    if !ready {
+        server.wait()?;
+        bail!("lab {name} did not start");
+    }
+    let state = State::read(name)?;
+    let came = wait(spec, &state.handles());
+    view::print(spec, &state)?;
+    writeln!(leash, "{}", serve::KEEP)?;
+    println!("lab: {name} is up after {}", step::seconds(start));
+    println!(
+        "lab: cargo xtask lab exec {name} NODE -- COMMAND; NODE is one of {}",
+        state.names().join(" ")
+    );
+    println!("lab: cargo xtask lab test|graph|down {name}");
+    came
+}
+
+/// Until the expectations hold, where there are any; else until all sessions are up.
+fn wait(spec: &Spec, nodes: &std::collections::BTreeMap<String, Handle>) -> Result<()> {
+    let verdict = match &spec.expectations {
+        Some(expectations) => {
+            println!("lab: waiting for sessions and routes");
+            expect::meet(nodes, expectations, PATIENCE)?
+        }
+        None => {
+            println!("lab: waiting for sessions");
+            expect::meet(nodes, &expect::all_sessions(spec, nodes)?, PATIENCE)?
+        }
+    };
+    println!("lab: {} sessions and routes are as expected", verdict.met);
+    Ok(())
+}
+
+fn exec(lab: &str, node: &str, command: &[String]) -> Result<()> {
+    let state = running(lab)?;
+    let handles = state.handles();
+    let names = || state.names().join(" ");
+    let handle = handles
+        .get(node)
+        .with_context(|| format!("no node {node}; there are: {}", names()))?;
+    let shell = ["bash".to_owned()];
+    let words = if command.is_empty() { &shell } else { command };
+    // The agent's folder comes first, so that `stentor bgp peers` works as on a node.
+    let path = format!(
+        "PATH={}:{}",
+        state.agent_folder().display(),
+        env::var("PATH").unwrap_or_default()
+    );
+    let status = handle
+        .command("env")
+        .arg(path)
+        .args(words)
+        .stdin(Stdio::inherit())
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    // As a shell would say it.
+    std::process::exit(
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+    )
+}
+
+fn check(spec: Spec) -> Result<()> {
+    let name = spec.topology.name.clone();
+    let Some(expectations) = spec.expectations.clone() else {
+        bail!("lab {name} has no expectations: no expect.yaml beside its topology");
+    };
+    let own;
+    let nodes = if let Ok(state) = State::read(&name) {
+        state.handles()
+    } else {
+        setup::run()?;
+        test::build(false)?;
+        let agent = test::target_folder()?.join("debug/stentor");
+        own = Lab::up(spec, &agent, &|line| println!("lab: {line}"))?;
+        own.handles()
+    };
+    match expect::meet(&nodes, &expectations, PATIENCE) {
+        Ok(verdict) => println!("lab {name}: {} passed, 0 failed, 0 skipped", verdict.met),
+        Err(error) => bail!("lab {name}: {error}"),
+    }
+    Ok(())
+}
+
+fn graph(spec: &Spec, output: &Path) -> Result<()> {
+    let mut graph = Graph::of(spec, &lab::running::pods(spec)?);
+    match State::read(&spec.topology.name) {
+        Ok(state) => graph.observe(spec, &state.handles())?,
+        Err(_) => eprintln!(
+            "lab: {} is not up; drawn without states and addresses",
+            spec.topology.name
+        ),
+    }
+    let svg = graph.to_svg();
+    if output == Path::new("-") {
+        print!("{svg}");
+    } else {
+        std::fs::write(output, svg).with_context(|| format!("write {}", output.display()))?;
+        println!("lab: drawn to {}", output.display());
+    }
+    Ok(())
+}
+
+fn down(name: &str) -> Result<()> {
+    let state = running(name)?;
+    state.end()?;
+    println!("lab: {name} is down");
+    Ok(())
+}
