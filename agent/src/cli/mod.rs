@@ -1,3 +1,4 @@
 //! The command line.
 
 pub mod cilium_dbg;
+pub mod client;
