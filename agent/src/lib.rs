@@ -12,3 +12,4 @@
 pub mod api;
 pub mod cli;
 pub mod render;
+pub mod shell;

@@ -2,3 +2,4 @@
 //! is ours under `/v1/stentor/`.
 
 pub mod model;
+pub mod view;
