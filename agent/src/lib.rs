@@ -11,5 +11,9 @@
 
 pub mod api;
 pub mod cli;
+pub mod plan;
+pub mod problem;
 pub mod render;
-pub mod shell;
+pub mod source;
+pub mod state;
+pub mod world;

@@ -1,0 +1,414 @@
+//! Which addresses a Service has on this node, and whether each may be announced.
+//!
+//! An address is announced when traffic sent to this node for it would be served: with traffic policy `Local` that
+//! takes an active endpoint on this node; with `Cluster` any endpoint of the cluster will do, and by default not
+//! even that is asked for. Endpoints count for an address of their own family, and for a port of the Service they
+//! serve.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crds::k8s_openapi::api::core::v1::{Service, ServicePort};
+use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
+use super::desired::{AddressKind, ServiceRef};
+use super::exposure;
+use super::node::NodeFacts;
+use super::options::{Options, WithoutEndpoints};
+use super::reasons::Reason;
+use super::vips::{Ingress, Vips};
+use crate::problem::{Problem, Severity};
+use crate::world::{Stored, World};
+
+/// The class of Services meant for BGP alone.
+pub(crate) const BGP_CLASS: &str = "io.cilium/bgp-control-plane";
+/// The class of Services meant for L2 announcement alone.
+pub(crate) const L2_CLASS: &str = "io.cilium/l2-announcer";
+
+/// A Service as seen from this node.
+#[derive(Debug)]
+pub(crate) struct ServiceFacts<'a> {
+    pub(crate) reference: ServiceRef,
+    labels: &'a BTreeMap<String, String>,
+    pub(crate) frontends: Vec<Frontend>,
+    /// Why it has no frontends at all, or none of a kind it asks for.
+    pub(crate) reasons: Vec<Reason>,
+}
+
+/// An address of a Service, on every port of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frontend {
+    pub(crate) address: IpAddr,
+    pub(crate) kind: AddressKind,
+    pub(crate) policy: TrafficPolicy,
+    pub(crate) verdict: Result<(), Reason>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrafficPolicy {
+    Cluster,
+    Local,
+}
+
+impl ServiceFacts<'_> {
+    /// A label as selectors see it: name and namespace are labels too, and can't be overridden.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        match key {
+            "io.kubernetes.service.name" => Some(&self.reference.name),
+            "io.kubernetes.service.namespace" => Some(&self.reference.namespace),
+            key => self.labels.get(key).map(String::as_str),
+        }
+    }
+}
+
+/// Every Service, by namespace and name.
+pub(crate) fn services<'a>(
+    world: &'a World,
+    options: &Options,
+    me: &NodeFacts<'_>,
+    vips: &Vips,
+    problems: &mut Vec<Problem>,
+) -> Vec<ServiceFacts<'a>> {
+    let slices = Slices::of(world);
+    world
+        .objects
+        .services()
+        .map(|service| {
+            let reference = ServiceRef {
+                namespace: service.namespace().into(),
+                name: service.name().into(),
+            };
+            let mut facts = ServiceFacts {
+                reference,
+                labels: service.labels(),
+                frontends: Vec::new(),
+                reasons: Vec::new(),
+            };
+            match absent(service, me, problems) {
+                Some(reason) => facts.reasons.push(reason),
+                None => addresses(service, options, me, &slices, vips, &mut facts),
+            }
+            facts
+        })
+        .collect()
+}
+
+/// Why a Service has no address on this node, whatever its type.
+fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<Problem>) -> Option<Reason> {
+    let spec = service.object.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Some(Reason::ExternalName);
+    }
+    let cluster_ip = spec.cluster_ip.as_deref();
+    if cluster_ip.is_some_and(|ip| ip.eq_ignore_ascii_case("none"))
+        || service.labels().contains_key("service.kubernetes.io/headless")
+    {
+        return Some(Reason::Headless);
+    }
+    if spec.ports.as_deref().unwrap_or_default().is_empty() {
+        return Some(Reason::NoPorts);
+    }
+    let annotations = service.object.metadata.annotations.as_ref()?;
+    match exposure::on_node(annotations, &me.labels) {
+        Ok(true) => None,
+        Ok(false) => Some(Reason::NotForThisNode),
+        Err(bad) => {
+            problems.push(Problem::at(
+                service.parsed,
+                "metadata.annotations[service.cilium.io/node-selector]",
+                Severity::Error,
+                "bad-node-selector",
+                bad.to_string(),
+            ));
+            Some(Reason::NotForThisNode)
+        }
+    }
+}
+
+fn addresses(
+    service: Stored<'_, Service>,
+    options: &Options,
+    me: &NodeFacts<'_>,
+    slices: &Slices<'_>,
+    vips: &Vips,
+    facts: &mut ServiceFacts<'_>,
+) {
+    let Some(spec) = &service.object.spec else { return };
+    let external = policy(spec.external_traffic_policy.as_deref());
+    let internal = policy(spec.internal_traffic_policy.as_deref());
+    let mut endpoints = Lazy {
+        service,
+        slices,
+        node: me.name,
+        v4: None,
+        v6: None,
+    };
+    let mut add = |address: IpAddr, kind: AddressKind, policy: TrafficPolicy, first: Result<(), Reason>| {
+        let verdict = first.and_then(|()| {
+            if !options.families.has(address) {
+                return Err(Reason::FamilyOff);
+            }
+            served(policy, options, endpoints.of(address))
+        });
+        if facts
+            .frontends
+            .iter()
+            .all(|known| (known.address, known.kind) != (address, kind))
+        {
+            facts.frontends.push(Frontend {
+                address,
+                kind,
+                policy,
+                verdict,
+            });
+        }
+    };
+    let no_annotations = BTreeMap::new();
+    let annotations = service
+        .object
+        .metadata
+        .annotations
+        .as_ref()
+        .unwrap_or(&no_annotations);
+    let exposed = |kind: AddressKind| {
+        if exposure::has_type(annotations, kind) {
+            Ok(())
+        } else {
+            Err(Reason::TypeNotExposed)
+        }
+    };
+
+    if spec.type_.as_deref() == Some("LoadBalancer") {
+        let ours = match spec.load_balancer_class.as_deref() {
+            None | Some(BGP_CLASS) => Ok(()),
+            Some(class) => Err(Reason::ClassNotOurs(class.to_owned())),
+        };
+        let answer = vips.of(&facts.reference);
+        for ingress in &answer.ingress {
+            match ingress {
+                Ingress::Vip(address) => {
+                    let first = exposed(AddressKind::LoadBalancerIp).and_then(|()| ours.clone());
+                    add(*address, AddressKind::LoadBalancerIp, external, first);
+                }
+                Ingress::NotVip(address) => {
+                    add(
+                        *address,
+                        AddressKind::LoadBalancerIp,
+                        external,
+                        Err(Reason::IpModeNotVip),
+                    );
+                }
+                Ingress::Hostname => {}
+            }
+        }
+        let only_names = !answer.ingress.is_empty() && answer.ingress.iter().all(|i| *i == Ingress::Hostname);
+        if only_names {
+            facts.reasons.push(Reason::HostnameOnly);
+        }
+        if let Some(why) = &answer.lacking {
+            facts.reasons.push(Reason::NoVip(why.clone()));
+        }
+    }
+    for address in spec
+        .external_ips
+        .iter()
+        .flatten()
+        .filter_map(|text| text.parse().ok())
+    {
+        add(address, AddressKind::ExternalIp, external, Ok(()));
+    }
+    let several = spec.cluster_ips.as_deref().unwrap_or_default();
+    let one = spec.cluster_ip.iter().filter(|_| several.is_empty());
+    for address in several.iter().chain(one).filter_map(|text| text.parse().ok()) {
+        add(
+            address,
+            AddressKind::ClusterIp,
+            internal,
+            exposed(AddressKind::ClusterIp),
+        );
+    }
+}
+
+fn policy(text: Option<&str>) -> TrafficPolicy {
+    match text {
+        Some("Local") => TrafficPolicy::Local,
+        Some(_) | None => TrafficPolicy::Cluster,
+    }
+}
+
+fn served(policy: TrafficPolicy, options: &Options, endpoints: Endpoints) -> Result<(), Reason> {
+    if policy == TrafficPolicy::Local && endpoints.local_active == 0 {
+        return Err(Reason::NoLocalEndpoints);
+    }
+    match options.without_endpoints {
+        WithoutEndpoints::Withdrawn if endpoints.any == 0 => Err(Reason::NoEndpoints),
+        WithoutEndpoints::Withdrawn | WithoutEndpoints::Announced => Ok(()),
+    }
+}
+
+/// Endpoints that count for one family of a Service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Endpoints {
+    /// Active ones, and terminating ones that still serve: the datapath falls back on those.
+    any: usize,
+    /// Active on this node.
+    local_active: usize,
+}
+
+/// Endpoint slices by the Service they belong to.
+struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+
+impl<'a> Slices<'a> {
+    fn of(world: &'a World) -> Self {
+        let mut slices: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
+        for slice in world.objects.endpoint_slices() {
+            if let Some(service) = slice.labels().get("kubernetes.io/service-name") {
+                let key = (slice.namespace(), service.as_str());
+                slices.entry(key).or_default().push(slice.object);
+            }
+        }
+        Self(slices)
+    }
+}
+
+/// Counts each family once, and only if an address asks.
+struct Lazy<'a> {
+    service: Stored<'a, Service>,
+    slices: &'a Slices<'a>,
+    node: &'a str,
+    v4: Option<Endpoints>,
+    v6: Option<Endpoints>,
+}
+
+impl Lazy<'_> {
+    fn of(&mut self, address: IpAddr) -> Endpoints {
+        match address {
+            IpAddr::V4(_) => *self
+                .v4
+                .get_or_insert_with(|| count(self.service, self.slices, self.node, "IPv4")),
+            IpAddr::V6(_) => *self
+                .v6
+                .get_or_insert_with(|| count(self.service, self.slices, self.node, "IPv6")),
+        }
+    }
+}
+
+fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: &str) -> Endpoints {
+    let mut endpoints = Endpoints::default();
+    let Some(spec) = &service.object.spec else {
+        return endpoints;
+    };
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let not_ready_too = spec.publish_not_ready_addresses.unwrap_or(false);
+    let key = (service.namespace(), service.name());
+    let slices = slices.0.get(&key).map(Vec::as_slice).unwrap_or_default();
+    for slice in slices {
+        if slice.address_type != family || !serves(slice, ports) {
+            continue;
+        }
+        for endpoint in slice.endpoints.iter().flatten() {
+            let weight = endpoint.addresses.len();
+            let local = endpoint.node_name.as_deref() == Some(node);
+            match state(endpoint, not_ready_too) {
+                EndpointState::Active => {
+                    endpoints.any += weight;
+                    endpoints.local_active += if local { weight } else { 0 };
+                }
+                EndpointState::Terminating => endpoints.any += weight,
+                EndpointState::Out => {}
+            }
+        }
+    }
+    endpoints
+}
+
+/// Whether the slice is about a port of the Service. A slice without ports says nothing about them.
+fn serves(slice: &EndpointSlice, ports: &[ServicePort]) -> bool {
+    let slice_ports = slice.ports.as_deref().unwrap_or_default();
+    slice_ports.is_empty()
+        || slice_ports.iter().any(|served| {
+            let name = served.name.as_deref().unwrap_or_default();
+            ports
+                .iter()
+                .any(|port| port.name.as_deref().unwrap_or_default() == name)
+        })
+}
+
+enum EndpointState {
+    Active,
+    /// Shutting down, and still answering.
+    Terminating,
+    Out,
+}
+
+/// `ready` overrides everything; a missing `ready` means ready (Kubernetes API, EndpointConditions).
+fn state(endpoint: &Endpoint, not_ready_too: bool) -> EndpointState {
+    let Some(conditions) = &endpoint.conditions else {
+        return EndpointState::Active;
+    };
+    let ready = conditions.ready.unwrap_or(true);
+    let terminating = conditions.terminating.unwrap_or(false);
+    let serving = conditions.serving.unwrap_or(ready);
+    match (ready, terminating, serving) {
+        (true, _, _) => EndpointState::Active,
+        (false, true, true) => EndpointState::Terminating,
+        (false, false, _) if not_ready_too => EndpointState::Active,
+        (false, _, _) => EndpointState::Out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>) -> Endpoint {
+        Endpoint {
+            conditions: Some(crds::k8s_openapi::api::discovery::v1::EndpointConditions {
+                ready,
+                serving,
+                terminating,
+            }),
+            ..Endpoint::default()
+        }
+    }
+
+    fn word(endpoint: &Endpoint, not_ready_too: bool) -> &'static str {
+        match state(endpoint, not_ready_too) {
+            EndpointState::Active => "active",
+            EndpointState::Terminating => "terminating",
+            EndpointState::Out => "out",
+        }
+    }
+
+    #[test]
+    fn conditions_decide_and_ready_overrides_the_others() {
+        let (yes, no) = (Some(true), Some(false));
+        for (ready, serving, terminating, expected) in [
+            (None, None, None, "active"),
+            (yes, yes, no, "active"),
+            (yes, no, yes, "active"),
+            (no, yes, yes, "terminating"),
+            (no, no, yes, "out"),
+            (no, None, yes, "out"),
+            (no, yes, no, "out"),
+            (no, no, no, "out"),
+        ] {
+            let endpoint = endpoint(ready, serving, terminating);
+            assert_eq!(
+                word(&endpoint, false),
+                expected,
+                "{ready:?} {serving:?} {terminating:?}"
+            );
+        }
+        assert_eq!(word(&Endpoint::default(), false), "active");
+    }
+
+    #[test]
+    fn publishing_not_ready_addresses_takes_those_that_start_not_those_that_end() {
+        assert_eq!(
+            word(&endpoint(Some(false), Some(false), Some(false)), true),
+            "active"
+        );
+        assert_eq!(word(&endpoint(Some(false), Some(false), Some(true)), true), "out");
+    }
+}

@@ -1,0 +1,551 @@
+//! From a node's instances and peers to the speaker's configuration.
+//!
+//! What can't be run is reported and left out; everything else goes on: an instance without an ASN does not stop
+//! the others, a peer with a bad address not its neighbours. A peer whose password can't be had is configured and
+//! stays down, so that it never runs without one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp_speaker::config::{
+    Auth, Connect, FamilyConfig, GracefulRestart, InstanceConfig, LocalRoute, MaxPrefixes, MaxPrefixesAction,
+    PeerAddress, PeerConfig, ReflectorClient, RemoteAsn, SpeakerConfig, Timers, Ttl,
+};
+use bgp_speaker::policy::{ExportPolicy, ImportPolicy};
+use bgp_speaker::types::{Asn, Family, HoldTime, Name, Prefix};
+use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+use crds::bgp::cluster_config::DEFAULT_DYNAMIC_LIMIT;
+use crds::bgp::family::{Afi, Safi};
+use crds::bgp::peer_config::{self, MaxPrefixAction, PeerConfigSpec, Transport};
+use crds::text::{parse_address, parse_prefix};
+
+use super::advertise::{Offer, Offers};
+use super::auth;
+use super::desired::{Discovery, PeerReport};
+use super::gateway;
+use super::legacy;
+use super::node_config::{Instance, NodeConfig, Peer, Settings};
+use super::policy_view::{InstancePolicies, Neighbor, PeerPolicies, Policies};
+use super::reasons::Reason;
+use crate::problem::{Problem, Severity};
+
+/// What the peers of this node come to.
+#[derive(Debug, Default)]
+pub(crate) struct Peering {
+    pub(crate) speaker: SpeakerConfig,
+    pub(crate) policies: Policies,
+    pub(crate) reports: Vec<PeerReport>,
+    pub(crate) problems: Vec<Problem>,
+    /// What each running peer is offered.
+    pub(crate) offers: Vec<PeerOffer>,
+    /// What is selected for the peers of this node, whether it gives a route or not.
+    pub(crate) selections: Vec<Vec<usize>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PeerOffer {
+    pub(crate) instance: Name,
+    pub(crate) peer: Name,
+    pub(crate) offer: Arc<Offer>,
+}
+
+/// A session's settings, wherever they come from.
+struct Session {
+    port: u16,
+    connect: Connect,
+    local_address: Option<IpAddr>,
+    interface: Option<Name>,
+    auth: Auth,
+    ttl: Ttl,
+    timers: Timers,
+    graceful_restart: Option<GracefulRestart>,
+    max_prefixes: Option<MaxPrefixes>,
+    /// Families in OPEN order with the entries selected for each.
+    families: Vec<(Family, Vec<usize>)>,
+}
+
+pub(crate) fn peering<'a>(config: &NodeConfig<'a>, offers: &mut Offers<'a>) -> Peering {
+    let mut peering = Peering::default();
+    for instance in &config.instances {
+        let name: Name = instance.name.as_str().into();
+        match instance_config(instance, &name, offers, &mut peering) {
+            Ok((config, policies)) => {
+                peering.speaker.instances.insert(name, config);
+                peering.policies.instances.push(policies);
+            }
+            Err(reason) => {
+                let not_run = Reason::InstanceNotRun(reason.to_string());
+                peering
+                    .reports
+                    .extend(instance.peers.iter().map(|peer| PeerReport {
+                        instance: Arc::clone(&name),
+                        peer: peer.name.as_str().into(),
+                        address: None,
+                        discovered: discovery(peer),
+                        prefixes: Vec::new(),
+                        not_run: Some(not_run.clone()),
+                    }));
+            }
+        }
+    }
+    peering
+}
+
+fn instance_config<'a>(
+    instance: &Instance<'a>,
+    name: &Name,
+    offers: &mut Offers<'a>,
+    peering: &mut Peering,
+) -> Result<(InstanceConfig, InstancePolicies), Reason> {
+    if peering.speaker.instances.contains_key(name) {
+        let message = format!("instance {name} stands here twice; the first one is used");
+        peering.problems.push(instance.place.problem(
+            "name",
+            Severity::Error,
+            Reason::SameNameTwice.name(),
+            message,
+        ));
+        return Err(Reason::SameNameTwice);
+    }
+    let Some(asn) = instance.local_asn.and_then(|asn| Asn::new(asn).ok()) else {
+        let message =
+            format!("instance {name} has no localASN, neither here nor in an override; it is not run");
+        let reason = crds::Reason::MissingAsn.as_str();
+        peering.problems.push(
+            instance
+                .place
+                .problem("localASN", Severity::Error, reason, message),
+        );
+        return Err(Reason::NoAsn);
+    };
+    let router_id = match instance.router_id {
+        Ok(id) => id,
+        Err(why) => {
+            let message = format!("instance {name} is not run: {why}");
+            peering
+                .problems
+                .push(instance.place.problem("", Severity::Error, why.name(), message));
+            return Err(Reason::NoRouterId(why.to_string()));
+        }
+    };
+    let mut peers = BTreeMap::new();
+    let mut policies = InstancePolicies {
+        asn: asn.get(),
+        peers: Vec::new(),
+    };
+    let mut addresses: BTreeMap<IpAddr, Name> = BTreeMap::new();
+    let mut routes: BTreeMap<Prefix, Origin> = BTreeMap::new();
+    for peer in &instance.peers {
+        let peer_name: Name = peer.name.as_str().into();
+        let mut report = PeerReport {
+            instance: Arc::clone(name),
+            peer: Arc::clone(&peer_name),
+            address: None,
+            discovered: discovery(peer),
+            prefixes: Vec::new(),
+            not_run: None,
+        };
+        let resolved = if peers.contains_key(&peer_name) {
+            Err(Reason::SameNameTwice)
+        } else {
+            resolve(peer, asn, &addresses, offers, &mut report, &mut peering.problems)
+        };
+        match resolved {
+            Err(reason) => {
+                report_peer(peer, &peer_name, &reason, &mut peering.problems);
+                report.not_run = Some(reason);
+            }
+            Ok((address, remote_asn, session)) => {
+                if let PeerAddress::One(address) = address {
+                    addresses.insert(address, Arc::clone(&peer_name));
+                }
+                let mut families = Vec::new();
+                let mut views = Vec::new();
+                for (family, chosen) in &session.families {
+                    let (export, offer) = export(*family, chosen, offers);
+                    if let Some(offer) = offer {
+                        report.prefixes.push((*family, offer.routes.len()));
+                        for (prefix, origin) in &offer.routes {
+                            let known = routes.entry(*prefix).or_insert(*origin);
+                            *known = (*known).min(*origin);
+                        }
+                        views.push((*family, Arc::clone(&offer.policies)));
+                        peering.offers.push(PeerOffer {
+                            instance: Arc::clone(name),
+                            peer: Arc::clone(&peer_name),
+                            offer,
+                        });
+                    }
+                    peering.selections.push(chosen.clone());
+                    families.push((
+                        *family,
+                        FamilyConfig {
+                            export,
+                            import: Arc::new(ImportPolicy::default()),
+                            max_prefixes: session.max_prefixes,
+                        },
+                    ));
+                }
+                policies.peers.push(PeerPolicies {
+                    peer: Arc::clone(&peer_name),
+                    neighbor: match address {
+                        PeerAddress::One(address) => Neighbor::One(address),
+                        PeerAddress::Prefix { prefix, limit: _ } => Neighbor::Any(prefix),
+                    },
+                    families: views,
+                });
+                peers.insert(peer_name, peer_config(address, remote_asn, session, families));
+            }
+        }
+        peering.reports.push(report);
+    }
+    let config = InstanceConfig {
+        asn,
+        router_id,
+        listen: instance.local_port,
+        peers,
+        routes: Arc::new(local_routes(routes)),
+        maximum_paths: instance.multipath.map_or(1, |multipath| multipath.maximum_paths),
+    };
+    Ok((config, policies))
+}
+
+fn peer_config(
+    address: PeerAddress,
+    remote_asn: RemoteAsn,
+    session: Session,
+    families: Vec<(Family, FamilyConfig)>,
+) -> PeerConfig {
+    let connect = match address {
+        PeerAddress::One(_) => session.connect,
+        PeerAddress::Prefix { .. } => Connect::Passive,
+    };
+    PeerConfig {
+        address,
+        port: session.port,
+        remote_asn,
+        local_address: session.local_address,
+        interface: session.interface,
+        connect,
+        auth: session.auth,
+        ttl: session.ttl,
+        timers: session.timers,
+        graceful_restart: session.graceful_restart,
+        families,
+        shutdown: None,
+        reflector_client: ReflectorClient::No,
+    }
+}
+
+fn discovery(peer: &Peer<'_>) -> Discovery {
+    match (peer.address, peer.prefix, peer.auto_discovery) {
+        (None, None, Some(_)) => Discovery::DefaultGateway,
+        (Some(_), _, _) | (_, Some(_), _) | (None, None, None) => Discovery::Configured,
+    }
+}
+
+/// Reasons that no check of the documents themselves can find.
+fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<Problem>) {
+    let message = format!("peer {name} is not run: {reason}");
+    let field = match reason {
+        Reason::NoGateway(_) => "autoDiscovery",
+        Reason::SameNameTwice => "name",
+        Reason::NoAsn => "peerASN",
+        // `crds::check` and the reader of the document name these.
+        _ => return,
+    };
+    problems.push(peer.place.problem(field, Severity::Error, reason.name(), message));
+}
+
+fn resolve<'a>(
+    peer: &Peer<'a>,
+    local_asn: Asn,
+    addresses: &BTreeMap<IpAddr, Name>,
+    offers: &mut Offers<'a>,
+    report: &mut PeerReport,
+    problems: &mut Vec<Problem>,
+) -> Result<(PeerAddress, RemoteAsn, Session), Reason> {
+    let Some(asn) = peer.asn else {
+        return Err(Reason::NoAsn);
+    };
+    let remote_asn = Asn::new(asn).map_or(RemoteAsn::Any, RemoteAsn::Is);
+    let (address, zone) = address(peer, offers)?;
+    if let PeerAddress::One(address) = address {
+        report.address = Some(address);
+        if let Some(other) = addresses.get(&address) {
+            return Err(Reason::SameAddressAs(other.to_string()));
+        }
+    }
+    let mut session = session(peer, remote_asn, local_asn, offers, problems)?;
+    // A link-local address is only reachable by its link.
+    session.interface = session.interface.or(zone);
+    Ok((address, remote_asn, session))
+}
+
+fn address(peer: &Peer<'_>, offers: &Offers<'_>) -> Result<(PeerAddress, Option<Name>), Reason> {
+    if let Some(text) = peer.address {
+        let written = parse_address(text).ok_or_else(|| Reason::BadAddress(text.to_owned()))?;
+        return Ok((PeerAddress::One(written.address), written.zone.map(Name::from)));
+    }
+    if let Some(text) = peer.prefix {
+        let bad = || Reason::BadAddress(text.to_owned());
+        let net = parse_prefix(text).ok_or_else(bad)?.prefix;
+        let prefix = Prefix::new(net.addr(), net.prefix_len()).map_err(|_| bad())?;
+        let limit = peer.dynamic_limit.unwrap_or(DEFAULT_DYNAMIC_LIMIT);
+        return Ok((PeerAddress::Prefix { prefix, limit }, None));
+    }
+    let Some(gateway) = peer.auto_discovery.and_then(|d| d.default_gateway) else {
+        return Err(Reason::NoAddress);
+    };
+    let routes = &offers.ground().world.observed.default_routes;
+    let address = gateway::choose(gateway.address_family, routes).map_err(Reason::NoGateway)?;
+    Ok((PeerAddress::One(address), None))
+}
+
+fn session<'a>(
+    peer: &Peer<'a>,
+    remote_asn: RemoteAsn,
+    local_asn: Asn,
+    offers: &mut Offers<'a>,
+    problems: &mut Vec<Problem>,
+) -> Result<Session, Reason> {
+    let built_in = PeerConfigSpec::default();
+    let (spec, parsed) = match peer.settings {
+        Settings::Default => (&built_in, None),
+        Settings::PeerConfig(name) => {
+            let found = offers.ground().world.objects.peer_config(name);
+            let found = found.ok_or_else(|| Reason::PeerConfigMissing(name.to_owned()))?;
+            (&found.object.spec, Some(found.parsed))
+        }
+        Settings::Legacy(neighbor) => {
+            return Ok(legacy_session(neighbor, remote_asn, local_asn, offers, problems));
+        }
+    };
+    let transport = spec.transport.clone().unwrap_or_default();
+    let place = parsed.map(|parsed| (&**parsed, "spec.authSecretRef"));
+    let auth = auth::auth(spec.auth_secret_ref.as_deref(), offers.ground(), place, problems);
+    let ttl = match spec.ttl_security {
+        Some(security) => Ttl::Security { hops: security.hops },
+        None => ttl(spec.ebgp_multihop, remote_asn, local_asn),
+    };
+    Ok(Session {
+        port: transport.peer_port,
+        connect: if transport.passive {
+            Connect::Passive
+        } else {
+            Connect::ActiveAndPassive
+        },
+        local_address: local_address(peer, &transport),
+        interface: transport.interface.as_deref().map(Name::from),
+        auth,
+        ttl,
+        timers: timers(spec.timers.unwrap_or_default()),
+        graceful_restart: graceful_restart(spec.graceful_restart),
+        max_prefixes: spec.max_prefixes.map(max_prefixes),
+        families: families(spec, offers),
+    })
+}
+
+fn legacy_session<'a>(
+    legacy: legacy::Neighbor<'a>,
+    remote_asn: RemoteAsn,
+    local_asn: Asn,
+    offers: &mut Offers<'a>,
+    problems: &mut Vec<Problem>,
+) -> Session {
+    let neighbor = legacy.neighbor;
+    let entries = legacy::entries(legacy, &offers.ground().world.objects);
+    let chosen = offers.add(entries);
+    let families = if neighbor.families.is_empty() {
+        vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST]
+    } else {
+        neighbor.families.iter().map(|f| family(f.afi, f.safi)).collect()
+    };
+    Session {
+        port: neighbor.peer_port,
+        connect: Connect::ActiveAndPassive,
+        local_address: None,
+        interface: None,
+        auth: auth::auth(
+            neighbor.auth_secret_ref.as_deref(),
+            offers.ground(),
+            None,
+            problems,
+        ),
+        ttl: ttl(neighbor.ebgp_multihop_ttl, remote_asn, local_asn),
+        timers: timers(peer_config::Timers {
+            connect_retry_time_seconds: neighbor.connect_retry_time_seconds,
+            hold_time_seconds: neighbor.hold_time_seconds,
+            keep_alive_time_seconds: neighbor.keep_alive_time_seconds,
+        }),
+        graceful_restart: graceful_restart(neighbor.graceful_restart),
+        max_prefixes: None,
+        families: families
+            .into_iter()
+            .map(|family| (family, chosen.clone()))
+            .collect(),
+    }
+}
+
+/// Multihop is a matter of external sessions; internal ones use the system's TTL.
+fn ttl(multihop: u8, remote: RemoteAsn, local: Asn) -> Ttl {
+    match remote {
+        RemoteAsn::Is(asn) if asn == local => Ttl::Direct,
+        RemoteAsn::Is(_) | RemoteAsn::Any if multihop > 1 => Ttl::Multihop(multihop),
+        RemoteAsn::Is(_) | RemoteAsn::Any => Ttl::Direct,
+    }
+}
+
+fn local_address(peer: &Peer<'_>, transport: &Transport) -> Option<IpAddr> {
+    let text = peer.local_address.or(transport.local_address.as_deref())?;
+    parse_address(text).map(|written| written.address)
+}
+
+fn timers(written: peer_config::Timers) -> Timers {
+    let default = Timers::default();
+    Timers {
+        connect_retry: Duration::from_secs(u64::from(written.connect_retry_time_seconds)),
+        hold: HoldTime::new(written.hold_time_seconds).unwrap_or(default.hold),
+        keepalive: Duration::from_secs(u64::from(written.keep_alive_time_seconds)),
+        idle_hold: default.idle_hold,
+    }
+}
+
+fn graceful_restart(written: Option<peer_config::GracefulRestart>) -> Option<GracefulRestart> {
+    written
+        .filter(|restart| restart.enabled)
+        .map(|restart| GracefulRestart {
+            restart_time: restart.restart_time_seconds,
+        })
+}
+
+fn max_prefixes(written: peer_config::MaxPrefixes) -> MaxPrefixes {
+    MaxPrefixes {
+        limit: written.limit,
+        warning_percent: written.warning_percent,
+        action: match written.action {
+            MaxPrefixAction::Warn => MaxPrefixesAction::Warn,
+            MaxPrefixAction::Hold => MaxPrefixesAction::Refuse,
+            MaxPrefixAction::Teardown => MaxPrefixesAction::Teardown {
+                restart: written.restart_seconds.map(|s| Duration::from_secs(u64::from(s))),
+            },
+        },
+    }
+}
+
+/// Families in the order written, each once; a family written twice selects what either selects. Without any, both
+/// are negotiated, IPv6 first as Cilium does, and nothing is announced.
+fn families(spec: &PeerConfigSpec, offers: &Offers<'_>) -> Vec<(Family, Vec<usize>)> {
+    if spec.families.is_empty() {
+        return vec![
+            (Family::IPV6_UNICAST, Vec::new()),
+            (Family::IPV4_UNICAST, Vec::new()),
+        ];
+    }
+    let mut families: Vec<(Family, Vec<usize>)> = Vec::new();
+    for written in &spec.families {
+        let family = family(written.afi, written.safi);
+        let entries = offers.entries().iter().enumerate();
+        let selector = written.advertisements.as_ref();
+        let chosen = entries
+            .filter(|(_, entry)| selector.is_some_and(|selector| selector.matches(entry.labels)))
+            .map(|(number, _)| number);
+        match families.iter_mut().find(|(known, _)| *known == family) {
+            Some((_, known)) => known.extend(chosen),
+            None => families.push((family, chosen.collect())),
+        }
+    }
+    for (_, chosen) in &mut families {
+        chosen.sort_unstable();
+        chosen.dedup();
+    }
+    families
+}
+
+/// Only the two unicast families carry routes of ours; others are negotiated and stay empty.
+fn export<'a>(
+    family: Family,
+    chosen: &[usize],
+    offers: &mut Offers<'a>,
+) -> (Arc<ExportPolicy>, Option<Arc<Offer>>) {
+    match family {
+        Family::IPV4_UNICAST | Family::IPV6_UNICAST => {
+            let offer = offers.offer(family, chosen);
+            (Arc::clone(&offer.export), Some(offer))
+        }
+        _ => (Arc::new(ExportPolicy::default()), None),
+    }
+}
+
+fn family(afi: Afi, safi: Safi) -> Family {
+    Family {
+        afi: match afi {
+            Afi::Ipv4 => 1,
+            Afi::Ipv6 => 2,
+            Afi::L2vpn => 25,
+            Afi::Ls => 16388,
+            Afi::Opaque => 16397,
+        },
+        safi: match safi {
+            Safi::Unicast => 1,
+            Safi::Multicast => 2,
+            Safi::MplsLabel => 4,
+            Safi::Encapsulation => 7,
+            Safi::Vpls => 65,
+            Safi::Evpn => 70,
+            Safi::Ls => 71,
+            Safi::SrPolicy => 73,
+            Safi::Mup => 85,
+            Safi::MplsVpn => 128,
+            Safi::MplsVpnMulticast => 129,
+            Safi::RouteTargetConstraints => 132,
+            Safi::FlowspecUnicast => 133,
+            Safi::FlowspecVpn => 134,
+            Safi::KeyValue => 241,
+        },
+    }
+}
+
+/// Every route of one family and origin has the same attributes; they are made once.
+fn local_routes(routes: BTreeMap<Prefix, Origin>) -> BTreeMap<Prefix, LocalRoute> {
+    let mut made: BTreeMap<(Family, Origin), Arc<Attrs>> = BTreeMap::new();
+    routes
+        .into_iter()
+        .map(|(prefix, origin)| {
+            let key = (prefix.family(), origin);
+            let attrs = made
+                .entry(key)
+                .or_insert_with(|| Arc::new(local_attrs(prefix, origin)));
+            (
+                prefix,
+                LocalRoute {
+                    attrs: Arc::clone(attrs),
+                },
+            )
+        })
+        .collect()
+}
+
+fn local_attrs(prefix: Prefix, origin: Origin) -> Attrs {
+    let unspecified: IpAddr = match prefix {
+        Prefix::V4 { .. } => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        Prefix::V6 { .. } => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    Attrs {
+        origin,
+        as_path: AsPath::default(),
+        next_hop: NextHop::Ip(unspecified),
+        med: None,
+        local_pref: None,
+        atomic_aggregate: false,
+        aggregator: None,
+        communities: Vec::new(),
+        ext_communities: Vec::new(),
+        large_communities: Vec::new(),
+        originator_id: None,
+        cluster_list: Vec::new(),
+        unknown: Vec::new(),
+    }
+}

@@ -1,0 +1,332 @@
+//! LoadBalancer addresses: what the pools give, and what is given from elsewhere.
+//!
+//! Ingress addresses in a Service's status that no pool contains were given by somebody else (a cloud, a person)
+//! and stand as they are. The pools serve what a Service still lacks. Addresses a Service holds (in its status, or
+//! by the state folder) stay with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use crds::lb_ip_pool::{AllowFirstLastIps, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock};
+use crds::{Kind, Object, ObjectRef, Parsed, text};
+use lbipam::{
+    Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Request, RequestId,
+    TrafficPolicy,
+};
+
+use super::desired::ServiceRef;
+use super::frontends::{BGP_CLASS, L2_CLASS};
+use super::options::{Families, LbIpam, Options};
+use crate::problem::{Problem, Severity};
+use crate::world::{Stored, World};
+
+/// The answer for every LoadBalancer Service.
+#[derive(Debug, Default)]
+pub(crate) struct Vips(BTreeMap<ServiceRef, Answer>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) ingress: Vec<Ingress>,
+    /// Why an address it asks for is not there.
+    pub(crate) lacking: Option<String>,
+}
+
+/// An entry of `status.loadBalancer.ingress`, given or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ingress {
+    Vip(IpAddr),
+    /// `ipMode` says packets do not arrive with this destination.
+    NotVip(IpAddr),
+    Hostname,
+}
+
+impl Ingress {
+    fn vip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Vip(address) => Some(*address),
+            Self::NotVip(_) | Self::Hostname => None,
+        }
+    }
+}
+
+impl Vips {
+    pub(crate) fn of(&self, service: &ServiceRef) -> &Answer {
+        static NOTHING: Answer = Answer {
+            ingress: Vec::new(),
+            lacking: None,
+        };
+        self.0.get(service).unwrap_or(&NOTHING)
+    }
+
+    /// What must be kept for the next start.
+    pub(crate) fn held(&self) -> BTreeMap<ServiceRef, Vec<IpAddr>> {
+        let held = self.0.iter().map(|(service, answer)| {
+            let vips = answer.ingress.iter().filter_map(Ingress::vip);
+            (service.clone(), vips.collect::<Vec<_>>())
+        });
+        held.filter(|(_, vips)| !vips.is_empty()).collect()
+    }
+}
+
+/// The addresses of every LoadBalancer Service.
+pub(crate) fn vips(world: &World, options: &Options, problems: &mut Vec<Problem>) -> Vips {
+    let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
+    let mut answers = BTreeMap::new();
+    let mut requests = Vec::new();
+    for service in world.objects.services() {
+        let Some(spec) = service.object.spec.as_ref() else {
+            continue;
+        };
+        if spec.type_.as_deref() != Some("LoadBalancer") {
+            continue;
+        }
+        let reference = ServiceRef {
+            namespace: service.namespace().into(),
+            name: service.name().into(),
+        };
+        let mut ingress = given(service);
+        // Without any pool nobody hands out addresses, so nobody takes one away either.
+        if !pools.is_empty() && is_ours(spec.load_balancer_class.as_deref(), options) {
+            let in_a_pool = |ingress: &Ingress| match ingress {
+                Ingress::Vip(address) => contains(&pools, *address),
+                Ingress::NotVip(_) | Ingress::Hostname => false,
+            };
+            let (from_pools, foreign): (Vec<_>, Vec<_>) = ingress.into_iter().partition(in_a_pool);
+            let held = from_pools.iter().filter_map(Ingress::vip);
+            requests.push(request(
+                service, spec, &reference, held, &foreign, world, options, problems,
+            ));
+            ingress = foreign;
+        }
+        answers.insert(
+            reference,
+            Answer {
+                ingress,
+                lacking: None,
+            },
+        );
+    }
+    let plan = lbipam::plan(&pools, &requests);
+    for (id, decision) in plan.decisions {
+        let reference = ServiceRef {
+            namespace: id.namespace.into(),
+            name: id.name.into(),
+        };
+        let answer = answers.entry(reference).or_default();
+        answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
+        let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
+        answer.ingress.extend(given);
+    }
+    for (reference, answer) in &mut answers {
+        if answer.ingress.is_empty() && answer.lacking.is_none() {
+            answer.lacking = Some(nobody(world, reference, options, &pools));
+        }
+    }
+    Vips(answers)
+}
+
+/// Whether the pools serve a Service of this class.
+fn is_ours(class: Option<&str>, options: &Options) -> bool {
+    match options.lb_ipam {
+        LbIpam::Off => false,
+        LbIpam::Default => matches!(class, None | Some(BGP_CLASS | L2_CLASS)),
+        LbIpam::OnlyNamedClasses => matches!(class, Some(BGP_CLASS | L2_CLASS)),
+    }
+}
+
+/// Why nobody gives this Service an address.
+fn nobody(world: &World, reference: &ServiceRef, options: &Options, pools: &[Pool]) -> String {
+    let key = ObjectRef::namespaced(Kind::Service, &*reference.namespace, &*reference.name);
+    let class = world.objects.get(&key).and_then(|parsed| match &parsed.object {
+        Object::Service(service) => service.spec.as_ref()?.load_balancer_class.clone(),
+        _ => None,
+    });
+    if !is_ours(class.as_deref(), options) {
+        return match class {
+            Some(class) => {
+                format!("loadBalancerClass {class} is not served here, and the status has no address")
+            }
+            None => "LB-IPAM is not the one to serve it, and the status has no address".to_owned(),
+        };
+    }
+    if pools.is_empty() {
+        "there is no CiliumLoadBalancerIPPool, and the status has no address".to_owned()
+    } else {
+        "the status has no address".to_owned()
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one request is made of all of them, in one place"
+)]
+fn request(
+    service: Stored<'_, Service>,
+    spec: &ServiceSpec,
+    reference: &ServiceRef,
+    in_status: impl Iterator<Item = IpAddr>,
+    foreign: &[Ingress],
+    world: &World,
+    options: &Options,
+    problems: &mut Vec<Problem>,
+) -> Request {
+    let no_annotations = BTreeMap::new();
+    let annotations = service
+        .object
+        .metadata
+        .annotations
+        .as_ref()
+        .unwrap_or(&no_annotations);
+    let requested = lbipam::requested(spec.load_balancer_ip.as_deref(), annotations);
+    for text in &requested.unreadable {
+        problems.push(Problem::at(
+            service.parsed,
+            "metadata.annotations[lbipam.cilium.io/ips]",
+            Severity::Error,
+            crds::Reason::BadAddress.as_str(),
+            format!("{text:?} is not an address; it is left out"),
+        ));
+    }
+    let mut families = wished_families(spec, options);
+    for address in foreign.iter().filter_map(Ingress::vip) {
+        families.remove(&Family::of(address));
+    }
+    let mut held: Vec<IpAddr> = in_status.collect();
+    for address in world.observed.held_vips.get(reference).into_iter().flatten() {
+        if !held.contains(address) {
+            held.push(*address);
+        }
+    }
+    let selected = world.objects.lb_pools().filter(|pool| {
+        let selector = pool.object.spec.service_selector.as_ref();
+        selector.is_none_or(|selector| {
+            selector.matches_with(|key| match key {
+                "io.kubernetes.service.name" => Some(service.name()),
+                "io.kubernetes.service.namespace" => Some(service.namespace()),
+                key => service.labels().get(key).map(String::as_str),
+            })
+        })
+    });
+    Request {
+        id: RequestId {
+            namespace: reference.namespace.to_string(),
+            name: reference.name.to_string(),
+        },
+        created: created(service.parsed),
+        wish: lbipam::wish(&requested, families),
+        pools: selected.map(|pool| pool.name().to_owned()).collect(),
+        sharing: lbipam::sharing(annotations),
+        ports: spec.ports.iter().flatten().filter_map(port).collect(),
+        traffic_policy: match spec.external_traffic_policy.as_deref() {
+            Some("Local") => TrafficPolicy::Local,
+            Some(_) | None => TrafficPolicy::Cluster,
+        },
+        selector: spec.selector.clone().unwrap_or_default(),
+        held,
+    }
+}
+
+fn wished_families(spec: &ServiceSpec, options: &Options) -> BTreeSet<Family> {
+    let policy = match spec.ip_family_policy.as_deref() {
+        Some("PreferDualStack") => FamilyPolicy::PreferDualStack,
+        Some("RequireDualStack") => FamilyPolicy::RequireDualStack,
+        Some(_) | None => FamilyPolicy::SingleStack,
+    };
+    let listed = spec
+        .ip_families
+        .iter()
+        .flatten()
+        .filter_map(|name| match name.as_str() {
+            "IPv4" => Some(Family::Ipv4),
+            "IPv6" => Some(Family::Ipv6),
+            _ => None,
+        });
+    let listed: Vec<Family> = listed.collect();
+    let enabled = match options.families {
+        Families::Dual => BTreeSet::from([Family::Ipv4, Family::Ipv6]),
+        Families::Ipv4Only => BTreeSet::from([Family::Ipv4]),
+        Families::Ipv6Only => BTreeSet::from([Family::Ipv6]),
+    };
+    lbipam::families(policy, &listed, &enabled)
+}
+
+fn port(port: &ServicePort) -> Option<Port> {
+    let protocol = match port.protocol.as_deref() {
+        None | Some("TCP") => Protocol::Tcp,
+        Some("UDP") => Protocol::Udp,
+        Some("SCTP") => Protocol::Sctp,
+        Some(_) => return None,
+    };
+    let number = u16::try_from(port.port).ok()?;
+    Some(Port { number, protocol })
+}
+
+fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
+    let spec = &pool.object.spec;
+    Pool {
+        name: pool.name().to_owned(),
+        created: created(pool.parsed),
+        blocks: spec.blocks.iter().filter_map(block).collect(),
+        first_and_last: match spec.allow_first_last_ips {
+            Some(AllowFirstLastIps::No) => FirstAndLast::Reserved,
+            Some(AllowFirstLastIps::Yes) | None => FirstAndLast::Usable,
+        },
+        state: if spec.disabled {
+            PoolState::Disabled
+        } else {
+            PoolState::Enabled
+        },
+    }
+}
+
+/// Blocks that can't be read are reported by the reader.
+fn block(block: &PoolBlock) -> Option<Block> {
+    if let Some(cidr) = block.cidr.as_deref().filter(|cidr| !cidr.is_empty()) {
+        return Some(Block::Prefix(text::parse_prefix(cidr)?.prefix));
+    }
+    let start: IpAddr = block.start.as_deref()?.parse().ok()?;
+    let stop = match block.stop.as_deref() {
+        Some(stop) if !stop.is_empty() => stop.parse().ok()?,
+        Some(_) | None => start,
+    };
+    Range::new(start, stop).ok().map(Block::Range)
+}
+
+fn contains(pools: &[Pool], address: IpAddr) -> bool {
+    pools
+        .iter()
+        .flat_map(|pool| &pool.blocks)
+        .any(|block| block.range().contains(address))
+}
+
+fn created(parsed: &Parsed) -> Option<i64> {
+    let created = parsed.object.metadata().creation_timestamp.as_ref();
+    created.map(|time| time.0.as_second())
+}
+
+/// The ingress entries of a Service's status.
+fn given(service: Stored<'_, Service>) -> Vec<Ingress> {
+    let status = service.object.status.as_ref();
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|lb| lb.ingress.as_deref());
+    let entries = ingress.unwrap_or_default().iter().filter_map(|entry| {
+        let Some(address) = entry.ip.as_deref().and_then(|ip| ip.parse().ok()) else {
+            return entry.hostname.as_ref().map(|_| Ingress::Hostname);
+        };
+        match entry.ip_mode.as_deref() {
+            None | Some("VIP") => Some(Ingress::Vip(address)),
+            Some(_) => Some(Ingress::NotVip(address)),
+        }
+    });
+    entries.collect()
+}
+
+/// First and last address of each block of a pool.
+pub(crate) fn ranges(pool: &LoadBalancerIpPoolSpec) -> Vec<(IpAddr, IpAddr)> {
+    let blocks = pool.blocks.iter().filter_map(block);
+    blocks
+        .map(|block| (block.range().first(), block.range().last()))
+        .collect()
+}

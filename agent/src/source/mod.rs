@@ -1,0 +1,26 @@
+//! Where wishes come from. A source tells which objects were applied and deleted; what is behind it, a folder
+//! today, a Kubernetes API server later, nobody else knows.
+
+pub mod dir;
+pub mod folder;
+
+use std::sync::Arc;
+
+use crds::{ObjectRef, Parsed};
+
+use crate::problem::Problem;
+
+/// News of one object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    Applied(Arc<Parsed>),
+    Deleted(ObjectRef),
+}
+
+/// News that belong together, with everything that is wrong at the source now (not only what is new). A source's
+/// first batch holds everything there is, and is sent even if it is empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    pub problems: Vec<Problem>,
+}

@@ -1,0 +1,60 @@
+//! Everything known on this node: what people wish and what was observed. Planning reads nothing else.
+
+mod objects;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::plan::ServiceRef;
+use crate::plan::gateway::DefaultRoute;
+use crate::problem::Problem;
+use crate::source::{Batch, Change};
+
+pub use objects::{Objects, Stored};
+
+/// Equal worlds lead to equal plans.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The name of this node: which `CiliumNode`, `Node` and node config are its own, which endpoints are local.
+    pub node: Arc<str>,
+    /// What people wrote, in its last good version.
+    pub objects: Objects,
+    /// What the source has to complain about: unreadable files, broken documents, duplicates.
+    pub source_problems: Vec<Problem>,
+    pub observed: Observed,
+}
+
+/// What the shells saw on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Every default route of the kernel, one per next hop, of every table.
+    pub default_routes: Vec<DefaultRoute>,
+    /// The MAC address of the interface `cilium_host`, where there is one: the last resort for a router ID.
+    pub cilium_host_mac: Option<[u8; 6]>,
+    /// The LoadBalancer addresses Services hold: from the state folder at the start, from the last plan after.
+    pub held_vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(node: impl Into<Arc<str>>) -> Self {
+        Self {
+            node: node.into(),
+            objects: Objects::default(),
+            source_problems: Vec::new(),
+            observed: Observed::default(),
+        }
+    }
+
+    /// Takes in what the source has to tell.
+    pub fn take(&mut self, batch: Batch) {
+        for change in batch.changes {
+            match change {
+                Change::Applied(object) => self.objects.apply(object),
+                Change::Deleted(reference) => self.objects.delete(&reference),
+            }
+        }
+        self.source_problems = batch.problems;
+    }
+}

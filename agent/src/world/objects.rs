@@ -1,0 +1,180 @@
+//! The store of objects: one map ordered by kind, read through one typed view per kind.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crds::bgp::advertisement::CiliumBGPAdvertisement;
+use crds::bgp::cluster_config::CiliumBGPClusterConfig;
+use crds::bgp::node_config::CiliumBGPNodeConfig;
+use crds::bgp::node_config_override::CiliumBGPNodeConfigOverride;
+use crds::bgp::peer_config::CiliumBGPPeerConfig;
+use crds::bgp::peering_policy::CiliumBGPPeeringPolicy;
+use crds::cilium_node::CiliumNode;
+use crds::k8s_openapi::api::core::v1::{Node, Secret, Service};
+use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
+use crds::lb_ip_pool::CiliumLoadBalancerIPPool;
+use crds::pod_ip_pool::CiliumPodIPPool;
+use crds::{Kind, Object, ObjectRef, Parsed};
+
+/// Every object in force, by reference.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Objects(BTreeMap<ObjectRef, Arc<Parsed>>);
+
+/// An object with where it was written. Derefs to the object.
+#[derive(Debug)]
+pub struct Stored<'a, T> {
+    pub object: &'a T,
+    pub parsed: &'a Arc<Parsed>,
+}
+
+impl<T> Clone for Stored<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Stored<'_, T> {}
+
+impl<T> Deref for Stored<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.object
+    }
+}
+
+impl<'a, T> Stored<'a, T> {
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        &self.parsed.reference.name
+    }
+
+    #[must_use]
+    pub fn namespace(&self) -> &'a str {
+        &self.parsed.reference.namespace
+    }
+
+    #[must_use]
+    pub fn labels(&self) -> &'a BTreeMap<String, String> {
+        self.parsed.object.labels()
+    }
+
+    /// Older objects first, then by name: who wins where two ask for the same. Objects without a timestamp, as in
+    /// a folder, are ordered by name alone.
+    #[must_use]
+    pub fn seniority(&self) -> (i64, &'a str) {
+        let created = self.parsed.object.metadata().creation_timestamp.as_ref();
+        (created.map_or(0, |t| t.0.as_second()), self.name())
+    }
+}
+
+impl Objects {
+    pub fn apply(&mut self, object: Arc<Parsed>) {
+        self.0.insert(object.reference.clone(), object);
+    }
+
+    pub fn delete(&mut self, reference: &ObjectRef) {
+        self.0.remove(reference);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Parsed>> {
+        self.0.values()
+    }
+
+    #[must_use]
+    pub fn get(&self, reference: &ObjectRef) -> Option<&Arc<Parsed>> {
+        self.0.get(reference)
+    }
+
+    /// Objects of one kind, by namespace and name.
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Parsed>> {
+        self.0
+            .range(ObjectRef::cluster(kind, "")..)
+            .map(|(_, parsed)| parsed)
+            .take_while(move |parsed| parsed.reference.kind == kind)
+    }
+}
+
+/// Declares, per kind, an iterator over all of them and a look-up.
+macro_rules! views {
+    ($($kind:ident: $type:ty => $all:ident;)*) => {
+        impl Objects {
+            $(pub fn $all(&self) -> impl Iterator<Item = Stored<'_, $type>> {
+                self.of(Kind::$kind).filter_map(<$type as View>::view)
+            })*
+        }
+
+        $(impl View for $type {
+            fn view(parsed: &Arc<Parsed>) -> Option<Stored<'_, Self>> {
+                if let Object::$kind(object) = &parsed.object {
+                    Some(Stored { object, parsed })
+                } else {
+                    None
+                }
+            }
+        })*
+    };
+}
+
+trait View: Sized {
+    fn view(parsed: &Arc<Parsed>) -> Option<Stored<'_, Self>>;
+}
+
+views! {
+    CiliumBGPClusterConfig: CiliumBGPClusterConfig => cluster_configs;
+    CiliumBGPPeerConfig: CiliumBGPPeerConfig => peer_configs;
+    CiliumBGPAdvertisement: CiliumBGPAdvertisement => advertisements;
+    CiliumBGPNodeConfig: CiliumBGPNodeConfig => node_configs;
+    CiliumBGPNodeConfigOverride: CiliumBGPNodeConfigOverride => overrides;
+    CiliumBGPPeeringPolicy: CiliumBGPPeeringPolicy => peering_policies;
+    CiliumLoadBalancerIPPool: CiliumLoadBalancerIPPool => lb_pools;
+    CiliumPodIPPool: CiliumPodIPPool => pod_pools;
+    CiliumNode: CiliumNode => cilium_nodes;
+    Service: Service => services;
+    EndpointSlice: EndpointSlice => endpoint_slices;
+    Node: Node => nodes;
+    Secret: Secret => secrets;
+}
+
+impl Objects {
+    #[must_use]
+    pub fn peer_config(&self, name: &str) -> Option<Stored<'_, CiliumBGPPeerConfig>> {
+        self.named(Kind::CiliumBGPPeerConfig, name)
+    }
+
+    #[must_use]
+    pub fn node_config(&self, name: &str) -> Option<Stored<'_, CiliumBGPNodeConfig>> {
+        self.named(Kind::CiliumBGPNodeConfig, name)
+    }
+
+    #[must_use]
+    pub fn node_override(&self, name: &str) -> Option<Stored<'_, CiliumBGPNodeConfigOverride>> {
+        self.named(Kind::CiliumBGPNodeConfigOverride, name)
+    }
+
+    #[must_use]
+    pub fn cluster_config(&self, name: &str) -> Option<Stored<'_, CiliumBGPClusterConfig>> {
+        self.named(Kind::CiliumBGPClusterConfig, name)
+    }
+
+    #[must_use]
+    pub fn cilium_node(&self, name: &str) -> Option<Stored<'_, CiliumNode>> {
+        self.named(Kind::CiliumNode, name)
+    }
+
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<Stored<'_, Node>> {
+        self.named(Kind::Node, name)
+    }
+
+    #[must_use]
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<Stored<'_, Secret>> {
+        self.get(&ObjectRef::namespaced(Kind::Secret, namespace, name))
+            .and_then(Secret::view)
+    }
+
+    fn named<T: View>(&self, kind: Kind, name: &str) -> Option<Stored<'_, T>> {
+        self.get(&ObjectRef::cluster(kind, name)).and_then(T::view)
+    }
+}
