@@ -1,4 +1,3 @@
 //! The command line.
 
 pub mod cilium_dbg;
-pub mod client;

@@ -35,7 +35,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use crate::{Error, Netns, Process, system, until};
 
@@ -79,7 +78,7 @@ impl fmt::Display for Kind {
 }
 
 /// What a router should be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct RouterConfig {
     pub asn: u32,
     pub router_id: Ipv4Addr,
@@ -87,7 +86,7 @@ pub struct RouterConfig {
 }
 
 /// One session of a router.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Neighbor {
     /// The other side.
     pub address: IpAddr,
@@ -108,7 +107,7 @@ pub struct Neighbor {
 }
 
 /// The address families of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Families {
     Ipv4,
     Ipv6,
@@ -136,7 +135,7 @@ impl Families {
 }
 
 /// Who opens the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dials {
     /// This router dials, and accepts too.
     Yes,
@@ -145,14 +144,14 @@ pub enum Dials {
 }
 
 /// GTSM (RFC 5082) for a direct neighbour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TtlSecurity {
     Off,
     On,
 }
 
 /// A route for a router to originate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origination {
     pub prefix: IpNet,
     pub communities: Vec<(u16, u16)>,
@@ -176,7 +175,7 @@ impl Origination {
 }
 
 /// How a router sees one of its sessions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Session {
     Established,
     /// The daemon's own word for any other state.

@@ -1,4 +1,0 @@
-//! The dirty edges: kernel routes and links, the service manager, logs. Each only carries values.
-
-pub mod log;
-pub mod notify;

@@ -1,0 +1,361 @@
+//! What must outlive the process, in the state folder (`--state`):
+//!
+//! - `vips.json`: the LoadBalancer address each Service holds, so that no restart moves one.
+//! - `run.json`: when this agent was last seen alive, so that a start soon after knows that the peers still hold
+//!   its routes (RFC 4724 4.1) and says so in its OPEN.
+//! - `lock`: held while the agent runs; a second agent on the same folder is refused.
+//!
+//! Files are replaced as a whole (written beside, synced, renamed), so a crash leaves the old or the new content.
+//! A file this version can not read stops the start instead of being overwritten: starting without it could give
+//! a Service another address.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bgp_speaker::speaker::Start;
+use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::ServiceRef;
+
+/// The layout of the files. Another number is another layout.
+const VERSION: u32 = 1;
+
+/// The folder, locked for this process.
+#[derive(Debug)]
+pub struct StateFolder {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// How the last run is known to have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// It was alive when it was last seen: it runs, or it was killed.
+    Running,
+    /// It ended to be started again: peers were left believing the routes come back.
+    Restarting,
+    /// It told its peers good-bye.
+    Stopped,
+}
+
+/// The last sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRun {
+    pub node: String,
+    /// `/proc/sys/kernel/random/boot_id`: after a boot nothing was forwarded in between.
+    pub boot_id: String,
+    /// Seconds since 1970.
+    pub seen: u64,
+    pub ended: Ended,
+}
+
+/// Each says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("the state folder {path} can not be used: {source}; create it, or choose another with --state")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(
+        "another agent uses the state folder {path}; stop it, or give this one another folder with --state"
+    )]
+    InUse { path: PathBuf },
+    #[error(
+        "{path} was written by another version of Stentor (layout {found}, this one knows {VERSION}); run that version, \
+         or move the file away: Services may then get other addresses"
+    )]
+    Version { path: PathBuf, found: u32 },
+    #[error(
+        "{path} can not be understood: {why}; restore it, or move it away: Services may then get other addresses"
+    )]
+    Content { path: PathBuf, why: String },
+    #[error("{path} can not be read: {source}; the agent needs to read and write it")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} can not be written: {source}; what it would say is kept in memory and tried again")]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl StateError {
+    /// Stable, in kebab case.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "state-folder-unusable",
+            Self::InUse { .. } => "state-folder-in-use",
+            Self::Version { .. } => "state-of-another-version",
+            Self::Content { .. } => "state-not-understood",
+            Self::Read { .. } => "state-not-readable",
+            Self::Write { .. } => "state-not-writable",
+        }
+    }
+}
+
+impl StateFolder {
+    /// Makes the folder if need be and locks it.
+    ///
+    /// # Errors
+    /// [`StateError::Folder`] and [`StateError::InUse`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let folder = |source| StateError::Folder {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(folder)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(folder)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse {
+                path: path.to_owned(),
+            }),
+            Err((_, errno)) => Err(folder(errno.into())),
+        }
+    }
+
+    /// The addresses Services held when they were last kept. Empty if they never were.
+    ///
+    /// # Errors
+    /// [`StateError::Version`], [`StateError::Content`], [`StateError::Read`].
+    pub fn vips(&self) -> Result<BTreeMap<ServiceRef, Vec<IpAddr>>, StateError> {
+        let path = self.path.join("vips.json");
+        let held: Option<BTreeMap<String, Vec<IpAddr>>> = read(&path)?;
+        held.unwrap_or_default()
+            .into_iter()
+            .map(|(service, addresses)| match service.split_once('/') {
+                Some((namespace, name)) => Ok((
+                    ServiceRef {
+                        namespace: namespace.into(),
+                        name: name.into(),
+                    },
+                    addresses,
+                )),
+                None => Err(StateError::Content {
+                    path: path.clone(),
+                    why: format!("{service:?} is not namespace/name"),
+                }),
+            })
+            .collect()
+    }
+
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn keep_vips(&self, vips: &BTreeMap<ServiceRef, Vec<IpAddr>>) -> Result<(), StateError> {
+        let vips: BTreeMap<String, &Vec<IpAddr>> = vips.iter().map(|(s, a)| (s.to_string(), a)).collect();
+        write(&self.path.join("vips.json"), &vips)
+    }
+
+    /// The last sign of life, `None` before the first start.
+    ///
+    /// # Errors
+    /// As [`Self::vips`].
+    pub fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        read(&self.path.join("run.json"))
+    }
+
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn mark(&self, run: &LastRun) -> Result<(), StateError> {
+        write(&self.path.join("run.json"), run)
+    }
+}
+
+/// Whether peers may still hold routes of the last run: same node, same boot, not ended by a good-bye, and seen
+/// within `restart_time` (the longest any peer was asked to wait).
+#[must_use]
+pub fn start(
+    last: Option<&LastRun>,
+    node: &str,
+    boot_id: &str,
+    now: SystemTime,
+    restart_time: Duration,
+) -> Start {
+    let Some(last) = last else { return Start::Cold };
+    let continued = match last.ended {
+        Ended::Running | Ended::Restarting => last.node == node && last.boot_id == boot_id,
+        Ended::Stopped => false,
+    };
+    let age = seconds(now).abs_diff(last.seen);
+    if continued && age <= restart_time.as_secs() {
+        Start::Restarted
+    } else {
+        Start::Cold
+    }
+}
+
+/// Seconds since 1970; 0 for a clock before that.
+#[must_use]
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// A file's first member is its layout, so that a later layout can be told from a broken file.
+#[derive(Deserialize)]
+struct Layout {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    content: T,
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(StateError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let content = |error: serde_json::Error| StateError::Content {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let layout: Layout = serde_json::from_str(&text).map_err(content)?;
+    if layout.version != VERSION {
+        return Err(StateError::Version {
+            path: path.to_owned(),
+            found: layout.version,
+        });
+    }
+    let file: Versioned<T> = serde_json::from_str(&text).map_err(content)?;
+    Ok(Some(file.content))
+}
+
+fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {
+    let replace = || -> io::Result<()> {
+        let beside = path.with_extension("json.new");
+        let mut file = File::create(&beside)?;
+        serde_json::to_writer_pretty(
+            &mut file,
+            &Versioned {
+                version: VERSION,
+                content,
+            },
+        )?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    replace().map_err(|source| StateError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, StateFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(&dir.path().join("state")).unwrap();
+        (dir, state)
+    }
+
+    fn run(ended: Ended, seen: u64) -> LastRun {
+        LastRun {
+            node: "node-a".to_owned(),
+            boot_id: "b1".to_owned(),
+            seen,
+            ended,
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_read_back() {
+        let (_dir, state) = folder();
+        assert_eq!(state.vips().unwrap(), BTreeMap::new());
+        assert_eq!(state.last_run().unwrap(), None);
+        let service = ServiceRef {
+            namespace: "ns".into(),
+            name: "svc".into(),
+        };
+        let vips = BTreeMap::from([(
+            service,
+            vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        )]);
+        state.keep_vips(&vips).unwrap();
+        state.mark(&run(Ended::Running, 7)).unwrap();
+        assert_eq!(state.vips().unwrap(), vips);
+        assert_eq!(state.last_run().unwrap(), Some(run(Ended::Running, 7)));
+    }
+
+    #[test]
+    fn a_second_agent_on_the_folder_is_refused() {
+        let (_dir, state) = folder();
+        let second = StateFolder::open(&state.path).unwrap_err();
+        assert_eq!(second.name(), "state-folder-in-use");
+    }
+
+    #[test]
+    fn another_version_and_broken_content_are_told_apart_and_left_alone() {
+        let (_dir, state) = folder();
+        let path = state.path.join("vips.json");
+        for (text, name) in [
+            (
+                r#"{"version": 2, "content": {"addresses": 1}}"#,
+                "state-of-another-version",
+            ),
+            (r#"{"version": 1, "content": {"#, "state-not-understood"),
+            (
+                r#"{"version": 1, "content": {"svc": []}}"#,
+                "state-not-understood",
+            ),
+            ("", "state-not-understood"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = state.vips().unwrap_err();
+            assert_eq!(error.name(), name, "{error}");
+            assert!(error.to_string().contains("vips.json"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_made_is_named() {
+        let (dir, _state) = folder();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = StateFolder::open(&dir.path().join("file/state")).unwrap_err();
+        assert_eq!(error.name(), "state-folder-unusable");
+    }
+
+    #[test]
+    fn only_a_recent_run_of_this_boot_that_said_no_goodbye_is_continued() {
+        let at = |s| UNIX_EPOCH + Duration::from_secs(s);
+        let wait = Duration::from_secs(120);
+        let decide = |run: Option<&LastRun>, now| start(run, "node-a", "b1", at(now), wait);
+        assert_eq!(decide(None, 100), Start::Cold);
+        assert_eq!(decide(Some(&run(Ended::Running, 100)), 220), Start::Restarted);
+        assert_eq!(decide(Some(&run(Ended::Restarting, 100)), 101), Start::Restarted);
+        assert_eq!(decide(Some(&run(Ended::Running, 100)), 221), Start::Cold);
+        assert_eq!(decide(Some(&run(Ended::Stopped, 100)), 101), Start::Cold);
+        let other_boot = LastRun {
+            boot_id: "b0".to_owned(),
+            ..run(Ended::Running, 100)
+        };
+        assert_eq!(decide(Some(&other_boot), 101), Start::Cold);
+        let other_node = LastRun {
+            node: "node-b".to_owned(),
+            ..run(Ended::Running, 100)
+        };
+        assert_eq!(decide(Some(&other_node), 101), Start::Cold);
+    }
+}
