@@ -27,6 +27,15 @@ pub struct ClusterNode {
     pub addresses: Vec<IpAddr>,
 }
 
+impl Cluster {
+    /// The addresses of a node; none if there is no such node.
+    #[must_use]
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
+        let node = self.nodes.iter().find(|node| node.name == name);
+        node.map(|node| node.addresses.clone()).unwrap_or_default()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

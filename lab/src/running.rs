@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::clab::{Bind, Network, Node};
@@ -10,7 +11,7 @@ use crate::echo::Echo;
 use crate::manifests::{self, Document};
 use crate::process::Process;
 use crate::spec::Spec;
-use crate::{Error, Handle, LinkEnd, LinkState, Netns, substitute, system, veth, words};
+use crate::{Error, Handle, LinkEnd, Netns, substitute, system, veth, words};
 
 /// Where an agent finds what concerns it, inside its node.
 pub const MANIFESTS: &str = "/run/stentor/manifests";
@@ -109,7 +110,7 @@ impl Lab {
         lab.run_commands(say)?;
         let plan = lab.write_manifests()?;
         for pod in plan {
-            let running = start_pod(lab.node(&pod.node)?, lab.pods.len(), &pod)?;
+            let running = lab.start_pod(&pod)?;
             lab.pods.push(running);
             let ports: Vec<String> = pod.ports.iter().map(u16::to_string).collect();
             let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
@@ -190,6 +191,18 @@ impl Lab {
             .iter_mut()
             .filter_map(|(name, agent)| agent.status().map(|_| name.clone()));
         ended.collect()
+    }
+
+    /// All that the agents of a node said so far.
+    #[must_use]
+    pub fn agent_log(&self, name: &str) -> String {
+        let text = self
+            .node(name)
+            .ok()
+            .map(|node| fs::read_to_string(node.path(LOG)));
+        text.map_or_else(String::new, |text| {
+            text.unwrap_or_else(|error| format!("({LOG}: {error})"))
+        })
     }
 
     /// The agent's process on a node, to be signalled.
@@ -348,6 +361,48 @@ impl Lab {
         }
         Ok(plan.pods)
     }
+
+    /// A namespace behind a veth, its addresses, the routes both ways, and its server.
+    fn start_pod(&self, pod: &Pod) -> Result<RunningPod, Error> {
+        let node = self.node(&pod.node)?;
+        let own: Vec<IpAddr> = self
+            .spec
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.addresses(&pod.node))
+            .collect();
+        let netns = Netns::new(&pod.name)?;
+        let outside = format!("lxc{}", self.pods.len());
+        veth(
+            LinkEnd::new(&netns, "eth0", &[]),
+            LinkEnd::new(node, &outside, &[]),
+            None,
+        )?;
+        for address in &pod.addresses {
+            let (family, length, gateway) = match address {
+                IpAddr::V4(_) => ("-4", 32, POD_GATEWAY[0]),
+                IpAddr::V6(_) => ("-6", 128, POD_GATEWAY[1]),
+            };
+            netns.sh(&format!(
+                "ip addr add {address}/{length} dev eth0; ip {family} route replace {gateway} dev eth0; \
+                 ip {family} route add default via {gateway} dev eth0"
+            ))?;
+            // The node talks to its pods as itself, not as their gateway.
+            let source = own.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+            let source = source.map(|source| format!("src {source}")).unwrap_or_default();
+            node.sh(&format!(
+                "ip addr add {gateway}/{length} dev {outside}; \
+                 ip {family} route add {address} dev {outside} {source}"
+            ))?;
+        }
+        let ports: Vec<u16> = pod.ports.iter().copied().collect();
+        let greeting = format!("pod={} namespace={} node={}", pod.name, pod.namespace, pod.node);
+        let echo = Echo::start(&netns, &pod.addresses, &ports, greeting)?;
+        Ok(RunningPod {
+            _echo: echo,
+            _netns: netns,
+        })
+    }
 }
 
 /// The pods that a lab would run.
@@ -449,36 +504,4 @@ fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result
         }
     }
     Ok(())
-}
-
-/// A namespace behind a veth, its addresses, the routes both ways, and its server.
-fn start_pod(node: &Netns, number: usize, pod: &Pod) -> Result<RunningPod, Error> {
-    let netns = Netns::new(&pod.name)?;
-    let outside = format!("lxc{number}");
-    veth(
-        LinkEnd::new(&netns, "eth0", &[]),
-        LinkEnd::new(node, &outside, &[]),
-        None,
-    )?;
-    for address in &pod.addresses {
-        let (family, length, gateway) = match address {
-            std::net::IpAddr::V4(_) => ("-4", 32, POD_GATEWAY[0]),
-            std::net::IpAddr::V6(_) => ("-6", 128, POD_GATEWAY[1]),
-        };
-        netns.sh(&format!(
-            "ip addr add {address}/{length} dev eth0; ip {family} route replace {gateway} dev eth0; \
-             ip {family} route add default via {gateway} dev eth0"
-        ))?;
-        node.sh(&format!(
-            "ip addr add {gateway}/{length} dev {outside}; ip {family} route add {address} dev {outside}"
-        ))?;
-    }
-    netns.set_link("eth0", LinkState::Up)?;
-    let ports: Vec<u16> = pod.ports.iter().copied().collect();
-    let greeting = format!("pod={} namespace={} node={}", pod.name, pod.namespace, pod.node);
-    let echo = Echo::start(&netns, &pod.addresses, &ports, greeting)?;
-    Ok(RunningPod {
-        _echo: echo,
-        _netns: netns,
-    })
 }
