@@ -17,6 +17,9 @@ pub const AS_TRANS: u16 = 23456;
 pub struct AsnZero;
 
 impl Asn {
+    /// [`AS_TRANS`].
+    pub const TRANS: Self = Self(23456);
+
     /// # Errors
     /// [`AsnZero`] for 0.
     pub const fn new(number: u32) -> Result<Self, AsnZero> {

@@ -79,11 +79,12 @@ pub(super) fn merge(
     aggregator: Option<Aggregator>,
     as4_aggregator: Option<Aggregator>,
 ) -> (AsPath, Option<Aggregator>) {
-    let aggregator = match aggregator {
-        // An old speaker aggregated and left the AS4 attributes behind: both are out of date.
-        Some(known) if known.asn.get() != u32::from(AS_TRANS) => return (path, Some(known)),
-        Some(unknown) => Some(as4_aggregator.unwrap_or(unknown)),
-        None => None,
+    let aggregator = match (aggregator, as4_aggregator) {
+        // An old speaker aggregated and passed the AS4 attributes on: both are out of date.
+        (Some(known), Some(_)) if known.asn != Asn::TRANS => return (path, Some(known)),
+        (Some(_), Some(known)) => Some(known),
+        (Some(only), None) => Some(only),
+        (None, _) => None,
     };
     let Some(as4_path) = as4_path else {
         return (path, aggregator);

@@ -14,6 +14,7 @@
 
 mod as_path;
 pub mod attr;
+mod attr_one;
 mod attr_values;
 pub mod attrs;
 pub mod capability;
@@ -28,6 +29,7 @@ pub mod route_refresh;
 pub mod update;
 
 pub use attr::{Action, AttrError};
+pub use attr_one::{NotOneAttr, OneAttr, decode_one};
 pub use capability::Capability;
 pub use error::Error;
 pub use framing::{Frame, Framer, MAX_EXTENDED_MESSAGE, MAX_MESSAGE, MessageType};

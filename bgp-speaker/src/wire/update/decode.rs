@@ -46,6 +46,19 @@ pub fn decode(body: &Bytes, context: &Context) -> Result<Update, Error> {
     Ok(update)
 }
 
+/// MP_REACH_NLRI by itself; `None` if it is malformed or of a family that is not in `context`.
+pub(crate) fn decode_reach(tlv: &Tlv<'_>, context: &Context) -> Option<(Family, NextHop, Vec<Prefix>)> {
+    let reach = reach(tlv, context, &mut Vec::new()).ok()?;
+    let (family, next_hop) = reach.next_hop?;
+    Some((family, next_hop, reach.prefixes))
+}
+
+/// MP_UNREACH_NLRI by itself; `None` if it is malformed.
+pub(crate) fn decode_unreach(tlv: &Tlv<'_>, context: &Context) -> Option<(Family, Vec<Prefix>)> {
+    let unreach = unreach(tlv, context, &mut Vec::new()).ok()?;
+    Some((unreach.family, unreach.prefixes))
+}
+
 /// What the path attributes of one UPDATE said.
 #[derive(Default)]
 struct Walk {

@@ -9,8 +9,8 @@ use super::attr::AttrError;
 use super::attrs::{Attrs, NextHop};
 use crate::types::{Asn, AsnWidth, Family, Prefix, SessionKind};
 
-pub(crate) use decode::check_next_hop;
 pub use decode::decode;
+pub(crate) use decode::{check_next_hop, decode_reach, decode_unreach};
 pub(crate) use encode::put_reach;
 pub use encode::{encode_announce, encode_end_of_rib, encode_withdraw};
 
