@@ -17,7 +17,7 @@ use crate::envelope::{Envelope, Foreign, envelope, salvage};
 use crate::object::{Kind, Lines, Object, ObjectRef, Parsed, Version};
 use crate::problem::{Problem, Reason, Severity};
 use crate::rules;
-use crate::schema::{Finding, validate};
+use crate::schema::{Finding, pruned, validate};
 use crate::yaml::{self, Cause, Chunk, Fault, MAX_DEPTH, MAX_NODES, Node};
 
 /// What a file holds.
@@ -177,10 +177,11 @@ impl Reader {
         before: usize,
     ) {
         let mut findings = Vec::new();
-        validate(node, catalog::schema(kind, version), "", &mut findings);
+        let schema = catalog::schema(kind, version);
+        validate(node, schema, "", &mut findings);
         let mut parsed = None;
         if findings.iter().all(|finding| finding.severity != Severity::Error) {
-            match catalog::object(kind, node.to_json()) {
+            match catalog::object(kind, pruned(node, schema)) {
                 Ok(object) => {
                     rules::check(&object, node, &mut findings);
                     parsed = Some(object);

@@ -62,6 +62,10 @@ fn load_balancer_only() -> Vec<ServiceAddressType> {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.keepAliveTimeSeconds <= self.holdTimeSeconds",
+    "message": "keepAliveTimeSeconds can not be larger than holdTimeSeconds",
+}]))]
 pub struct Neighbor {
     /// A host prefix: `/32` or `/128`.
     #[schemars(schema_with = "text::cidr_schema")]

@@ -4,6 +4,8 @@ use crate::text;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
+    /// Base64.
+    Byte,
     Cidr,
     Ipv4,
     DateTime,
@@ -17,6 +19,7 @@ pub(super) enum Format {
 impl Format {
     pub(super) fn of(name: &str) -> Option<Self> {
         Some(match name {
+            "byte" => Self::Byte,
             "cidr" => Self::Cidr,
             "ipv4" => Self::Ipv4,
             "date-time" => Self::DateTime,
@@ -32,6 +35,7 @@ impl Format {
     /// What a text of this format looks like, if this text does not.
     pub(super) fn refuses_text(self, text: &str) -> Option<&'static str> {
         match self {
+            Self::Byte => (!is_base64(text)).then_some("base64"),
             Self::Cidr => text::parse_prefix(text)
                 .is_none()
                 .then_some("a CIDR such as 10.0.0.0/24 or fd00::/64"),
@@ -51,9 +55,23 @@ impl Format {
             Self::Uint8 => Some((0, i128::from(u8::MAX))),
             Self::Uint16 => Some((0, i128::from(u16::MAX))),
             Self::Uint32 => Some((0, i128::from(u32::MAX))),
-            Self::Cidr | Self::Ipv4 | Self::DateTime => None,
+            Self::Byte | Self::Cidr | Self::Ipv4 | Self::DateTime => None,
         }
     }
+}
+
+/// RFC 4648 4. Line breaks are let through, as Go's decoder does.
+fn is_base64(text: &str) -> bool {
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    let padding = digits.iter().rev().take_while(|byte| **byte == b'=').count();
+    let data = digits
+        .get(..digits.len().saturating_sub(padding))
+        .unwrap_or_default();
+    let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    digits.len() % 4 == 0 && padding <= 2 && data.iter().all(alphabet)
 }
 
 /// RFC 3339 5.6, checked for shape and for the range of each number.

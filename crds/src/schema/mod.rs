@@ -10,6 +10,7 @@
 mod compile;
 mod format;
 mod near;
+mod prune;
 mod rule;
 mod walk;
 
@@ -22,7 +23,8 @@ use crate::problem::{Reason, Severity};
 
 pub(crate) use compile::{SchemaError, compile};
 pub(crate) use near::nearest;
-pub(crate) use walk::validate;
+pub(crate) use prune::pruned;
+pub(crate) use walk::{quote, validate};
 
 /// What a value must look like.
 #[derive(Clone, Debug, Default)]

@@ -113,6 +113,23 @@ impl Node {
         }
     }
 
+    /// The line of the node at `path`, or of the nearest one around it.
+    pub(crate) fn line_at(&self, path: &str) -> u32 {
+        let mut node = self;
+        for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+            let inner = match &node.value {
+                Value::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+                Value::Map(_) => node.get(step),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+            };
+            match inner {
+                Some(inner) => node = inner,
+                None => break,
+            }
+        }
+        node.line
+    }
+
     /// The line of every field below this one, by path.
     pub(crate) fn lines(&self, path: &str, out: &mut BTreeMap<String, u32>) {
         match &self.value {
