@@ -1,7 +1,7 @@
 //! The attributes an advertisement sets, and what becomes of them where several apply to one prefix.
 //!
-//! Merging is a union of communities and, for the others, the value that makes the route most wanted: the highest
-//! local preference, the lowest MED, the fewest prepended ASNs. So it does not depend on any order.
+//! Merging is a union of communities, the highest local preference, the lowest MED, the most prepended ASNs. So it
+//! does not depend on any order.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -84,7 +84,7 @@ impl RouteAttributes {
             extended: union(&self.extended, &other.extended),
             local_pref: self.local_pref.into_iter().chain(other.local_pref).max(),
             med: self.med.into_iter().chain(other.med).min(),
-            prepend: self.prepend.into_iter().chain(other.prepend).min(),
+            prepend: self.prepend.into_iter().chain(other.prepend).max(),
             next_hop: self.next_hop.into_iter().chain(other.next_hop).min(),
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_wanted_value_wins_in_any_order() {
+    fn numbers_merge_the_same_in_any_order() {
         let a = RouteAttributes {
             local_pref: Some(100),
             med: Some(5),
