@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Result<Expectations, String> {
     serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }
 
-/// Waits until all holds.
+/// Waits until all holds. `say` is told when more of it does.
 ///
 /// # Errors
 /// Not all holds in time; the faults of the last look are told. Or the lab cannot be asked at all.
@@ -69,17 +69,24 @@ pub fn meet(
     nodes: &BTreeMap<String, Handle>,
     expectations: &Expectations,
     limit: Duration,
+    say: &dyn Fn(&str),
 ) -> Result<Verdict, Error> {
+    let mut last = Verdict::default();
     let met = until(limit, "all sessions and routes", || {
-        match look(nodes, expectations) {
-            Ok(verdict) if verdict.faults.is_empty() => Ok(verdict),
-            Ok(verdict) => Err(format!(
-                "{} as expected; not so:\n{}",
-                verdict.met,
-                verdict.faults.join("\n")
-            )),
-            // A router that is still starting cannot be asked.
-            Err(error) => Err(error.to_string()),
+        // A router that is still starting cannot be asked.
+        let verdict = look(nodes, expectations).map_err(|error| error.to_string())?;
+        let missing = verdict.faults.len();
+        if verdict.met != last.met {
+            say(&format!(
+                "{} sessions and routes as expected, {missing} not yet",
+                verdict.met
+            ));
+            last = verdict.clone();
+        }
+        if missing == 0 {
+            Ok(verdict)
+        } else {
+            Err(verdict.faults.join("\n"))
         }
     });
     Ok(met?)

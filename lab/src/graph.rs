@@ -18,9 +18,12 @@ use crate::frr;
 use crate::running::Image;
 use crate::{Error, Handle, Spec};
 
-const BOX: (u32, u32) = (250, 44);
+/// All in pixels: a box without lines in it, the space it gives each cable, what lies between boxes, a line.
+const WIDTH: u32 = 250;
+const HEIGHT: u32 = 32;
+const PLUG: u32 = 150;
 const GAP: u32 = 40;
-const ROW: u32 = 96;
+const ROW: u32 = 150;
 const LINE: u32 = 14;
 
 /// Everything to be drawn. Made from files alone it has no states and no addresses.
@@ -183,17 +186,17 @@ impl Graph {
     #[must_use]
     pub fn to_svg(&self) -> String {
         let places = self.places();
+        let plugs = self.plugs(&places);
         let width = places
             .values()
-            .map(|place| place.x + BOX.0 + GAP)
+            .map(|place| place.x + place.width + GAP)
             .max()
-            .unwrap_or(BOX.0);
+            .unwrap_or(WIDTH);
         let height = places
             .values()
             .map(|place| place.y + place.height + GAP)
             .max()
-            .unwrap_or(ROW)
-            + LINE;
+            .unwrap_or(ROW);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
@@ -203,82 +206,78 @@ impl Graph {
             "<text x=\"{GAP}\" y=\"24\" font-size=\"16\">{}</text>",
             escape(&self.title)
         );
-        for cable in &self.cables {
-            let [a, b] = &cable.ends;
-            let (Some(from), Some(to)) = (places.get(&a.0), places.get(&b.0)) else {
-                continue;
-            };
-            line(
-                &mut svg,
-                from.middle(),
-                to.middle(),
-                "stroke=\"#888\" stroke-width=\"2\"",
-            );
+        for [from, to] in &plugs {
+            line(&mut svg, *from, *to, "stroke=\"#888\" stroke-width=\"2\"");
         }
-        for session in &self.sessions {
-            let [a, b] = &session.ends;
-            let (Some(from), Some(to)) = (places.get(a), places.get(b)) else {
-                continue;
-            };
-            let colour = if session.state == "Established" {
-                "#080"
-            } else {
-                "#c00"
-            };
-            // Beside the cable, which often runs the same way.
-            let aside = |(x, y): (u32, u32)| (x + 14, y);
-            let style = format!("stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"6 4\"");
-            line(&mut svg, aside(from.middle()), aside(to.middle()), &style);
-            let (x, y) = between(aside(from.middle()), aside(to.middle()), 50);
-            text(&mut svg, x + 6, y, &format!("BGP {}", session.state), colour);
+        for (pair, states) in self.session_pairs() {
+            self.draw_sessions(&mut svg, &places, &plugs, &pair, &states);
         }
         for node in &self.boxes {
-            let Some(place) = places.get(&node.name) else {
-                continue;
-            };
-            let fill = match node.role {
-                Role::Host => "#eef",
-                Role::Router => "#ffe",
-                Role::Agent => "#efe",
-                Role::Pod => "#f6f6f6",
-            };
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"6\" fill=\"{fill}\" stroke=\"#444\"/>",
-                place.x, place.y, BOX.0, place.height
-            );
-            let _ = writeln!(
-                svg,
-                "<text x=\"{}\" y=\"{}\" font-weight=\"bold\" font-size=\"13\">{}</text>",
-                place.x + 8,
-                place.y + 18,
-                escape(&node.name)
-            );
-            for (number, entry) in (2_u32..).zip(&node.lines) {
-                text(&mut svg, place.x + 8, place.y + 6 + number * LINE, entry, "#222");
+            if let Some(place) = places.get(&node.name) {
+                draw_box(&mut svg, node, *place);
             }
         }
         // Last, so that no line covers them.
-        for cable in &self.cables {
-            let [a, b] = &cable.ends;
-            let (Some(from), Some(to)) = (places.get(&a.0), places.get(&b.0)) else {
-                continue;
-            };
-            for (label, near, far) in [(&a.1, from, to), (&b.1, to, from)] {
-                let (x, y) = near.edge_towards(*far);
-                let down = if far.y > near.y { LINE } else { 0 };
+        for (cable, plugs) in self.cables.iter().zip(&plugs) {
+            for (near, far) in [(0, 1), (1, 0)] {
+                let ((x, y), label) = (plugs[near], &cable.ends[near].1);
                 let count = u32::try_from(label.lines().count()).unwrap_or_default();
+                let top = if plugs[far].1 > y {
+                    y + LINE
+                } else {
+                    y.saturating_sub(count * LINE) + LINE - 4
+                };
                 for (number, part) in (0_u32..).zip(label.lines()) {
-                    let y = if down > 0 {
-                        y + down + number * LINE
-                    } else {
-                        (y + number * LINE).saturating_sub((count - 1) * LINE + 4)
-                    };
-                    text(&mut svg, x + 4, y, part, "#555");
+                    text(&mut svg, x + 4, top + number * LINE, part, "#555");
                 }
             }
         }
         svg + "</svg>\n"
+    }
+
+    /// All sessions between the same two boxes, so that they can be drawn side by side.
+    fn session_pairs(&self) -> BTreeMap<[&str; 2], Vec<&str>> {
+        let mut pairs: BTreeMap<[&str; 2], Vec<&str>> = BTreeMap::new();
+        for session in &self.sessions {
+            let [a, b] = &session.ends;
+            pairs.entry([a, b]).or_default().push(&session.state);
+        }
+        pairs
+    }
+
+    /// Along the cable between the two, or from middle to middle where there is none.
+    fn draw_sessions(
+        &self,
+        svg: &mut String,
+        places: &BTreeMap<String, Place>,
+        plugs: &[[Point; 2]],
+        pair: &[&str; 2],
+        states: &[&str],
+    ) {
+        let cable = self.cables.iter().zip(plugs).find_map(|(cable, plugs)| {
+            let ends = [&cable.ends[0].0, &cable.ends[1].0];
+            let same = ends == [pair[0], pair[1]] || ends == [pair[1], pair[0]];
+            same.then_some(*plugs)
+        });
+        let middles = || Some([places.get(pair[0])?.middle(), places.get(pair[1])?.middle()]);
+        let Some([from, to]) = cable.or_else(middles) else {
+            return;
+        };
+        for (number, state) in (1_u32..).zip(states) {
+            let colour = if *state == "Established" { "#080" } else { "#c00" };
+            // Beside the cable, on the side where its labels are not.
+            let aside = |(x, y): Point| (x.saturating_sub(7 * number), y);
+            let style = format!("stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"6 4\"");
+            line(svg, aside(from), aside(to), &style);
+            let (x, y) = between(aside(from), aside(to));
+            text(
+                svg,
+                x + 12,
+                y + number * LINE - LINE,
+                &format!("BGP {state}"),
+                colour,
+            );
+        }
     }
 
     /// Four rows, each as wide as it needs, centred.
@@ -287,57 +286,117 @@ impl Graph {
         for node in &self.boxes {
             rows.entry(node.role).or_default().push(node);
         }
-        let widest = rows.values().map(Vec::len).max().unwrap_or_default();
-        let span = |count: usize| u32::try_from(count).unwrap_or_default() * (BOX.0 + GAP);
+        let width = |node: &Node| {
+            let plugs = self.sides(&node.name);
+            WIDTH.max(PLUG * plugs[0].len().max(plugs[1].len()).try_into().unwrap_or(0))
+        };
+        let span = |row: &[&Node]| -> u32 { row.iter().map(|node| width(node) + GAP).sum() };
+        let widest = rows.values().map(|row| span(row)).max().unwrap_or_default();
         let mut places = BTreeMap::new();
         let mut y = GAP + 10;
         for row in rows.values() {
-            let left = GAP + (span(widest) - span(row.len())) / 2;
-            let height = |node: &Node| BOX.1 + LINE * u32::try_from(node.lines.len()).unwrap_or_default();
-            for (index, node) in row.iter().enumerate() {
-                places.insert(
-                    node.name.clone(),
-                    Place {
-                        x: left + span(index),
-                        y,
-                        height: height(node),
-                    },
-                );
+            let mut x = GAP + (widest - span(row)) / 2;
+            let height = |node: &Node| HEIGHT + LINE * u32::try_from(node.lines.len()).unwrap_or_default();
+            for node in row {
+                let place = Place {
+                    x,
+                    y,
+                    width: width(node),
+                    height: height(node),
+                };
+                places.insert(node.name.clone(), place);
+                x += place.width + GAP;
             }
             y += row.iter().map(|node| height(node)).max().unwrap_or_default() + ROW;
         }
         places
     }
+
+    /// Which cables leave a box at its top and which at its bottom, each as (cable, end).
+    fn sides(&self, name: &str) -> [Vec<(usize, usize)>; 2] {
+        let role = |name: &str| {
+            self.boxes
+                .iter()
+                .find(|node| node.name == name)
+                .map(|node| node.role)
+        };
+        let mut sides = [Vec::new(), Vec::new()];
+        for (index, cable) in self.cables.iter().enumerate() {
+            for (own, other) in [(0, 1), (1, 0)] {
+                if cable.ends[own].0 == name {
+                    let below = role(&cable.ends[other].0) >= role(name);
+                    sides[usize::from(below)].push((index, own));
+                }
+            }
+        }
+        sides
+    }
+
+    /// Where each cable's ends meet their boxes: spread over the edge, in the order of where they lead.
+    fn plugs(&self, places: &BTreeMap<String, Place>) -> Vec<[Point; 2]> {
+        let mut plugs = vec![[(0, 0); 2]; self.cables.len()];
+        for (name, place) in places {
+            for (side, mut ends) in self.sides(name).into_iter().enumerate() {
+                ends.sort_by_key(|(cable, end)| {
+                    places.get(&self.cables[*cable].ends[1 - end].0).map(|far| far.x)
+                });
+                let step = place.width / u32::try_from(ends.len() + 1).unwrap_or(1);
+                let y = if side == 0 {
+                    place.y
+                } else {
+                    place.y + place.height
+                };
+                for (number, (cable, end)) in (1_u32..).zip(ends) {
+                    plugs[cable][end] = (place.x + number * step, y);
+                }
+            }
+        }
+        plugs
+    }
 }
+
+type Point = (u32, u32);
 
 #[derive(Clone, Copy)]
 struct Place {
     x: u32,
     y: u32,
+    width: u32,
     height: u32,
 }
 
 impl Place {
-    fn middle(self) -> (u32, u32) {
-        (self.x + BOX.0 / 2, self.y + self.height / 2)
-    }
-
-    /// Where the line to another box leaves this one.
-    fn edge_towards(self, other: Self) -> (u32, u32) {
-        let (from, to) = (self.middle(), other.middle());
-        let y = match other.y.cmp(&self.y) {
-            std::cmp::Ordering::Greater => self.y + self.height,
-            std::cmp::Ordering::Less => self.y,
-            std::cmp::Ordering::Equal => return between(from, to, 45),
-        };
-        let percent = 100 * y.abs_diff(from.1) / to.1.abs_diff(from.1).max(1);
-        (between(from, to, percent).0, y)
+    fn middle(self) -> Point {
+        (self.x + self.width / 2, self.y + self.height / 2)
     }
 }
 
-fn between(from: (u32, u32), to: (u32, u32), percent: u32) -> (u32, u32) {
-    let part = |a: u32, b: u32| (a * (100 - percent.min(100)) + b * percent.min(100)) / 100;
-    (part(from.0, to.0), part(from.1, to.1))
+fn between(from: Point, to: Point) -> Point {
+    (u32::midpoint(from.0, to.0), u32::midpoint(from.1, to.1))
+}
+
+fn draw_box(svg: &mut String, node: &Node, place: Place) {
+    let fill = match node.role {
+        Role::Host => "#eef",
+        Role::Router => "#ffe",
+        Role::Agent => "#efe",
+        Role::Pod => "#f6f6f6",
+    };
+    let Place { x, y, width, height } = place;
+    let _ = writeln!(
+        svg,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"6\" fill=\"{fill}\" stroke=\"#444\"/>"
+    );
+    let _ = writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" font-weight=\"bold\" font-size=\"13\">{}</text>",
+        x + 8,
+        y + 18,
+        escape(&node.name)
+    );
+    for (number, entry) in (2_u32..).zip(&node.lines) {
+        text(svg, x + 8, y + 6 + number * LINE, entry, "#222");
+    }
 }
 
 /// The box that stands for a node of the topology: the cluster node whose network it shares, or its own.
@@ -436,8 +495,8 @@ mod tests {
         let places: Vec<Place> = graph.places().into_values().collect();
         for (index, a) in places.iter().enumerate() {
             for b in places.iter().skip(index + 1) {
-                let apart = a.x + BOX.0 <= b.x
-                    || b.x + BOX.0 <= a.x
+                let apart = a.x + a.width <= b.x
+                    || b.x + b.width <= a.x
                     || a.y + a.height <= b.y
                     || b.y + b.height <= a.y;
                 assert!(apart);

@@ -14,6 +14,7 @@ mod serve;
 mod state;
 mod view;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -197,18 +198,12 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
 }
 
 /// Until the expectations hold, where there are any; else until all sessions are up.
-fn wait(spec: &Spec, nodes: &std::collections::BTreeMap<String, Handle>) -> Result<()> {
-    let verdict = match &spec.expectations {
-        Some(expectations) => {
-            println!("lab: waiting for sessions and routes");
-            expect::meet(nodes, expectations, PATIENCE)?
-        }
-        None => {
-            println!("lab: waiting for sessions");
-            expect::meet(nodes, &expect::all_sessions(spec, nodes)?, PATIENCE)?
-        }
+fn wait(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<()> {
+    let expectations = match &spec.expectations {
+        Some(expectations) => expectations.clone(),
+        None => expect::all_sessions(spec, nodes)?,
     };
-    println!("lab: {} sessions and routes are as expected", verdict.met);
+    expect::meet(nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))?;
     Ok(())
 }
 
@@ -259,7 +254,7 @@ fn check(spec: Spec) -> Result<()> {
         own = Lab::up(spec, &agent, &|line| println!("lab: {line}"))?;
         own.handles()
     };
-    match expect::meet(&nodes, &expectations, PATIENCE) {
+    match expect::meet(&nodes, &expectations, PATIENCE, &|line| println!("lab: {line}")) {
         Ok(verdict) => println!("lab {name}: {} passed, 0 failed, 0 skipped", verdict.met),
         Err(error) => bail!("lab {name}: {error}"),
     }
