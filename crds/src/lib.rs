@@ -17,6 +17,7 @@
 
 pub mod bgp;
 mod catalog;
+mod check;
 pub mod cilium_node;
 pub mod community;
 pub mod condition;
@@ -33,6 +34,7 @@ pub mod text;
 mod yaml;
 
 pub use catalog::definition;
+pub use check::{CheckOptions, check};
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};

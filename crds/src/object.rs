@@ -282,7 +282,7 @@ pub struct Parsed {
     pub file: Arc<Path>,
     /// Where the document starts, counted from 1.
     pub line: u32,
-    /// Lines of the fields of `spec`, kept for the kinds that refer to others.
+    /// Lines of the name and of the fields of `spec`, kept for the kinds that refer to others.
     pub(crate) lines: Lines,
 }
 

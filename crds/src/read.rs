@@ -235,6 +235,9 @@ fn lines_of(object: &Object, node: &Node) -> Lines {
         | Object::CiliumBGPPeeringPolicy(_)
         | Object::CiliumLoadBalancerIPPool(_)
         | Object::CiliumPodIPPool(_) => {
+            if let Some(name) = node.get("metadata").and_then(|metadata| metadata.get("name")) {
+                lines.insert("metadata.name".to_owned(), name.line);
+            }
             if let Some(spec) = node.get("spec") {
                 lines.insert("spec".to_owned(), spec.line);
                 spec.lines("spec", &mut lines);

@@ -7,6 +7,7 @@
 //! Source: Kubernetes API, `meta/v1 LabelSelector`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,30 @@ impl LabelSelector {
             }
         }
         errors
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    /// The notation of `kubectl get -l`: `a=b,c in (d,e),!f`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self
+            .match_labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let expressions = self.match_expressions.iter().map(|requirement| {
+            let Requirement {
+                key,
+                operator,
+                values,
+            } = requirement;
+            match operator {
+                Operator::In => format!("{key} in ({})", values.join(",")),
+                Operator::NotIn => format!("{key} notin ({})", values.join(",")),
+                Operator::Exists => key.clone(),
+                Operator::DoesNotExist => format!("!{key}"),
+            }
+        });
+        f.write_str(&labels.chain(expressions).collect::<Vec<_>>().join(","))
     }
 }
 

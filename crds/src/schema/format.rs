@@ -71,7 +71,7 @@ fn is_base64(text: &str) -> bool {
         .get(..digits.len().saturating_sub(padding))
         .unwrap_or_default();
     let alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    digits.len() % 4 == 0 && padding <= 2 && data.iter().all(alphabet)
+    digits.len().is_multiple_of(4) && padding <= 2 && data.iter().all(alphabet)
 }
 
 /// RFC 3339 5.6, checked for shape and for the range of each number.

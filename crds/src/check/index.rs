@@ -1,0 +1,143 @@
+//! The objects by kind, and the views of them that selectors match.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Secret, Service};
+
+use crate::bgp::advertisement::CiliumBGPAdvertisement;
+use crate::bgp::cluster_config::CiliumBGPClusterConfig;
+use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
+use crate::bgp::peer_config::CiliumBGPPeerConfig;
+use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
+use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
+use crate::object::{Kind, Object, Parsed};
+use crate::selector::LabelSelector;
+
+/// An object of one kind and where it stands.
+pub(super) struct Held<'a, T> {
+    pub(super) object: &'a T,
+    pub(super) parsed: &'a Parsed,
+}
+
+impl<'a, T> Held<'a, T> {
+    pub(super) fn name(&self) -> &'a str {
+        &self.parsed.reference.name
+    }
+
+    /// Older first, then by name. Files carry no times, so there the name decides.
+    pub(super) fn seniority(&self) -> (i64, &'a str) {
+        let created = self.parsed.object.metadata().creation_timestamp.as_ref();
+        (created.map_or(0, |time| time.0.as_second()), self.name())
+    }
+}
+
+type Labels = BTreeMap<String, String>;
+
+#[derive(Default)]
+pub(super) struct Index<'a> {
+    pub(super) cluster_configs: Vec<Held<'a, CiliumBGPClusterConfig>>,
+    pub(super) peer_configs: BTreeMap<&'a str, Held<'a, CiliumBGPPeerConfig>>,
+    pub(super) advertisements: Vec<Held<'a, CiliumBGPAdvertisement>>,
+    pub(super) overrides: BTreeMap<&'a str, Held<'a, CiliumBGPNodeConfigOverride>>,
+    pub(super) peering_policies: Vec<Held<'a, CiliumBGPPeeringPolicy>>,
+    pub(super) load_balancer_pools: Vec<Held<'a, CiliumLoadBalancerIPPool>>,
+    /// Name and labels.
+    pub(super) pod_pools: Vec<(&'a str, &'a Labels)>,
+    pub(super) services: Vec<Held<'a, Service>>,
+    pub(super) secrets: BTreeMap<(&'a str, &'a str), &'a Secret>,
+    /// Labels of a node: those of its CiliumNode if it has one, else those of its Node.
+    pub(super) nodes: BTreeMap<&'a str, &'a Labels>,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(objects: impl IntoIterator<Item = &'a Parsed>) -> Self {
+        let mut index = Self::default();
+        let mut cilium_nodes = BTreeSet::new();
+        for parsed in objects {
+            let name = parsed.reference.name.as_str();
+            match &parsed.object {
+                Object::CiliumBGPClusterConfig(object) => index.cluster_configs.push(Held { object, parsed }),
+                Object::CiliumBGPPeerConfig(object) => {
+                    index.peer_configs.insert(name, Held { object, parsed });
+                }
+                Object::CiliumBGPAdvertisement(object) => index.advertisements.push(Held { object, parsed }),
+                Object::CiliumBGPNodeConfigOverride(object) => {
+                    index.overrides.insert(name, Held { object, parsed });
+                }
+                Object::CiliumBGPPeeringPolicy(object) => {
+                    index.peering_policies.push(Held { object, parsed })
+                }
+                Object::CiliumLoadBalancerIPPool(object) => {
+                    index.load_balancer_pools.push(Held { object, parsed });
+                }
+                Object::CiliumPodIPPool(_) => index.pod_pools.push((name, parsed.object.labels())),
+                Object::CiliumNode(_) => {
+                    cilium_nodes.insert(name);
+                    index.nodes.insert(name, parsed.object.labels());
+                }
+                Object::Node(_) => {
+                    if !cilium_nodes.contains(name) {
+                        index.nodes.insert(name, parsed.object.labels());
+                    }
+                }
+                Object::Service(object) => index.services.push(Held { object, parsed }),
+                Object::Secret(object) => {
+                    index.secrets.insert((&parsed.reference.namespace, name), object);
+                }
+                Object::CiliumBGPNodeConfig(_) | Object::EndpointSlice(_) | Object::Namespace(_) => {}
+            }
+        }
+        index
+            .cluster_configs
+            .sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+        index
+            .peering_policies
+            .sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+        index
+            .load_balancer_pools
+            .sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+        index
+    }
+
+    /// Names of the nodes a selector matches; a missing selector matches all.
+    pub(super) fn nodes_of(&self, selector: Option<&LabelSelector>) -> BTreeSet<&'a str> {
+        let matches = |labels: &Labels| selector.is_none_or(|selector| selector.matches(labels));
+        self.nodes
+            .iter()
+            .filter(|(_, labels)| matches(labels))
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    /// Whether the selector matches any Service of those that `counts` lets through. Name and namespace
+    /// count as labels.
+    pub(super) fn any_service(&self, selector: &LabelSelector, counts: impl Fn(&Service) -> bool) -> bool {
+        self.services
+            .iter()
+            .filter(|service| counts(service.object))
+            .any(|service| {
+                let labels = service.parsed.object.labels();
+                let reference = &service.parsed.reference;
+                selector.matches_with(|key| match key {
+                    "io.kubernetes.service.name" => Some(reference.name.as_str()),
+                    "io.kubernetes.service.namespace" => Some(reference.namespace.as_str()),
+                    key => labels.get(key).map(String::as_str),
+                })
+            })
+    }
+
+    /// Whether the selector matches any pod IP pool.
+    pub(super) fn any_pod_pool(&self, selector: &LabelSelector) -> bool {
+        self.pod_pools.iter().any(|(name, labels)| {
+            selector.matches_with(|key| match key {
+                "io.cilium.podippool.name" => Some(*name),
+                "io.cilium.podippool.namespace" => Some(""),
+                key => labels.get(key).map(String::as_str),
+            })
+        })
+    }
+
+    pub(super) fn node_kinds() -> String {
+        format!("{} or {}", Kind::Node, Kind::CiliumNode)
+    }
+}
