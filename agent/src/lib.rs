@@ -10,10 +10,14 @@
 //! them. `api` answers over the unix socket; `cli` asks there and `render` sets what people read.
 
 pub mod api;
+pub mod check;
 pub mod cli;
+pub mod config;
 pub mod plan;
 pub mod problem;
 pub mod render;
+pub mod run;
+pub mod shell;
 pub mod source;
 pub mod state;
 pub mod world;

@@ -1,0 +1,527 @@
+//! Tables of our own commands. Headings say the unit; empty is `-`; the reason comes last, in full.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::api::view::{
+    Entry, Peer, PlanDiff, PrefixEffect, Problem, Route, SessionEffect, Status, Verdict, Vip, VipState, Why,
+};
+use crate::render::{duration, tabwriter};
+
+const NONE: &str = "-";
+
+/// `stentor bgp peers`.
+#[must_use]
+pub fn peers(peers: &[Peer]) -> String {
+    let mut text =
+        String::from("INSTANCE\tPEER\tADDRESS\tAS\tSTATE\tSINCE\tFAMILY\tRECEIVED\tADVERTISED\tLAST DOWN\n");
+    for peer in peers {
+        let _ = write!(
+            text,
+            "{}\t{}\t{}\t{}\t{}\t{}\t",
+            peer.instance,
+            peer.name,
+            address(peer),
+            or_none(peer.remote_asn.as_ref()),
+            peer.state,
+            or_none(peer.uptime_seconds.map(time).as_ref()),
+        );
+        let last = last_down(peer);
+        if peer.families.is_empty() {
+            let _ = writeln!(text, "{NONE}\t{NONE}\t{NONE}\t{last}");
+        }
+        for (n, family) in peer.families.iter().enumerate() {
+            let stale = if family.stale > 0 {
+                format!(" ({} stale)", family.stale)
+            } else {
+                String::new()
+            };
+            let (indent, last) = if n == 0 {
+                ("", last.as_str())
+            } else {
+                ("\t\t\t\t\t\t", "")
+            };
+            let _ = writeln!(
+                text,
+                "{indent}{}\t{}{stale}\t{}\t{last}",
+                family.family, family.received, family.advertised,
+            );
+        }
+    }
+    if peers.is_empty() {
+        return "No BGP peers are configured for this node.\n".to_owned();
+    }
+    layout(&text)
+}
+
+/// `stentor bgp routes`.
+#[must_use]
+pub fn routes(routes: &[Route]) -> String {
+    if routes.is_empty() {
+        return "No routes.\n".to_owned();
+    }
+    let mut text = String::from("INSTANCE\tPREFIX\tPEER\tNEXT HOP\tAGE\tBEST\tAS PATH\tATTRIBUTES\n");
+    for route in routes {
+        let _ = writeln!(
+            text,
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            route.instance,
+            route.prefix,
+            route.peer.as_deref().unwrap_or("(local)"),
+            route.next_hop,
+            time(route.age_seconds),
+            if route.best { "yes" } else { "no" },
+            or_none(Some(&route.as_path).filter(|path| !path.is_empty())),
+            attributes(route),
+        );
+    }
+    layout(&text)
+}
+
+fn attributes(route: &Route) -> String {
+    let mut parts = vec![format!("origin {}", route.origin)];
+    let mut number = |name: &str, value: Option<u32>| {
+        if let Some(value) = value {
+            parts.push(format!("{name} {value}"));
+        }
+    };
+    number("med", route.med);
+    number("local-preference", route.local_preference);
+    for (name, list) in [
+        ("communities", &route.communities),
+        ("large", &route.large_communities),
+        ("extended", &route.extended_communities),
+    ] {
+        if !list.is_empty() {
+            parts.push(format!("{name} {}", list.join(",")));
+        }
+    }
+    if route.stale {
+        parts.push("stale".to_owned());
+    }
+    if let Some(reason) = &route.reason {
+        parts.push(format!("({reason})"));
+    }
+    parts.join(" ")
+}
+
+/// `stentor vip list`.
+#[must_use]
+pub fn vips(vips: &[Vip]) -> String {
+    if vips.is_empty() {
+        return "No Service has or wants an address.\n".to_owned();
+    }
+    let mut text = String::from("SERVICE\tADDRESS\tTYPE\tSTATE\tANNOUNCED TO\tWHY NOT\n");
+    for vip in vips {
+        let to: Vec<&str> = vip.announced.iter().map(|a| a.peer.as_str()).collect();
+        let _ = writeln!(
+            text,
+            "{}\t{}\t{}\t{}\t{}\t{}",
+            vip.service,
+            vip.address.as_deref().unwrap_or(NONE),
+            vip.kind,
+            vip_state(vip.state),
+            if to.is_empty() {
+                NONE.to_owned()
+            } else {
+                to.join(",")
+            },
+            why_not(vip),
+        );
+    }
+    layout(&text)
+}
+
+fn vip_state(state: VipState) -> &'static str {
+    match state {
+        VipState::Announced => "announced",
+        VipState::Partly => "partly",
+        VipState::NotAnnounced => "NOT ANNOUNCED",
+        VipState::NotWanted => "not wanted here",
+    }
+}
+
+fn why_not(vip: &Vip) -> String {
+    let mut parts: Vec<String> = vip.reasons.iter().map(|why| sentence("", why)).collect();
+    parts.extend(
+        vip.missing
+            .iter()
+            .map(|missing| sentence(&format!("{}: ", missing.announcement.peer), &missing.why)),
+    );
+    parts.join("; ")
+}
+
+/// `who: message [reason]`
+fn sentence(who: &str, why: &Why) -> String {
+    format!("{who}{} [{}]", why.message, why.reason)
+}
+
+/// `stentor check`, and the list at the end of `stentor status`.
+#[must_use]
+pub fn problems(problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        if let Some(file) = &problem.file {
+            let _ = write!(text, "{file}:");
+            if problem.line > 0 {
+                let _ = write!(text, "{}:", problem.line);
+            }
+            text.push(' ');
+        }
+        let _ = write!(text, "{}: ", problem.severity);
+        if let Some(object) = &problem.object {
+            let _ = write!(text, "{object}: ");
+        }
+        if !problem.field.is_empty() {
+            let _ = write!(text, "{}: ", problem.field);
+        }
+        let _ = writeln!(text, "{}", sentence("", &problem.why));
+    }
+    text
+}
+
+/// `stentor bgp plan`.
+#[must_use]
+pub fn plan(diff: &PlanDiff) -> String {
+    let mut text = String::new();
+    let resets = diff
+        .sessions
+        .iter()
+        .filter(|s| s.effect == SessionEffect::HardReset)
+        .count();
+    let count = |effect| diff.prefixes.iter().filter(|p| p.effect == effect).count();
+    let _ = writeln!(
+        text,
+        "{resets} sessions reset; prefixes: {} added, {} changed, {} withdrawn; {} Services change address.",
+        count(PrefixEffect::Added),
+        count(PrefixEffect::Changed),
+        count(PrefixEffect::Withdrawn),
+        diff.vips.len(),
+    );
+    if !diff.sessions.is_empty() {
+        let mut table = String::from("\nSESSION\tEFFECT\tBECAUSE OF\n");
+        for session in &diff.sessions {
+            let effect = match session.effect {
+                SessionEffect::Added => "added",
+                SessionEffect::PolicyRefresh => "stays (policy evaluated again)",
+                SessionEffect::SoftReset => "stays (routes exchanged again)",
+                SessionEffect::HardReset => "RESET",
+                SessionEffect::Removed => "REMOVED",
+            };
+            let because = session.because.join(", ");
+            let _ = writeln!(
+                table,
+                "{}/{}\t{effect}\t{because}",
+                session.instance, session.peer
+            );
+        }
+        text.push_str(&layout(&table));
+    }
+    if !diff.prefixes.is_empty() {
+        let mut table = String::from("\nPEER\tPREFIX\tEFFECT\tDETAIL\n");
+        for change in &diff.prefixes {
+            let effect = match change.effect {
+                PrefixEffect::Added => "added",
+                PrefixEffect::Changed => "changed",
+                PrefixEffect::Withdrawn => "WITHDRAWN",
+            };
+            let detail = change.detail.as_deref().unwrap_or_default();
+            let _ = writeln!(
+                table,
+                "{}/{}\t{}\t{effect}\t{detail}",
+                change.instance, change.peer, change.prefix
+            );
+        }
+        text.push_str(&layout(&table));
+    }
+    if !diff.vips.is_empty() {
+        let mut table = String::from("\nSERVICE\tADDRESS NOW\tADDRESS THEN\n");
+        for change in &diff.vips {
+            let list = |addresses: &[String]| {
+                if addresses.is_empty() {
+                    NONE.to_owned()
+                } else {
+                    addresses.join(",")
+                }
+            };
+            let _ = writeln!(
+                table,
+                "{}\t{}\t{}",
+                change.service,
+                list(&change.before),
+                list(&change.after)
+            );
+        }
+        text.push_str(&layout(&table));
+    }
+    if !diff.problems.is_empty() {
+        let _ = write!(text, "\nProblems in the folder:\n{}", problems(&diff.problems));
+    }
+    text
+}
+
+/// `stentor events`.
+#[must_use]
+pub fn events(entries: &[Entry], now: u64) -> String {
+    if entries.is_empty() {
+        return "Nothing happened yet.\n".to_owned();
+    }
+    let mut text = String::from("AGO\tKIND\tPEER\tWHAT\n");
+    for entry in entries {
+        let peer = match (&entry.instance, &entry.peer) {
+            (Some(instance), Some(peer)) => format!("{instance}/{peer}"),
+            (Some(instance), None) => instance.clone(),
+            (None, _) => NONE.to_owned(),
+        };
+        let ago = time(now.saturating_sub(entry.at));
+        let _ = writeln!(text, "{ago}\t{}\t{peer}\t{}", entry.kind, entry.message);
+    }
+    layout(&text)
+}
+
+/// `stentor status`.
+#[must_use]
+pub fn status(status: &Status) -> String {
+    let counts = &status.counts;
+    let verdict = match status.verdict {
+        Verdict::Green => "GREEN",
+        Verdict::NotGreen => "NOT GREEN",
+    };
+    let mut text = format!(
+        "{verdict}: {}/{} sessions established, {}/{} addresses announced, {} errors, {} warnings\n",
+        counts.peers_established,
+        counts.peers,
+        counts.vips_announced,
+        counts.vips_desired,
+        counts.problems_error,
+        counts.problems_warning,
+    );
+    for why in &status.because {
+        let _ = writeln!(text, "  {}", sentence("", why));
+    }
+    let _ = writeln!(
+        text,
+        "\nNode {}, Stentor {}, process {}, up {}, {} objects read",
+        status.node,
+        status.version,
+        status.pid,
+        time(status.uptime_seconds),
+        counts.objects,
+    );
+    let _ = writeln!(text, "BGP {}", bgp(status));
+    for instance in &status.bgp.instances {
+        let listen = match (instance.listen_port, &instance.listen_error) {
+            (None, _) => "does not listen".to_owned(),
+            (Some(port), None) => format!("listens on port {port}"),
+            (Some(port), Some(error)) => format!("CAN NOT listen on port {port}: {error}"),
+        };
+        let _ = writeln!(
+            text,
+            "  instance {}: AS {}, router ID {}, {listen}, {} routes of this node",
+            instance.name, instance.asn, instance.router_id, instance.local_routes
+        );
+    }
+    for feature in &status.features {
+        let state = if feature.available {
+            "available"
+        } else {
+            "not available"
+        };
+        let note = feature
+            .note
+            .as_ref()
+            .map_or_else(String::new, |note| format!(" ({note})"));
+        let _ = writeln!(text, "Kernel: {} {state}{note}", feature.name);
+    }
+    if !status.peers.is_empty() {
+        let _ = write!(text, "\n{}", peers(&status.peers));
+    }
+    if !status.vips.is_empty() {
+        let _ = write!(text, "\n{}", vips(&status.vips));
+    }
+    if !status.problems.is_empty() {
+        let _ = write!(text, "\nProblems:\n{}", problems(&status.problems));
+    }
+    text
+}
+
+fn bgp(status: &Status) -> String {
+    if status.bgp.enabled {
+        format!("configured by {}", status.bgp.origin)
+    } else {
+        "is disabled (enable-bgp-control-plane: false)".to_owned()
+    }
+}
+
+fn address(peer: &Peer) -> String {
+    match (&peer.address, peer.port) {
+        (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
+        (Some(address), Some(port)) => format!("{address}:{port}"),
+        (Some(address), None) => address.clone(),
+        (None, _) => NONE.to_owned(),
+    }
+}
+
+fn last_down(peer: &Peer) -> String {
+    let Some(last) = &peer.last_down else {
+        return NONE.to_owned();
+    };
+    let ago = last
+        .seconds_ago
+        .map_or_else(String::new, |s| format!("{} ago: ", time(s)));
+    format!("{ago}{}", sentence("", &last.why))
+}
+
+fn or_none<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
+}
+
+fn time(seconds: u64) -> String {
+    duration::go(Duration::from_secs(seconds))
+}
+
+fn layout(text: &str) -> String {
+    // No line ends in blanks: a column that is empty at the end is not padded.
+    let laid_out = tabwriter::align(text, 0, 3);
+    laid_out
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::view::{Announcement, LastDown, Missing, PeerFamily, SessionChange};
+
+    fn why(reason: &str, message: &str) -> Why {
+        Why {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+
+    fn peer(name: &str, state: &str) -> Peer {
+        Peer {
+            instance: "main".into(),
+            name: name.into(),
+            address: Some("fd00::9".into()),
+            port: Some(179),
+            local_asn: 65001,
+            remote_asn: Some(65009),
+            remote_router_id: None,
+            local_address: None,
+            state: state.into(),
+            uptime_seconds: (state == "established").then_some(75),
+            times_established: 1,
+            last_down: None,
+            md5: false,
+            graceful_restart_seconds: None,
+            hold_seconds: None,
+            keepalive_seconds: None,
+            messages_received: 0,
+            messages_sent: 0,
+            families: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn peers_say_why_they_are_down_and_when() {
+        let family = |family: &str, received, stale| PeerFamily {
+            family: family.into(),
+            negotiated: true,
+            received,
+            accepted: 0,
+            advertised: 2,
+            stale,
+            end_of_rib_received: false,
+            end_of_rib_sent: false,
+        };
+        let mut up = peer("tor-1", "established");
+        up.families = vec![family("ipv4/unicast", 0, 0), family("ipv6/unicast", 3, 3)];
+        let mut down = peer("tor-2", "active");
+        down.last_down = Some(LastDown {
+            why: why("connect-failed", "connection failed: Connection refused"),
+            seconds_ago: Some(61),
+        });
+        assert_eq!(
+            peers(&[up, down]),
+            "INSTANCE   PEER    ADDRESS         AS      STATE         SINCE   FAMILY         RECEIVED      ADVERTISED   LAST DOWN\n\
+             main       tor-1   [fd00::9]:179   65009   established   1m15s   ipv4/unicast   0             2            -\n\
+             \x20                                                                ipv6/unicast   3 (3 stale)   2\n\
+             main       tor-2   [fd00::9]:179   65009   active        -       -              -             -            1m1s ago: connection failed: Connection refused [connect-failed]\n"
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_not_announced_stands_out_with_its_reason() {
+        let announcement = |peer: &str| Announcement {
+            prefix: "192.0.2.1/32".into(),
+            instance: "main".into(),
+            peer: peer.into(),
+        };
+        let partly = Vip {
+            service: "web/front".into(),
+            address: Some("192.0.2.1".into()),
+            kind: "LoadBalancerIP".into(),
+            state: VipState::Partly,
+            announced: vec![announcement("tor-1")],
+            missing: vec![Missing {
+                announcement: announcement("tor-2"),
+                why: why("session-down", "the session is active"),
+            }],
+            reasons: Vec::new(),
+        };
+        let none = Vip {
+            service: "web/back".into(),
+            address: None,
+            kind: "LoadBalancerIP".into(),
+            state: VipState::NotAnnounced,
+            announced: Vec::new(),
+            missing: Vec::new(),
+            reasons: vec![why("no-vip", "no LoadBalancer address: pool is full")],
+        };
+        assert_eq!(
+            vips(&[partly, none]),
+            "SERVICE     ADDRESS     TYPE             STATE           ANNOUNCED TO   WHY NOT\n\
+             web/front   192.0.2.1   LoadBalancerIP   partly          tor-1          tor-2: the session is active [session-down]\n\
+             web/back    -           LoadBalancerIP   NOT ANNOUNCED   -              no LoadBalancer address: pool is full [no-vip]\n"
+        );
+    }
+
+    #[test]
+    fn problems_begin_with_the_place_an_editor_can_jump_to() {
+        let problem = Problem {
+            severity: "error".into(),
+            file: Some("lab/bgp.yaml".into()),
+            line: 7,
+            object: Some("CiliumBGPPeerConfig/tor".into()),
+            field: "spec.timers.holdTimeSeconds".into(),
+            why: why("out-of-range", "2 is less than 3"),
+        };
+        assert_eq!(
+            problems(&[problem]),
+            "lab/bgp.yaml:7: error: CiliumBGPPeerConfig/tor: spec.timers.holdTimeSeconds: 2 is less than 3 [out-of-range]\n"
+        );
+    }
+
+    #[test]
+    fn a_plan_says_the_cost_first() {
+        let diff = PlanDiff {
+            sessions: vec![SessionChange {
+                instance: "main".into(),
+                peer: "tor".into(),
+                effect: SessionEffect::HardReset,
+                because: vec!["hold".into()],
+            }],
+            ..PlanDiff::default()
+        };
+        assert_eq!(
+            plan(&diff),
+            "1 sessions reset; prefixes: 0 added, 0 changed, 0 withdrawn; 0 Services change address.\n\
+             \n\
+             SESSION    EFFECT   BECAUSE OF\n\
+             main/tor   RESET    hold\n"
+        );
+    }
+}

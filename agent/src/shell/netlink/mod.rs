@@ -1,0 +1,318 @@
+//! The kernel's routes and links.
+//!
+//! Two things in one task:
+//!
+//! - It follows links, addresses and default routes and tells what it sees, whole, whenever it changed, and
+//!   which links went down with the prefixes that were connected to them.
+//! - It keeps a blackhole route for each prefix it is told to discard. The routes carry a protocol number of
+//!   their own ([`PROTOCOL`]): what an earlier run left is adopted or removed, what others made is left alone.
+//!   What can't be written stays in the difference, is reported as a named problem and tried again, later
+//!   each time.
+//!
+//! A message of the kernel only says that something changed; what it is now is read as a whole. So messages
+//! lost in a burst lose nothing.
+
+mod discard;
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bgp_speaker::types::Prefix;
+use futures_util::StreamExt as _;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::plan::gateway::DefaultRoute;
+
+/// Marks the routes of this program (`ip route show proto 83`).
+pub const PROTOCOL: u8 = 83;
+
+/// Reads are at least this far apart.
+const READ_INTERVAL: Duration = Duration::from_millis(100);
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Seen(Seen),
+    /// The link can carry nothing any more; `prefixes` were connected to it.
+    LinkDown {
+        interface: String,
+        prefixes: Vec<Prefix>,
+    },
+    /// The discard routes that could not be written or removed; empty again when all is well.
+    Discards(Vec<Failed>),
+    /// Netlink can't be used: nothing of this task works.
+    Broken(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub default_routes: Vec<DefaultRoute>,
+    pub cilium_host_mac: Option<[u8; 6]>,
+}
+
+/// A discard route that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failed {
+    pub prefix: Prefix,
+    pub action: Action,
+    pub error: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    Add,
+    Remove,
+}
+
+/// One link as it was last read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Link {
+    name: String,
+    up: bool,
+    mac: Vec<u8>,
+    /// Kept from when it was up: the kernel forgets them when it goes down.
+    prefixes: BTreeSet<Prefix>,
+}
+
+/// Runs until the receiver of `news` is gone. `wish` is `None` until there is a first plan: what an earlier
+/// run left is not touched before that.
+pub async fn run(wish: watch::Receiver<Option<BTreeSet<Prefix>>>, news: mpsc::Sender<News>) {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, handle, messages) = match rtnetlink::new_multicast_connection(&groups) {
+        Ok(parts) => parts,
+        Err(error) => {
+            let _ = news.send(News::Broken(error.to_string())).await;
+            return;
+        }
+    };
+    let mut follower = Follower {
+        handle,
+        wish,
+        news,
+        links: BTreeMap::new(),
+        seen: None,
+        failed: Vec::new(),
+        retry: None,
+        pause: RETRY_FIRST,
+    };
+    // The connection moves the octets; it ends when this function does.
+    tokio::select! {
+        () = connection => {}
+        () = follower.follow(messages) => {}
+    }
+}
+
+struct Follower {
+    handle: Handle,
+    wish: watch::Receiver<Option<BTreeSet<Prefix>>>,
+    news: mpsc::Sender<News>,
+    links: BTreeMap<u32, Link>,
+    seen: Option<Seen>,
+    failed: Vec<Failed>,
+    retry: Option<Instant>,
+    pause: Duration,
+}
+
+type Messages = futures_channel::mpsc::UnboundedReceiver<(
+    rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>,
+    rtnetlink::sys::SocketAddr,
+)>;
+
+impl Follower {
+    async fn follow(&mut self, mut messages: Messages) {
+        let mut read_at = Some(Instant::now());
+        loop {
+            let timer = [read_at, self.retry].into_iter().flatten().min();
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some((message, _)) => {
+                        if matters(&message.payload) {
+                            read_at.get_or_insert_with(|| Instant::now() + READ_INTERVAL);
+                        }
+                    }
+                    None => return,
+                },
+                changed = self.wish.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.pause = RETRY_FIRST;
+                    self.retry = None;
+                    self.discard().await;
+                }
+                () = self.news.closed() => return,
+                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                    let now = Instant::now();
+                    if read_at.is_some_and(|at| at <= now) {
+                        read_at = None;
+                        self.read().await;
+                        self.discard().await;
+                    } else if self.retry.is_some_and(|at| at <= now) {
+                        self.retry = None;
+                        self.discard().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads links and default routes and tells what is new about them.
+    async fn read(&mut self) {
+        let links = match read::links(&self.handle).await {
+            Ok(links) => links,
+            Err(error) => {
+                self.tell(News::Broken(error.to_string())).await;
+                return;
+            }
+        };
+        for down in went_down(&mut self.links, links) {
+            self.tell(down).await;
+        }
+        match read::default_routes(&self.handle, &self.links).await {
+            Ok(default_routes) => {
+                let seen = Seen {
+                    default_routes,
+                    cilium_host_mac: self
+                        .links
+                        .values()
+                        .find(|link| link.name == "cilium_host")
+                        .and_then(|link| link.mac.as_slice().try_into().ok()),
+                };
+                if self.seen.as_ref() != Some(&seen) {
+                    self.seen = Some(seen.clone());
+                    self.tell(News::Seen(seen)).await;
+                }
+            }
+            Err(error) => self.tell(News::Broken(error.to_string())).await,
+        }
+    }
+
+    /// Makes the kernel's discard routes what they should be.
+    async fn discard(&mut self) {
+        let Some(wish) = self.wish.borrow_and_update().clone() else {
+            return;
+        };
+        let failed = discard::apply(&self.handle, &wish).await;
+        if failed.is_empty() {
+            self.retry = None;
+            self.pause = RETRY_FIRST;
+        } else if self.retry.is_none() {
+            self.retry = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(RETRY_LONGEST);
+        }
+        if failed != self.failed {
+            self.failed.clone_from(&failed);
+            self.tell(News::Discards(failed)).await;
+        }
+    }
+
+    async fn tell(&self, news: News) {
+        // A receiver that is gone ends `follow`.
+        let _ = self.news.send(news).await;
+    }
+}
+
+/// Takes the new links over and tells which went down.
+fn went_down(known: &mut BTreeMap<u32, Link>, mut now: BTreeMap<u32, Link>) -> Vec<News> {
+    let mut down = Vec::new();
+    for (index, before) in known.iter() {
+        let after = now.get_mut(index);
+        let still_up = after.as_ref().is_some_and(|link| link.up);
+        if before.up && !still_up {
+            down.push(News::LinkDown {
+                interface: before.name.clone(),
+                prefixes: before.prefixes.iter().copied().collect(),
+            });
+        }
+        if let (Some(after), false) = (after, still_up) {
+            after.prefixes.extend(before.prefixes.iter().copied());
+        }
+    }
+    *known = now;
+    down
+}
+
+/// Whether a message can change what is followed here. A full routing table coming and going does not.
+fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    let of_interest = |route: &RouteMessage| {
+        route.header.destination_prefix_length == 0 || route.header.protocol == RouteProtocol::Other(PROTOCOL)
+    };
+    match payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => of_interest(route),
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(_)
+            | RouteNetlinkMessage::DelLink(_)
+            | RouteNetlinkMessage::NewAddress(_)
+            | RouteNetlinkMessage::DelAddress(_),
+        ) => true,
+        // Messages were lost: look at everything.
+        NetlinkPayload::Overrun(_) => true,
+        _ => false,
+    }
+}
+
+/// Which of `peers` were reached through `prefixes` and have no other way among `others`.
+#[must_use]
+pub fn reached_through(prefixes: &[Prefix], peers: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    peers
+        .into_iter()
+        .filter(|peer| prefixes.iter().any(|p| p.contains(&Prefix::host(*peer))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, up: bool, prefixes: &[&str]) -> Link {
+        Link {
+            name: name.into(),
+            up,
+            mac: Vec::new(),
+            prefixes: prefixes
+                .iter()
+                .map(|p| {
+                    let (addr, len) = p.split_once('/').unwrap();
+                    Prefix::new(addr.parse().unwrap(), len.parse().unwrap()).unwrap()
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_link_that_goes_down_names_what_was_connected_to_it() {
+        let mut known = BTreeMap::from([(2, link("net0", true, &["10.0.0.0/24"]))]);
+        let news = went_down(&mut known, BTreeMap::from([(2, link("net0", false, &[]))]));
+        let [News::LinkDown { interface, prefixes }] = news.as_slice() else {
+            panic!("{news:?}");
+        };
+        assert_eq!(interface, "net0");
+        let peers = ["10.0.0.9".parse().unwrap(), "10.0.1.9".parse().unwrap()];
+        assert_eq!(reached_through(prefixes, peers), [peers[0]]);
+    }
+
+    #[test]
+    fn a_link_that_vanishes_is_down_and_one_that_stays_down_is_no_news() {
+        let mut known = BTreeMap::from([(2, link("net0", true, &[])), (3, link("net1", false, &[]))]);
+        let news = went_down(&mut known, BTreeMap::from([(3, link("net1", false, &[]))]));
+        assert_eq!(news.len(), 1);
+        assert!(went_down(&mut known, BTreeMap::new()).is_empty());
+    }
+}
