@@ -19,7 +19,9 @@
 
 pub mod config;
 pub mod graceful;
+mod pack;
 pub mod policy;
+pub mod rib;
 pub mod session;
 pub mod speaker;
 pub mod types;

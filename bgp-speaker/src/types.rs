@@ -249,6 +249,23 @@ impl Prefix {
         }
     }
 
+    /// The first `len` bits of it; itself where it has no more.
+    #[must_use]
+    pub fn shortened(&self, len: u8) -> Self {
+        match *self {
+            Self::V4 { bits, len: own } if len < own => Self::V4 {
+                bits: bits & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0),
+                len,
+            },
+            Self::V6 { bits, len: own } if len < own => Self::V6 {
+                bits: (u128::from_be_bytes(bits) & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0))
+                    .to_be_bytes(),
+                len,
+            },
+            Self::V4 { .. } | Self::V6 { .. } => *self,
+        }
+    }
+
     /// Whether `other` lies inside this prefix (or is the same).
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {

@@ -1,7 +1,14 @@
 //! Import and export policy: ordered statements, first match decides, default deny (RFC 8212).
+//!
+//! [`merge()`] makes one list of statements that came from several objects; `index` finds the first match.
+
+pub(crate) mod index;
+mod merge;
+
+pub use merge::merge;
 
 use crate::types::{Name, Prefix};
-use crate::wire::attrs::{ExtCommunity, LargeCommunity, NextHop};
+use crate::wire::attrs::{Attrs, ExtCommunity, LargeCommunity, NextHop};
 
 /// Matches prefixes inside `prefix` whose length is in `min..=max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,4 +69,41 @@ pub struct ExportPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportPolicy {
     pub statements: Vec<Statement>,
+}
+
+impl PrefixMatch {
+    #[must_use]
+    pub fn matches(&self, prefix: &Prefix) -> bool {
+        self.prefix.contains(prefix) && (self.min..=self.max).contains(&prefix.len())
+    }
+}
+
+impl Statement {
+    #[must_use]
+    pub fn matches(&self, prefix: &Prefix) -> bool {
+        self.prefixes.is_empty() || self.prefixes.iter().any(|m| m.matches(prefix))
+    }
+}
+
+/// The statement that decides about a prefix, for explanations. `None`: rejected by default.
+#[must_use]
+pub fn first_match<'a>(statements: &'a [Statement], prefix: &Prefix) -> Option<&'a Statement> {
+    statements.iter().find(|s| s.matches(prefix))
+}
+
+impl SetAttrs {
+    /// Adds the communities; those the route has stay where they are.
+    pub(crate) fn add_communities(&self, attrs: &mut Attrs) {
+        add(&mut attrs.communities, &self.communities);
+        add(&mut attrs.large_communities, &self.large_communities);
+        add(&mut attrs.ext_communities, &self.ext_communities);
+    }
+}
+
+fn add<T: Copy + PartialEq>(have: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !have.contains(one) {
+            have.push(*one);
+        }
+    }
 }

@@ -1,0 +1,362 @@
+//! One family of a RIB: its table and the groups of peers it is announced to.
+
+use std::cmp::Reverse;
+
+use super::adj_out::{Group, Which};
+use super::decision::{Before, Candidate, From, elect, multipath_order};
+use super::export::{Source, Target};
+use super::peer::PeerId;
+use super::sync::{Closing, nominate};
+use super::table::{Fresh, HERE, Path, Table};
+use super::view::{RouteView, Standing, WhyNotBest};
+use super::{EndOfRib, Shared};
+use crate::types::Family;
+
+/// Changed prefixes that may wait for a peer to ask before they are judged.
+const MOST_WAITING: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct FamilyRib {
+    pub(crate) family: Family,
+    pub(crate) table: Table,
+    pub(crate) groups: Vec<Group>,
+    /// Peers whose group may be another one than they are in.
+    pub(crate) regroup: Vec<PeerId>,
+    pub(crate) deferral: Deferral,
+    /// Kept from one decision to the next.
+    candidates: Vec<Candidate>,
+}
+
+/// RFC 4724 4.1: whether announcing waits for the peers' End-of-RIB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deferral {
+    No,
+    Waiting,
+}
+
+impl FamilyRib {
+    pub(crate) fn new(family: Family, shared: &Shared) -> Self {
+        Self {
+            family,
+            table: Table::new(shared.seed),
+            groups: Vec::new(),
+            regroup: Vec::new(),
+            deferral: Deferral::No,
+            candidates: Vec::new(),
+        }
+    }
+
+    /// The decision process for one prefix, after the path `touched` came, changed or went.
+    pub(crate) fn select(&mut self, dest: u32, touched: Touched, shared: &Shared) {
+        let mut paths = self.table.paths(dest);
+        let (first, more) = (paths.next(), paths.next());
+        drop(paths);
+        // One path, and it is the one that changed: nothing to compare.
+        let (Some(first), Some(_)) = (first, more) else {
+            self.table.mark_changed(dest);
+            return;
+        };
+        let before = match touched.was {
+            Was::Best => touched.path,
+            Was::Other => self.table.best(dest),
+        };
+        let standing = |path| {
+            if Some(path) == before {
+                Before::Best
+            } else {
+                Before::Other
+            }
+        };
+        let (table, candidates) = (&self.table, &mut self.candidates);
+        candidates.clear();
+        candidates.extend(
+            table
+                .paths(dest)
+                .filter_map(|p| candidate(p, table, shared, standing(p))),
+        );
+        elect(candidates, shared.options.existing_external, |_, _| {});
+        let best = self.candidates.first().map(|c| c.path);
+        if let Some(best) = best {
+            self.table.make_best(dest, best);
+        } else if touched.was == Was::Other && self.table.path(first).refused.is_some() {
+            // There was none and there is none.
+            return;
+        }
+        if touched.was == Was::Best || best != before || (best.is_some() && best == touched.path) {
+            self.table.mark_changed(dest);
+        }
+    }
+
+    /// Lets a path go.
+    pub(crate) fn remove(&mut self, dest: u32, path: u32, shared: &mut Shared) -> Path {
+        let was = self.was(dest, path);
+        let gone = self.table.remove(dest, path);
+        shared.let_go(&gone);
+        shared.count(gone.source, self.family, |counts| {
+            counts.received -= 1;
+            counts.accepted -= u32::from(gone.refused.is_none());
+            counts.stale -= u32::from(gone.fresh == Fresh::Stale);
+        });
+        if gone.refused.is_none() {
+            // Also for one that was not best: its MED may have kept out another (RFC 4271 9.1.2.2 c).
+            self.select(dest, Touched { path: None, was }, shared);
+        } else if self.table.is_unused(dest) {
+            shared.loose.push(dest);
+        }
+        gone
+    }
+
+    pub(crate) fn was(&self, dest: u32, path: u32) -> Was {
+        if self.table.best(dest) == Some(path) {
+            Was::Best
+        } else {
+            Was::Other
+        }
+    }
+
+    /// Brings the Adj-RIBs-Out up to date.
+    pub(crate) fn settle(&mut self, shared: &mut Shared) {
+        match self.deferral {
+            Deferral::Waiting if !self.groups.is_empty() || !self.regroup.is_empty() => return,
+            Deferral::Waiting | Deferral::No => {}
+        }
+        if self.table.has_changed() {
+            let changed = self.table.take_changed();
+            for group in &mut self.groups {
+                group.update(Which::These(&changed), &mut self.table, shared);
+            }
+            for dest in &changed {
+                shared.loose.push(*dest);
+            }
+            self.table.settled(changed);
+        }
+        if !self.regroup.is_empty() {
+            self.regroup(shared);
+        }
+        self.free_loose(shared);
+    }
+
+    /// The rules for a peer's routes changed: all of them are judged for every kind of peer.
+    pub(crate) fn touch_all_of(&mut self, peer: PeerId) {
+        for dest in 0..self.table.end() {
+            if self.table.path_of(dest, peer).is_some() {
+                self.table.mark_changed(dest);
+            }
+        }
+    }
+
+    /// Settles where nobody may ever ask, or much waits.
+    pub(crate) fn relax(&mut self, shared: &mut Shared) {
+        let nobody = self.groups.is_empty() && self.regroup.is_empty();
+        if nobody || self.table.changed_count() > MOST_WAITING {
+            self.settle(shared);
+        }
+    }
+
+    pub(crate) fn group_of(&self, peer: PeerId) -> Option<&Group> {
+        self.groups.iter().find(|g| g.members.contains_key(&peer))
+    }
+
+    pub(crate) fn group_of_mut(&mut self, peer: PeerId) -> Option<(&mut Group, &mut Table)> {
+        let group = self.groups.iter_mut().find(|g| g.members.contains_key(&peer))?;
+        Some((group, &mut self.table))
+    }
+
+    /// The session is gone: nothing is announced to it any more.
+    pub(crate) fn leave(&mut self, peer: PeerId, shared: &mut Shared) {
+        self.regroup.retain(|p| *p != peer);
+        if let Some((group, table)) = self.group_of_mut(peer)
+            && let Some(member) = group.forget(peer, table, shared)
+        {
+            nominate(&member.marks, table, shared);
+        }
+        self.drop_empty_groups(shared);
+        self.free_loose(shared);
+    }
+
+    /// The paths of a prefix with how each fared, the best first.
+    pub(crate) fn view(&self, dest: u32, shared: &Shared) -> Vec<RouteView> {
+        let table = &self.table;
+        let best = table.best(dest);
+        let mut left: Vec<Candidate> = table
+            .paths(dest)
+            .filter_map(|p| {
+                let standing = if Some(p) == best {
+                    Before::Best
+                } else {
+                    Before::Other
+                };
+                candidate(p, table, shared, standing)
+            })
+            .collect();
+        let mut lost: Vec<(Candidate, WhyNotBest)> = Vec::new();
+        elect(&mut left, shared.options.existing_external, |c, why| {
+            lost.push((c.clone(), why))
+        });
+        let mut equal: Vec<&Candidate> = lost
+            .iter()
+            .filter(|(_, why)| *why > WhyNotBest::IgpCost)
+            .map(|(c, _)| c)
+            .collect();
+        equal.sort_by_key(|c| multipath_order(c));
+        equal.truncate(usize::from(shared.options.maximum_paths).saturating_sub(1));
+        let standing = |path: u32| {
+            if let Some(why) = table.path(path).refused {
+                Standing::Refused(why)
+            } else if Some(path) == best {
+                Standing::Best
+            } else if equal.iter().any(|c| c.path == path) {
+                Standing::Multipath
+            } else {
+                let why = lost.iter().find(|(c, _)| c.path == path).map(|(_, why)| *why);
+                Standing::Lost(why.unwrap_or(WhyNotBest::PeerAddress))
+            }
+        };
+        let mut views: Vec<RouteView> = table
+            .paths(dest)
+            .map(|path| {
+                let route = table.path(path);
+                let attrs = match route.refused {
+                    Some(_) => route.received,
+                    None => route.accepted,
+                };
+                RouteView {
+                    prefix: *table.prefix(dest),
+                    source: (route.source != HERE).then_some(route.source),
+                    attrs: shared.attrs.get(attrs).clone(),
+                    since: shared.instant(route.since),
+                    standing: standing(path),
+                    stale: route.fresh == Fresh::Stale,
+                }
+            })
+            .collect();
+        views.sort_by_key(|view| (Reverse(view.standing == Standing::Best), view.source));
+        views
+    }
+
+    /// Puts peers into the group of their kind.
+    fn regroup(&mut self, shared: &mut Shared) {
+        let mut peers = std::mem::take(&mut self.regroup);
+        peers.sort_unstable();
+        peers.dedup();
+        for peer in peers {
+            let Some(target) = self.target(peer, shared) else {
+                continue;
+            };
+            let from = self.groups.iter().position(|g| g.members.contains_key(&peer));
+            let to = self.groups.iter().position(|g| g.target == target);
+            match (from, to) {
+                (Some(from), Some(to)) if from == to => {}
+                // All of them go the same way: they stay together and share what changes.
+                (Some(from), None) if self.all_want(from, &target, shared) => {
+                    let group = &mut self.groups[from];
+                    group.retarget(target, shared.seed);
+                    group.update(Which::All, &mut self.table, shared);
+                }
+                (Some(_), Some(_) | None) => {
+                    let to = self.group_for(target, shared);
+                    let from = self.groups.iter().position(|g| g.members.contains_key(&peer));
+                    if let Some(from) = from
+                        && let Ok([from, to]) = self.groups.get_disjoint_mut([from, to])
+                        && let Some(member) = from.leave(peer, &mut self.table, shared)
+                    {
+                        to.join_from(peer, member, from, &self.table);
+                    }
+                }
+                (None, _) => {
+                    let closing = match shared.peer(peer).map(|p| p.info.end_of_rib) {
+                        Some(EndOfRib::Send) => Closing::EndOfRib,
+                        Some(EndOfRib::Omit) | None => Closing::Silent,
+                    };
+                    let to = self.group_for(target, shared);
+                    self.groups[to].join(peer, closing, &self.table, shared);
+                }
+            }
+        }
+        self.drop_empty_groups(shared);
+    }
+
+    fn target(&self, peer: PeerId, shared: &Shared) -> Option<Target> {
+        let known = shared.peer(peer)?;
+        let own = known.family(self.family)?;
+        Some(Target::of(
+            &known.info,
+            self.family,
+            &own.info.export,
+            own.info.extended_next_hop,
+        ))
+    }
+
+    fn all_want(&self, group: usize, target: &Target, shared: &Shared) -> bool {
+        let mut members = self.groups[group].members.keys();
+        members.all(|peer| self.target(*peer, shared).as_ref() == Some(target))
+    }
+
+    /// The group of a kind; a new one is filled from the table first.
+    fn group_for(&mut self, target: Target, shared: &mut Shared) -> usize {
+        if let Some(known) = self.groups.iter().position(|g| g.target == target) {
+            return known;
+        }
+        let mut group = Group::new(target, shared.seed);
+        group.update(Which::All, &mut self.table, shared);
+        self.groups.push(group);
+        self.groups.len() - 1
+    }
+
+    fn drop_empty_groups(&mut self, shared: &mut Shared) {
+        let table = &self.table;
+        self.groups.retain_mut(|group| {
+            let used = !group.members.is_empty();
+            if !used {
+                group.release(table, shared);
+            }
+            used
+        });
+    }
+
+    pub(crate) fn free_loose(&mut self, shared: &mut Shared) {
+        while let Some(dest) = shared.loose.pop() {
+            if self.table.is_unused(dest) && !self.groups.iter().any(|g| g.speaks_of(dest)) {
+                self.table.free(dest);
+            }
+        }
+    }
+}
+
+/// What happened to a path before [`FamilyRib::select`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Touched {
+    /// `None`: it is gone.
+    pub(crate) path: Option<u32>,
+    pub(crate) was: Was,
+}
+
+/// Whether a path was the best of its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Was {
+    Best,
+    Other,
+}
+
+/// A path as the decision process sees it; refused ones it does not see.
+fn candidate(path: u32, table: &Table, shared: &Shared, standing: Before) -> Option<Candidate> {
+    let route = table.path(path);
+    if route.refused.is_some() {
+        return None;
+    }
+    let origin = match shared.source(route.source) {
+        Source::Here => From::Here,
+        Source::Peer(peer) => From::Peer {
+            session: peer.session,
+            router_id: peer.router_id.get(),
+            address: peer.address,
+        },
+    };
+    Some(Candidate {
+        path,
+        origin,
+        rank: *shared.attrs.rank(route.accepted),
+        igp_cost: 0,
+        standing,
+    })
+}

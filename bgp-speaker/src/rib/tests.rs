@@ -1,0 +1,4 @@
+//! The RIB as its peers see it: what receivers hold after decoding what they pulled.
+
+mod claims;
+mod world;
