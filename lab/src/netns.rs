@@ -65,7 +65,7 @@ while [ $# -gt 0 ]; do
   shift 3
 done
 echo "$pid"
-exec env --ignore-signal=CHLD cat >/dev/null 2>&1
+exec env -u LAB_INIT --ignore-signal=CHLD cat >/dev/null 2>&1
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -124,7 +124,17 @@ impl Netns {
                 "--fork",
                 "--kill-child",
             ])
-            .args(["--propagation", "private", "sh", "-c", INIT, &name, hint])
+            .args([
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                "eval \"$LAB_INIT\"",
+                &name,
+                hint,
+            ])
+            // Not an argument: a list of processes stays readable.
+            .env("LAB_INIT", INIT)
             .args(
                 binds
                     .iter()

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use lab::watch::Watch;
@@ -40,6 +41,7 @@ fn keep(lab: &mut Lab, watch: &Watch, agent: &Path) -> Result<()> {
             if line.trim() != KEEP {
                 return Ok(());
             }
+            KEPT.store(true, Ordering::Relaxed);
             is_leashed = false;
         }
         if news.files {
@@ -56,7 +58,12 @@ fn keep(lab: &mut Lab, watch: &Watch, agent: &Path) -> Result<()> {
     }
 }
 
-/// Tells `up`, if it still listens.
+/// Set when this process is to outlive `up`.
+static KEPT: AtomicBool = AtomicBool::new(false);
+
+/// Tells `up`. One that has gone before all was started takes this process with it.
 fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    if writeln!(io::stdout(), "{line}").is_err() && !KEPT.load(Ordering::Relaxed) {
+        std::process::exit(1);
+    }
 }
