@@ -233,6 +233,7 @@ pub enum Holds {
 #[derive(Debug, Clone)]
 pub struct Deferral {
     began: Instant,
+    next: Instant,
     families: Vec<Family>,
 }
 
@@ -250,7 +251,11 @@ pub enum Progress {
 impl Deferral {
     #[must_use]
     pub fn new(now: Instant, families: Vec<Family>) -> Self {
-        Self { began: now, families }
+        Self {
+            began: now,
+            next: now + FIRST_PEER_MAX,
+            families,
+        }
     }
 
     #[must_use]
@@ -270,20 +275,15 @@ impl Deferral {
                 waited >= DEFERRAL_MAX || (all_done && (some_done || waited >= FIRST_PEER_MAX))
             });
         self.families = waiting;
+        if waited >= FIRST_PEER_MAX {
+            self.next = self.began + DEFERRAL_MAX;
+        }
         ready
     }
 
     #[must_use]
-    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        if self.families.is_empty() {
-            return None;
-        }
-        let first = self.began + FIRST_PEER_MAX;
-        Some(if now < first {
-            first
-        } else {
-            self.began + DEFERRAL_MAX
-        })
+    pub fn next_timeout(&self) -> Option<Instant> {
+        (!self.families.is_empty()).then_some(self.next)
     }
 }
 

@@ -20,6 +20,7 @@
 pub mod config;
 pub mod graceful;
 mod pack;
+mod peer;
 pub mod policy;
 pub mod rib;
 pub mod session;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::config::{PeerConfig, RemoteAsn};
 use crate::session::event::Ending;
+use crate::session::fsm::sent_because;
 use crate::speaker::DownReason;
 use crate::types::{Asn, AsnWidth, Family, HoldTime, Name, RouterId, SessionKind};
 use crate::wire::capability::{
@@ -269,11 +270,7 @@ impl Agreed {
 }
 
 fn refuse(answer: Notification, words: &str) -> Box<Ending> {
-    let why = DownReason::NotificationSent {
-        code: answer.code,
-        subcode: answer.subcode,
-        text: format!("{answer}: {words}").into(),
-    };
+    let why = sent_because(&answer, words);
     Box::new(Ending {
         say: Some(answer),
         why,

@@ -490,6 +490,16 @@ pub fn sent(answer: &Notification) -> DownReason {
     }
 }
 
+/// The same, with what was wrong in words.
+#[must_use]
+pub fn sent_because(answer: &Notification, words: &str) -> DownReason {
+    DownReason::NotificationSent {
+        code: answer.code,
+        subcode: answer.subcode,
+        text: format!("{answer}: {words}").into(),
+    }
+}
+
 /// RFC 6608: the state, and which message it was.
 fn unexpected(state: UnexpectedIn, event: &Event) -> Notification {
     let kind = match event {

@@ -135,12 +135,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The delay before the next attempt, without jitter, and one failure more on the count.
-    pub fn next(&mut self, wished: &Wished) -> Duration {
-        let delay = wished
+    /// The delay before the next attempt, without jitter.
+    #[must_use]
+    pub fn peek(&self, wished: &Wished) -> Duration {
+        wished
             .idle_hold
             .saturating_mul(2_u32.saturating_pow(self.failures))
-            .min(Wished::IDLE_HOLD_MAX);
+            .min(Wished::IDLE_HOLD_MAX)
+    }
+
+    /// The same, and one failure more on the count.
+    pub fn next(&mut self, wished: &Wished) -> Duration {
+        let delay = self.peek(wished);
         self.failures = self.failures.saturating_add(1);
         delay
     }

@@ -1,0 +1,112 @@
+//! One TCP connection as a session sees it: octets in, octets out, and how many of these the kernel has not
+//! taken yet.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::session::agree::Opener;
+use crate::session::fsm::Fsm;
+use crate::speaker::{Close, ConnId, Output};
+use crate::wire::update::Context;
+use crate::wire::{Framer, Open};
+
+/// How much may wait in the shell for one connection. Enough to keep a fast link busy, little enough that
+/// a KEEPALIVE queued behind it still leaves on time and that a peer that takes nothing costs nothing.
+pub(crate) const CREDIT: usize = 256 * 1024;
+
+/// One session: its machine and its connection.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) fsm: Fsm,
+    pub(crate) line: Line,
+}
+
+#[derive(Debug, Default)]
+pub(crate) enum Line {
+    #[default]
+    None,
+    Dialling(ConnId),
+    Up(Box<Link>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) conn: ConnId,
+    pub(crate) local: SocketAddr,
+    pub(crate) framer: Framer,
+    /// Octets given to the shell and not yet reported as sent.
+    pub(crate) in_flight: usize,
+    pub(crate) ours: Option<Open>,
+    /// How UPDATEs read; set when the session is established.
+    pub(crate) context: Option<Context>,
+}
+
+impl Session {
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match &self.line {
+            Line::None => None,
+            Line::Dialling(conn) => Some(*conn),
+            Line::Up(link) => Some(link.conn),
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<&Link> {
+        match &self.line {
+            Line::None | Line::Dialling(_) => None,
+            Line::Up(link) => Some(link),
+        }
+    }
+
+    pub(crate) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.line {
+            Line::None | Line::Dialling(_) => None,
+            Line::Up(link) => Some(link),
+        }
+    }
+
+    pub(crate) fn close(&mut self, how: Close, out: &mut Vec<Output>) {
+        match std::mem::take(&mut self.line) {
+            Line::None => {}
+            Line::Dialling(conn) => out.push(Output::Close {
+                conn,
+                how: Close::Abort,
+            }),
+            Line::Up(link) => out.push(Output::Close { conn: link.conn, how }),
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(conn: ConnId, local: SocketAddr) -> Self {
+        Self {
+            conn,
+            local,
+            framer: Framer::new(),
+            in_flight: 0,
+            ours: None,
+            context: None,
+        }
+    }
+
+    pub(crate) fn opener(&self) -> Opener {
+        match self.conn {
+            ConnId::Dialled(_) => Opener::Here,
+            ConnId::Accepted(_) => Opener::Peer,
+        }
+    }
+
+    /// Never refused: what is not a route is short. Routes ask for [`Link::credit`] first.
+    pub(crate) fn send(&mut self, bytes: Bytes, out: &mut Vec<Output>) {
+        self.in_flight += bytes.len();
+        out.push(Output::Send {
+            conn: self.conn,
+            bytes,
+        });
+    }
+
+    /// How many octets of routes may be given to the shell now.
+    pub(crate) fn credit(&self) -> usize {
+        CREDIT.saturating_sub(self.in_flight)
+    }
+}
