@@ -24,7 +24,8 @@ pub struct Desired {
     /// Aggregates announced from here: each needs a blackhole route, so that traffic for an unused part of it
     /// does not loop between this node and the router.
     pub discard_routes: BTreeSet<Prefix>,
-    /// LoadBalancer addresses of every Service that has some, to be held (kept in the state folder).
+    /// LoadBalancer addresses Services hold, to be kept in the state folder and observed by the next plan: those
+    /// they have, and those they would have again if their pool came back.
     pub vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
     /// Every Service: its addresses, where each is announced, or why not.
     pub services: Vec<ServiceReport>,

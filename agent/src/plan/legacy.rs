@@ -47,8 +47,7 @@ pub(crate) fn policy_for<'a>(
             crds::Reason::ConflictingClusterConfig.as_str(),
             format!(
                 "node {} is selected by {} too, which is older or first by name and is used",
-                me.name,
-                winner.name()
+                me.name, winner.parsed.reference
             ),
         ));
     }

@@ -55,10 +55,10 @@ pub fn plan(world: &World, options: &Options) -> Desired {
         .or_insert_with(|| node::NodeFacts::named(&world.node))
         .clone();
     let config = node_config::node_config(world, options, &nodes);
-    if unknown && config.origin != ConfigOrigin::None {
+    if unknown && is_configured(world) {
         problems.push(node_unknown(world));
     }
-    let vips = vips::vips(world, options, &mut problems);
+    let vips = vips::vips(world, options);
     let services = frontends::services(world, options, &me, &vips, &mut problems);
     let ground = advertise::Ground {
         world,
@@ -84,11 +84,19 @@ pub fn plan(world: &World, options: &Options) -> Desired {
         origin: config.origin,
         policies: peering.policies,
         discard_routes,
-        vips: vips.held(),
+        vips: vips.held(&world.observed.held_vips),
         services: reports,
         peers: peering.reports,
         problems,
     }
+}
+
+/// Whether anybody wants nodes to speak BGP.
+fn is_configured(world: &World) -> bool {
+    let objects = &world.objects;
+    objects.cluster_configs().next().is_some()
+        || objects.peering_policies().next().is_some()
+        || objects.node_config(&world.node).is_some()
 }
 
 fn node_unknown(world: &World) -> Problem {

@@ -120,7 +120,7 @@ pub(crate) fn node_config<'a>(
                 Severity::Warning,
                 "node-config-by-hand",
                 format!(
-                    "it selects node {}, which has a CiliumBGPNodeConfig of its own; that one is used",
+                    "node {} has a CiliumBGPNodeConfig of its own, which is used instead",
                     me.name
                 ),
             ));
@@ -174,8 +174,7 @@ fn cluster_config_for<'a>(
             crds::Reason::ConflictingClusterConfig.as_str(),
             format!(
                 "node {} is selected by {} too, which is older or first by name and is used",
-                node.name,
-                winner.name()
+                node.name, winner.parsed.reference
             ),
         ));
     }

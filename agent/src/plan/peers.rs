@@ -253,6 +253,8 @@ fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<
         Reason::NoGateway(_) => "autoDiscovery",
         Reason::SameNameTwice => "name",
         Reason::NoAsn => "peerASN",
+        // Only here is the discovered address known.
+        Reason::SameAddressAs(_) if peer.auto_discovery.is_some() => "autoDiscovery",
         // `crds::check` and the reader of the document name these.
         _ => return,
     };

@@ -18,7 +18,6 @@ use lbipam::{
 use super::desired::ServiceRef;
 use super::frontends::{BGP_CLASS, L2_CLASS};
 use super::options::{Families, LbIpam, Options};
-use crate::problem::{Problem, Severity};
 use crate::world::{Stored, World};
 
 /// The answer for every LoadBalancer Service.
@@ -59,18 +58,35 @@ impl Vips {
         self.0.get(service).unwrap_or(&NOTHING)
     }
 
-    /// What must be kept for the next start.
-    pub(crate) fn held(&self) -> BTreeMap<ServiceRef, Vec<IpAddr>> {
+    /// What every Service holds, and what one that lacks an address held before: when its pool comes back, so does
+    /// its address, unless somebody else has it by then.
+    pub(crate) fn held(
+        &self,
+        before: &BTreeMap<ServiceRef, Vec<IpAddr>>,
+    ) -> BTreeMap<ServiceRef, Vec<IpAddr>> {
+        let given: BTreeSet<IpAddr> = self.0.values().flat_map(Answer::vips).collect();
         let held = self.0.iter().map(|(service, answer)| {
-            let vips = answer.ingress.iter().filter_map(Ingress::vip);
-            (service.clone(), vips.collect::<Vec<_>>())
+            let mut vips: Vec<IpAddr> = answer.vips().collect();
+            for address in before.get(service).into_iter().flatten() {
+                let has_family = vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4());
+                if !has_family && !given.contains(address) {
+                    vips.push(*address);
+                }
+            }
+            (service.clone(), vips)
         });
         held.filter(|(_, vips)| !vips.is_empty()).collect()
     }
 }
 
+impl Answer {
+    fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.ingress.iter().filter_map(Ingress::vip)
+    }
+}
+
 /// The addresses of every LoadBalancer Service.
-pub(crate) fn vips(world: &World, options: &Options, problems: &mut Vec<Problem>) -> Vips {
+pub(crate) fn vips(world: &World, options: &Options) -> Vips {
     let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
     let mut answers = BTreeMap::new();
     let mut requests = Vec::new();
@@ -94,9 +110,7 @@ pub(crate) fn vips(world: &World, options: &Options, problems: &mut Vec<Problem>
             };
             let (from_pools, foreign): (Vec<_>, Vec<_>) = ingress.into_iter().partition(in_a_pool);
             let held = from_pools.iter().filter_map(Ingress::vip);
-            requests.push(request(
-                service, spec, &reference, held, &foreign, world, options, problems,
-            ));
+            requests.push(request(service, spec, &reference, held, &foreign, world, options));
             ingress = foreign;
         }
         answers.insert(
@@ -157,10 +171,6 @@ fn nobody(world: &World, reference: &ServiceRef, options: &Options, pools: &[Poo
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one request is made of all of them, in one place"
-)]
 fn request(
     service: Stored<'_, Service>,
     spec: &ServiceSpec,
@@ -169,7 +179,6 @@ fn request(
     foreign: &[Ingress],
     world: &World,
     options: &Options,
-    problems: &mut Vec<Problem>,
 ) -> Request {
     let no_annotations = BTreeMap::new();
     let annotations = service
@@ -178,16 +187,8 @@ fn request(
         .annotations
         .as_ref()
         .unwrap_or(&no_annotations);
+    // What is no address was reported by the reader of the document.
     let requested = lbipam::requested(spec.load_balancer_ip.as_deref(), annotations);
-    for text in &requested.unreadable {
-        problems.push(Problem::at(
-            service.parsed,
-            "metadata.annotations[lbipam.cilium.io/ips]",
-            Severity::Error,
-            crds::Reason::BadAddress.as_str(),
-            format!("{text:?} is not an address; it is left out"),
-        ));
-    }
     let mut families = wished_families(spec, options);
     for address in foreign.iter().filter_map(Ingress::vip) {
         families.remove(&Family::of(address));

@@ -61,8 +61,19 @@ struct Held {
 enum Version {
     /// What the file says now.
     Current,
-    /// What it said before it became bad.
+    /// What it said before the document became bad.
     LastGood,
+    /// What it said before the file could not be read.
+    Unread,
+}
+
+impl Version {
+    fn is_current(self) -> bool {
+        match self {
+            Self::Current => true,
+            Self::LastGood | Self::Unread => false,
+        }
+    }
 }
 
 impl Folder {
@@ -132,12 +143,14 @@ impl Folder {
             if std::ptr::eq(*first, held) {
                 continue;
             }
-            match (first.version, held.version) {
-                (Version::Current, Version::Current) => problems.push(duplicate(&first.parsed, &held.parsed)),
-                (Version::LastGood, Version::Current) => *first = held,
-                (Version::Current | Version::LastGood, Version::LastGood) => {}
+            match (first.version.is_current(), held.version.is_current()) {
+                (true, true) => problems.push(duplicate(&first.parsed, &held.parsed)),
+                (false, true) => *first = held,
+                (_, false) => {}
             }
         }
+        let kept = chosen.values().filter(|held| held.version == Version::LastGood);
+        problems.extend(kept.map(|held| kept_problem(&held.parsed)));
         let in_force = chosen
             .into_iter()
             .map(|(reference, held)| (reference.clone(), Arc::clone(&held.parsed)))
@@ -149,7 +162,7 @@ impl Folder {
 fn read(path: &Path, bytes: &[u8], before: File) -> File {
     let read = crds::read_bytes(path, bytes);
     let nameless = read.problems.iter().any(|p| p.is_error() && p.object.is_none());
-    let mut problems: Vec<Problem> = read.problems.into_iter().map(Problem::from).collect();
+    let problems: Vec<Problem> = read.problems.into_iter().map(Problem::from).collect();
     let mut objects: Vec<Held> = read
         .objects
         .into_iter()
@@ -164,7 +177,6 @@ fn read(path: &Path, bytes: &[u8], before: File) -> File {
         let still_there = objects.iter().any(|o| o.parsed.reference == *reference);
         let broken = nameless || read.bad.contains(reference);
         if broken && !still_there {
-            problems.push(kept_problem(&held.parsed));
             kept.push(Held {
                 version: Version::LastGood,
                 ..held
@@ -180,7 +192,7 @@ fn unreadable(path: &Path, why: &str, before: File) -> File {
         .objects
         .into_iter()
         .map(|held| Held {
-            version: Version::LastGood,
+            version: Version::Unread,
             ..held
         })
         .collect();
