@@ -89,10 +89,13 @@ impl Stage {
         if let Some(node) = keys.remove("node") {
             self.world.node = node.into();
         }
-        for key in keys.keys() {
-            ensure!(Options::KEYS.contains(key), "{key} is no option");
-        }
-        self.options = Options::from_keys(|key| keys.get(key).copied())?;
+        let variables = keys.iter().map(|(key, value)| {
+            let name = key.to_uppercase().replace('-', "_");
+            (format!("CILIUM_{name}"), (*value).to_owned())
+        });
+        let (config, warnings) = stentor::config::load(None, variables)?;
+        ensure!(warnings.is_empty(), "{warnings:?}");
+        self.options = config.options;
         Ok(())
     }
 
