@@ -21,6 +21,8 @@ mod check;
 pub mod cilium_node;
 pub mod community;
 pub mod condition;
+#[cfg(test)]
+mod conformance;
 mod envelope;
 pub mod lb_ip_pool;
 mod object;

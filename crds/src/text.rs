@@ -83,7 +83,7 @@ pub fn ip_pattern() -> String {
     const OCTET: &str = "([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
     const TAIL: &str = r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3})";
     const H: &str = "[0-9A-Fa-f]{1,4}";
-    let v4 = format!(r"(({OCTET}\.){{3}}{OCTET})");
+    let v4 = format!(r"({OCTET}\.){{3}}{OCTET}");
     let v6 = [
         format!("(({H}:){{7}}({H}|:))"),
         format!("(({H}:){{6}}(:{H}|{TAIL}|:))"),

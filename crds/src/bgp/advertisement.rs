@@ -127,6 +127,7 @@ pub struct Attributes {
     pub local_preference: Option<i64>,
     /// Stentor's own: MULTI_EXIT_DISC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4294967295u32))]
     pub med: Option<u32>,
     /// Stentor's own: how many times the local AS is put before the AS path.
     #[serde(default, skip_serializing_if = "Option::is_none")]

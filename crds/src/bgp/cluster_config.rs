@@ -45,7 +45,7 @@ pub struct Instance {
     pub name: String,
     /// The AS of the speaker. Without it an override must supply one.
     #[serde(rename = "localASN", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4294967295u32))]
     pub local_asn: Option<u32>,
     /// The TCP port to listen on. Missing: do not listen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,6 +93,7 @@ pub struct Peer {
     pub peer_address: Option<String>,
     /// 0 accepts whatever AS the peer's OPEN carries.
     #[serde(rename = "peerASN", default)]
+    #[schemars(range(max = 4294967295u32))]
     pub peer_asn: u32,
     /// Where the peer is, found out at run time (v2 only).
     #[serde(default, skip_serializing_if = "Option::is_none")]

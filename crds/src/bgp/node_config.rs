@@ -41,7 +41,7 @@ pub struct NodeInstance {
     #[schemars(length(min = 1, max = 255))]
     pub name: String,
     #[serde(rename = "localASN", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4294967295u32))]
     pub local_asn: Option<u32>,
     /// Missing: derived from the node.
     #[serde(rename = "routerID", default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +68,7 @@ pub struct NodePeer {
     #[schemars(schema_with = "text::ip_schema")]
     pub peer_address: Option<String>,
     #[serde(rename = "peerASN", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4294967295u32))]
     pub peer_asn: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_discovery: Option<AutoDiscovery>,

@@ -42,7 +42,7 @@ pub struct InstanceOverride {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_port: Option<i32>,
     #[serde(rename = "localASN", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4294967295u32))]
     pub local_asn: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -188,7 +188,7 @@ pub struct TtlSecurity {
 #[serde(rename_all = "camelCase")]
 pub struct MaxPrefixes {
     /// Per family.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4294967295u32))]
     pub limit: u32,
     /// A warning is logged at this share of the limit.
     #[serde(default = "warning_percent")]

@@ -37,6 +37,7 @@ pub struct PeeringPolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct VirtualRouter {
     #[serde(rename = "localASN")]
+    #[schemars(range(max = 4294967295u32))]
     pub local_asn: u32,
     #[serde(rename = "exportPodCIDR", default, skip_serializing_if = "Option::is_none")]
     pub export_pod_cidr: Option<bool>,
@@ -74,6 +75,7 @@ pub struct Neighbor {
     #[schemars(range(min = 1))]
     pub peer_port: u16,
     #[serde(rename = "peerASN")]
+    #[schemars(range(max = 4294967295u32))]
     pub peer_asn: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<String>,
@@ -135,6 +137,7 @@ pub struct PathAttributes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub communities: Option<Communities>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4294967295u32))]
     pub local_preference: Option<u32>,
 }
 

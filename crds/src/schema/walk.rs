@@ -161,7 +161,10 @@ impl Walk<'_> {
     fn number(&mut self, node: &Node, number: &Number, schema: &Schema, path: &str) {
         #[expect(clippy::as_conversions, reason = "bounds of schemas are far below 2^53")]
         let bound = |bound: Option<f64>| bound.map(|bound| bound as i128);
-        let format = schema.format.and_then(|format| format.range());
+        // Whatever reads an integer without a stated width reads 64 bits.
+        let unstated =
+            (schema.kind == Some(Type::Integer)).then_some((i128::from(i64::MIN), i128::from(i64::MAX)));
+        let format = schema.format.and_then(|format| format.range()).or(unstated);
         let least = bound(schema.minimum).max(format.map(|range| range.0));
         let most = match (bound(schema.maximum), format.map(|range| range.1)) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -113,6 +113,27 @@ impl Node {
         }
     }
 
+    /// A tree of a JSON value, every node on the same line.
+    #[cfg(test)]
+    pub(crate) fn from_json(json: &Json, line: u32) -> Self {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::String(text) => Value::String(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(|item| Self::from_json(item, line)).collect()),
+            Json::Object(members) => {
+                let entry = |(key, value): (&String, &Json)| Entry {
+                    key: key.clone(),
+                    line,
+                    value: Self::from_json(value, line),
+                };
+                Value::Map(members.iter().map(entry).collect())
+            }
+        };
+        Self { value, line }
+    }
+
     /// The line of the node at `path`, or of the nearest one around it.
     pub(crate) fn line_at(&self, path: &str) -> u32 {
         let mut node = self;
