@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn read_text(text: &str) -> Read {
@@ -302,4 +304,75 @@ fn fields_of_one_version_are_unknown_in_the_other() {
         summary(&transport("v2alpha1")),
         ["5 no-effect spec.transport.localPort"]
     );
+}
+
+/// Texts that look like manifests, broken here and there.
+fn some_text() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        prop::sample::select(vec![
+            "---",
+            "--- # x",
+            "...",
+            "%YAML 1.2",
+            "apiVersion: cilium.io/v2",
+            "apiVersion: v1",
+            "kind: CiliumBGPPeerConfig",
+            "kind: Service",
+            "kind: List",
+            "items:",
+            "- apiVersion: v1",
+            "metadata:",
+            "  name: x",
+            "  labels: &a {b: c}",
+            "  annotations: *a",
+            "    <<: *a",
+            "spec:",
+            "  families: [{afi: ipv4, safi: unicast}]",
+            "  ports:",
+            "  - port: 80",
+            "  timers: {holdTimeSeconds: 9",
+            "? x",
+            "\t",
+            "|",
+            "\u{feff}",
+            "!!binary x",
+            "\"",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,12}",
+        "\\PC{0,6}",
+    ];
+    let ending = prop::sample::select(vec!["\n", "\r\n", "\r"]);
+    proptest::collection::vec((line, ending), 0..24)
+        .prop_map(|lines| lines.into_iter().map(|(line, ending)| line + ending).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = read_bytes(Path::new("a.yaml"), &bytes);
+    }
+
+    #[test]
+    fn any_text_is_read_and_lines_stay_within_it(text in some_text()) {
+        let read = read_text(&text);
+        let last = text.split('\n').count() + text.matches('\r').count() + 1;
+        for problem in &read.problems {
+            prop_assert!(problem.line >= 1 && usize::try_from(problem.line).unwrap() <= last, "{}", problem);
+        }
+        for object in &read.objects {
+            prop_assert!(!read.bad.contains(&object.reference) || text.matches("name").count() > 1);
+        }
+        prop_assert_eq!(read_bytes(Path::new("a.yaml"), text.as_bytes()), read);
+    }
+
+    #[test]
+    fn a_bad_document_leaves_its_neighbours_alone(text in some_text()) {
+        let good = |name: &str| format!("{}spec: {{}}\n", PEER.replace("tor", name));
+        let read = read_text(&format!("{}---\n{text}\n---\n{}", good("before"), good("after")));
+        let has = |name: &str| read.objects.iter().any(|parsed| parsed.reference.name == name);
+        prop_assert!(has("before") && has("after"));
+    }
 }

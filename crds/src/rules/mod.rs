@@ -107,3 +107,6 @@ impl Rules<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

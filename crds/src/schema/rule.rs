@@ -21,7 +21,7 @@ pub(super) struct Broken {
     /// The member to look at, if it is there.
     pub(super) member: &'static str,
     pub(super) reason: Reason,
-    pub(super) message: &'static str,
+    pub(super) message: String,
 }
 
 impl Rule {
@@ -40,12 +40,12 @@ impl Rule {
             Self::ServiceRequired => (is("Service") && node.get("service").is_none()).then_some(Broken {
                 member: "advertisementType",
                 reason: Reason::ServiceRequired,
-                message: "service field is required for the 'Service' advertisementType",
+                message: "service field is required for the 'Service' advertisementType".to_owned(),
             }),
             Self::SelectorNotAllowed => (is("PodCIDR") && node.get("selector").is_some()).then_some(Broken {
                 member: "selector",
                 reason: Reason::SelectorNotAllowed,
-                message: "selector field is not allowed for the 'PodCIDR' advertisementType",
+                message: "selector field is not allowed for the 'PodCIDR' advertisementType".to_owned(),
             }),
             Self::KeepaliveWithinHold => {
                 let keepalive = number(node, schema, "keepAliveTimeSeconds")?;
@@ -57,7 +57,10 @@ impl Rule {
                         "holdTimeSeconds"
                     },
                     reason: Reason::KeepaliveAboveHold,
-                    message: "keepAliveTimeSeconds can not be larger than holdTimeSeconds",
+                    // One of them may be a default the writer does not have in mind.
+                    message: format!(
+                        "keepAliveTimeSeconds can not be larger than holdTimeSeconds ({keepalive} and {hold})"
+                    ),
                 })
             }
         }

@@ -81,12 +81,7 @@ impl Walk<'_> {
         for rule in &schema.rules {
             if let Some(broken) = rule.check(node, schema) {
                 let at = node.get(broken.member).map_or(node.line, |member| member.line);
-                self.error(
-                    at,
-                    join(path, broken.member),
-                    broken.reason,
-                    broken.message.to_owned(),
-                );
+                self.error(at, join(path, broken.member), broken.reason, broken.message);
             }
         }
     }
