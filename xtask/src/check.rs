@@ -62,7 +62,7 @@ const PLACES: [Place; 9] = [
         why: "unsafe has one home per crate",
     },
     Place {
-        word: "netlink",
+        word: "rtnetlink",
         only_in: &["agent/src/shell/netlink.rs"],
         tests: Tests::Too,
         why: "one place talks to the kernel's routes",

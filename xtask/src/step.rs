@@ -2,7 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +59,29 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 pub(crate) fn capture(command: &mut Command) -> Result<Output> {
     let shown = show(command);
     command.output().with_context(|| format!("cannot start {shown}"))
+}
+
+/// Runs a command, silent, to its end, or to the end of its time.
+pub(crate) fn succeeds_within(command: &mut Command, limit: Duration) -> Result<bool> {
+    let shown = show(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {shown}"))?;
+    let ended = lab::until(limit, shown, || {
+        child
+            .try_wait()
+            .ok()
+            .flatten()
+            .ok_or_else(|| "it runs".to_owned())
+    });
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(ended.is_ok_and(|status| status.success()))
 }
 
 /// The command as a person would type it.

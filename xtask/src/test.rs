@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -16,51 +16,51 @@ use crate::{check, setup};
 const LONG: u32 = 600;
 const SHORT: u32 = 60;
 
+const CLIPPY: [&str; 8] = [
+    "clippy",
+    "--quiet",
+    "--workspace",
+    "--all-targets",
+    "--all-features",
+    "--",
+    "-D",
+    "warnings",
+];
+const DENY: [&str; 7] = [
+    "deny",
+    "--log-level",
+    "error",
+    "check",
+    "licenses",
+    "bans",
+    "sources",
+];
+
+/// A machine without a way out must not wait for its name server for ever.
+const FETCH: Duration = Duration::from_secs(60);
+
 /// Everything that must hold. The last line is the count of all of it.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
     setup::run()?;
     let mut counts = vec![
         cargo_step("formatting", &["fmt", "--all", "--check"])?,
+        cargo_step("clippy", &CLIPPY)?,
         cargo_step(
-            "clippy",
-            &[
-                "clippy",
-                "--quiet",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        )?,
-        cargo_step(
-            "the core of bgp-speaker without tokio",
+            "bgp-speaker without its feature net",
             &["check", "--quiet", "-p", "bgp-speaker"],
         )?,
-        step_of("architecture", check::run()),
-        cargo_step(
-            "licences, bans and sources",
-            &[
-                "deny",
-                "--log-level",
-                "error",
-                "check",
-                "licenses",
-                "bans",
-                "sources",
-            ],
-        )?,
+        step_of("architecture", || check::run().map(|()| count("", true))),
+        cargo_step("licences, bans and sources", &DENY)?,
         advisories()?,
     ];
-    println!("--- building (the log of each suite goes to target/suites)");
-    step::run(step::cargo().args(["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
-    let suites = suites()?;
-    println!("--- {} suites, side by side", suites.len());
-    counts.push(run_all(suites)?);
+    println!("--- suites, side by side; the output of each goes to target/suites");
+    counts.push(step_of("suites", || {
+        step::run(step::cargo().args(["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
+        run_all(suites()?)
+    }));
     println!("--- fuzzing, {SHORT} s per decoder");
-    counts.push(run_all(fuzzers(SHORT, None)?)?);
+    counts.push(step_of("fuzzing", || run_all(fuzzers(SHORT, None)?)));
     let sum: Count = counts.into_iter().sum();
     println!("--- done in {}", step::seconds(start));
     println!("stentor: {sum}");
@@ -117,20 +117,30 @@ fn cargo_step(name: &str, args: &[&str]) -> Result<Count> {
     Ok(count("", output.status.success()))
 }
 
-fn step_of(name: &str, result: Result<()>) -> Count {
-    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-    println!("{verdict:6} {name}");
-    if let Err(error) = &result {
-        println!("{error:#}");
+/// What cannot even be tried has failed; the rest is still tried.
+fn step_of(name: &str, work: impl FnOnce() -> Result<Count>) -> Count {
+    match work() {
+        Ok(count) => {
+            println!(
+                "{:6} {name}: {count}",
+                if count.failed == 0 { "ok" } else { "FAILED" }
+            );
+            count
+        }
+        Err(error) => {
+            println!("FAILED {name}: {error:#}");
+            count("", false)
+        }
     }
-    count("", result.is_ok())
 }
 
 /// The advisory database is a git repository elsewhere. Where it cannot be had, that is a skip, not a pass.
 fn advisories() -> Result<Count> {
-    // A machine without a way out must not wait for its name server for ever.
-    let fetch = step::capture(step::cargo().args(["deny", "--log-level", "off", "fetch", "db"]))?;
-    if !fetch.status.success() {
+    let fetched = step::succeeds_within(
+        step::cargo().args(["deny", "--log-level", "off", "fetch", "db"]),
+        FETCH,
+    )?;
+    if !fetched {
         println!("skip   advisories: their database cannot be had from here");
         return Ok(Count {
             skipped: 1,
