@@ -77,6 +77,7 @@ pub fn plan(world: &World, options: &Options) -> Desired {
     problems.extend(config.problems);
     let reports = services::reports(&services, &peering, &mut offers);
     problems.extend(peering.problems);
+    problems.extend(between_objects(world, options, &problems));
     problems.sort();
     problems.dedup();
     Desired {
@@ -89,6 +90,19 @@ pub fn plan(world: &World, options: &Options) -> Desired {
         peers: peering.reports,
         problems,
     }
+}
+
+/// What is wrong between objects, less what planning found out about this node and says more exactly.
+fn between_objects(world: &World, options: &Options, known: &[Problem]) -> Vec<Problem> {
+    let known: BTreeSet<_> = known.iter().map(|p| (&p.object, p.reason)).collect();
+    let check = crds::CheckOptions {
+        secrets_namespace: options.secrets_namespace.as_deref().unwrap_or_default(),
+    };
+    let objects = world.objects.iter().map(|parsed| &**parsed);
+    let found = crds::check(objects, check).into_iter().map(Problem::from);
+    found
+        .filter(|p| !known.contains(&(&p.object, p.reason)))
+        .collect()
 }
 
 /// Whether anybody wants nodes to speak BGP.

@@ -61,11 +61,15 @@ impl<'a, T> Stored<'a, T> {
     }
 
     /// Older objects first, then by name: who wins where two ask for the same. Objects without a timestamp, as in
-    /// a folder, are ordered by name alone.
+    /// a folder, come after those that have one.
     #[must_use]
-    pub fn seniority(&self) -> (i64, &'a str) {
+    pub fn seniority(&self) -> (bool, i64, &'a str) {
         let created = self.parsed.object.metadata().creation_timestamp.as_ref();
-        (created.map_or(0, |t| t.0.as_second()), self.name())
+        (
+            created.is_none(),
+            created.map_or(0, |t| t.0.as_second()),
+            self.name(),
+        )
     }
 }
 

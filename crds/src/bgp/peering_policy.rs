@@ -11,7 +11,7 @@ use super::peer_config::GracefulRestart;
 use crate::selector::LabelSelector;
 use crate::text;
 
-/// The virtual routers of a group of nodes. A node selected by two of these runs none.
+/// The virtual routers of a group of nodes. Of two that select a node the older one has it, or the first by name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "cilium.io",

@@ -241,7 +241,7 @@ fn contested_nodes(index: &Index<'_>, found: &mut Found) {
     for policy in &index.peering_policies {
         for node in index.nodes_of(policy.object.spec.node_selector.as_ref()) {
             if let Some(owner) = owners.get(node) {
-                let message = format!("node '{node}' is also selected by {owner}; it runs neither");
+                let message = format!("node '{node}' is also selected by {owner}, which has it");
                 found.warn(
                     policy.parsed,
                     "spec.nodeSelector",
