@@ -12,9 +12,6 @@ use crate::wire::attr::{self, EncodeContext};
 use crate::wire::attrs::Attrs;
 use crate::wire::update::{self, Announce, Carrier};
 
-/// A buffer is given away when it has so many octets.
-pub(crate) const CHUNK: usize = 32 << 10;
-
 /// One prefix to announce, or to withdraw where `attrs` is none.
 ///
 /// The order is the order of encoding: what has the same receivers together, withdrawals first.
@@ -30,15 +27,15 @@ pub(crate) struct Item {
 pub(crate) enum Audience {
     /// This one alone.
     Only(PeerId),
-    /// All but the one the routes came from.
-    Except(PeerId),
+    /// All but the one the routes came from and the one they lead to.
+    Except(PeerId, PeerId),
 }
 
 impl Audience {
     pub(crate) fn includes(self, peer: PeerId) -> bool {
         match self {
             Self::Only(one) => one == peer,
-            Self::Except(one) => one != peer,
+            Self::Except(one, other) => one != peer && other != peer,
         }
     }
 }
@@ -61,13 +58,27 @@ pub(crate) struct Format {
 }
 
 /// Buffers kept from one use to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
+    /// A chunk is complete when it has so many octets.
+    pub(crate) chunk: usize,
     pub(crate) buffer: BytesMut,
     attributes: BytesMut,
     prefixes: Vec<Prefix>,
     /// For each of `prefixes`: how many items are done with it.
     done: Vec<usize>,
+}
+
+impl Scratch {
+    pub(crate) fn new(chunk: usize) -> Self {
+        Self {
+            chunk,
+            buffer: BytesMut::new(),
+            attributes: BytesMut::new(),
+            prefixes: Vec::new(),
+            done: Vec::new(),
+        }
+    }
 }
 
 impl Format {
@@ -122,23 +133,24 @@ pub(crate) fn fill<'a>(
         return (0, None);
     };
     let (mut at, mut messages) = (0, 0);
-    if scratch.buffer.capacity() < CHUNK / 4 {
-        scratch.buffer.reserve(2 * CHUNK);
+    if scratch.buffer.capacity() < scratch.chunk / 4 {
+        scratch.buffer.reserve(2 * scratch.chunk);
     }
     while let Some(&Item { attrs, .. }) = work.get(at).filter(|item| item.to == to) {
-        if scratch.buffer.len() >= CHUNK {
+        if scratch.buffer.len() >= scratch.chunk {
             break;
         }
         gather(&work[at..], format, scratch, &prefix_of);
         let ended = work
             .get(at + scratch.done.last().map_or(0, |d| *d))
             .is_none_or(|next| next.to != to || next.attrs != attrs);
+        if scratch.prefixes.is_empty() {
+            // All were skipped; their attributes may be gone.
+            at += scratch.done.last().copied().unwrap_or(1);
+            continue;
+        }
         let taken = encode(attrs_of(attrs), format, scratch, ended, &mut messages);
-        at += match taken.checked_sub(1) {
-            Some(last) => scratch.done[last],
-            // Everything gathered was skipped.
-            None => scratch.done.last().copied().unwrap_or(1),
-        };
+        at += scratch.done[taken - 1];
     }
     let chunk = (messages > 0).then(|| Chunk {
         to,
@@ -151,7 +163,7 @@ pub(crate) fn fill<'a>(
 /// Collects prefixes of the run at the front of `work`, enough for a chunk.
 fn gather(work: &[Item], format: Format, scratch: &mut Scratch, prefix_of: &impl Fn(u32) -> Option<Prefix>) {
     // A prefix takes 4 octets (a /24) or more, but for few.
-    let enough = CHUNK.max(format.max_message) / 4;
+    let enough = scratch.chunk.max(format.max_message) / 4;
     let Some(&Item { to, attrs, .. }) = work.first() else {
         return;
     };
@@ -190,7 +202,7 @@ fn encode(
     if let Some(attrs) = attrs {
         format.attributes(attrs, &mut scratch.attributes);
     }
-    while taken < scratch.prefixes.len() && scratch.buffer.len() < CHUNK {
+    while taken < scratch.prefixes.len() && scratch.buffer.len() < scratch.chunk {
         let left = &scratch.prefixes[taken..];
         let start = scratch.buffer.len();
         let more = match attrs {

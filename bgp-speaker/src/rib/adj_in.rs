@@ -60,7 +60,7 @@ impl FamilyRib {
                     Over::Refuse => refused = refused.or(Some(WhyRefused::MaxPrefixes)),
                     Over::Drop => {
                         shared.count(peer, self.family, |c| c.dropped = c.dropped.saturating_add(1));
-                        shared.loose.push(dest);
+                        self.table.loosen(dest);
                         continue;
                     }
                 }

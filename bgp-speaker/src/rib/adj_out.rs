@@ -22,26 +22,42 @@ use crate::pack::{Audience, Format, Item};
 use crate::policy::index::{Index, SetId};
 use crate::wire::attrs::Attrs;
 
-/// What a prefix is announced as: attributes (none: not at all) and whom they came from, who does not get it.
+/// What a prefix is announced as: attributes (none: not at all), and the two peers that do not get it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Out {
     pub(crate) attrs: AttrsId,
+    /// Whom it came from.
     pub(crate) source: PeerId,
+    /// Whose address is its next hop (RFC 4271 5.1.3); [`HERE`]: nobody's.
+    pub(crate) leads_to: PeerId,
 }
 
 impl Out {
     pub(crate) const NOTHING: Self = Self {
         attrs: AttrsId::NONE,
         source: HERE,
+        leads_to: HERE,
     };
 
     /// As one peer of the kind has it.
     pub(crate) fn seen_by(self, peer: PeerId) -> AttrsId {
-        if self.source == peer {
+        if self.source == peer || self.leads_to == peer {
             AttrsId::NONE
         } else {
             self.attrs
         }
+    }
+
+    pub(crate) fn audience(self) -> Audience {
+        Audience::Except(self.source, self.leads_to)
+    }
+
+    /// The peers that do not get it, each once.
+    fn hidden_from(self) -> impl Iterator<Item = PeerId> {
+        let other = (self.leads_to != self.source).then_some(self.leads_to);
+        std::iter::once(self.source)
+            .chain(other)
+            .filter(|peer| *peer != HERE)
     }
 }
 
@@ -53,8 +69,10 @@ pub(crate) struct Group {
     /// By destination number. Each holds a count of its attributes.
     out: Vec<Out>,
     announced: u32,
-    /// Announced routes by their source: subtracted for the source itself.
-    by_source: BTreeMap<PeerId, u32>,
+    /// How many of them a peer does not get.
+    hidden: BTreeMap<PeerId, u32>,
+    /// Whether a next hop may be the address of a peer.
+    foreign: Foreign,
     pub(crate) members: BTreeMap<PeerId, Member>,
     pub(crate) log: Log,
     pub(crate) batch: Option<Batch>,
@@ -64,13 +82,20 @@ pub(crate) struct Group {
 /// What export made of attributes during one pass: most prefixes share them.
 #[derive(Debug)]
 struct Memo {
-    last: Option<(MemoKey, Result<AttrsId, WhyNotSent>)>,
-    all: HashMap<MemoKey, Result<AttrsId, WhyNotSent>, Seed>,
+    last: Option<(MemoKey, Result<Out, WhyNotSent>)>,
+    all: HashMap<MemoKey, Result<Out, WhyNotSent>, Seed>,
     /// Counts held until the pass is over, so that no number changes its meaning meanwhile.
     held: Vec<AttrsId>,
 }
 
 type MemoKey = (AttrsId, SetId, PeerId);
+
+/// Whether routes are announced with a next hop that is not this speaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreign {
+    No,
+    Yes,
+}
 
 /// Which prefixes [`Group::update`] judges.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +111,8 @@ impl Group {
             target,
             out: Vec::new(),
             announced: 0,
-            by_source: BTreeMap::new(),
+            hidden: BTreeMap::new(),
+            foreign: Foreign::No,
             members: BTreeMap::new(),
             log: Log::default(),
             batch: None,
@@ -118,7 +144,7 @@ impl Group {
     }
 
     pub(crate) fn advertised(&self, peer: PeerId) -> u32 {
-        self.announced - self.by_source.get(&peer).copied().unwrap_or(0)
+        self.announced - self.hidden.get(&peer).copied().unwrap_or(0)
     }
 
     /// Whether anything here still speaks of the number.
@@ -188,9 +214,17 @@ impl Group {
         shared.work = work;
     }
 
+    /// A newcomer may have the address some routes lead to.
+    pub(crate) fn update_for_newcomer(&mut self, table: &mut Table, shared: &mut Shared) {
+        match self.foreign {
+            Foreign::Yes => self.update(Which::All, table, shared),
+            Foreign::No => {}
+        }
+    }
+
     /// Lets go of everything. The group is of no use afterwards.
-    pub(crate) fn release(&mut self, table: &Table, shared: &mut Shared) {
-        self.drop_batch(table, shared);
+    pub(crate) fn release(&mut self, table: &mut Table, shared: &mut Shared) {
+        self.drop_batch(table);
         for out in self.out.drain(..) {
             if out.attrs != AttrsId::NONE {
                 shared.attrs.release(out.attrs);
@@ -215,22 +249,16 @@ impl Group {
                 None => {
                     let result = self.transform(key, shared);
                     self.memo.all.insert(key, result);
-                    self.memo.held.extend(result.ok());
+                    self.memo.held.extend(result.ok().map(|out| out.attrs));
                     result
                 }
             },
         };
         self.memo.last = Some((key, result));
-        match result {
-            Ok(attrs) => Out {
-                attrs,
-                source: path.source,
-            },
-            Err(_) => Out::NOTHING,
-        }
+        result.unwrap_or(Out::NOTHING)
     }
 
-    fn transform(&self, (attrs, set, source): MemoKey, shared: &mut Shared) -> Result<AttrsId, WhyNotSent> {
+    fn transform(&mut self, (attrs, set, source): MemoKey, shared: &mut Shared) -> Result<Out, WhyNotSent> {
         let from = shared.source(source);
         may_send(shared.attrs.rank(attrs), from, &self.target)?;
         let set = self.policy.set(set);
@@ -238,7 +266,17 @@ impl Group {
         if !self.format().fits(&attrs, &mut shared.scratch) {
             return Err(WhyNotSent::TooLong);
         }
-        Ok(shared.attrs.intern_owned(attrs))
+        let leads_to = if Some(attrs.next_hop) == self.target.own {
+            HERE
+        } else {
+            self.foreign = Foreign::Yes;
+            shared.peer_at(&attrs.next_hop)
+        };
+        Ok(Out {
+            attrs: shared.attrs.intern_owned(attrs),
+            source,
+            leads_to,
+        })
     }
 
     fn replace(&mut self, dest: u32, old: Out, new: Out, shared: &mut Shared) {
@@ -246,44 +284,45 @@ impl Group {
         if new.attrs != AttrsId::NONE {
             shared.attrs.retain(new.attrs);
             self.announced += 1;
-            if new.source != HERE {
-                *self.by_source.entry(new.source).or_default() += 1;
+            for peer in new.hidden_from() {
+                *self.hidden.entry(peer).or_default() += 1;
             }
         }
         if old.attrs != AttrsId::NONE {
             // The number must keep its meaning until the pass is over: the memo may hold it.
             self.memo.held.push(old.attrs);
             self.announced -= 1;
-            if let Some(count) = self.by_source.get_mut(&old.source) {
-                *count -= 1;
+            for peer in old.hidden_from() {
+                if let Some(count) = self.hidden.get_mut(&peer) {
+                    *count -= 1;
+                }
             }
         }
     }
 
-    /// The new source had the old route and gets none instead: it does not hear its own.
+    /// Peers that had the old route and are kept from the new one lose it.
     fn push_items(&self, dest: u32, old: Out, new: Out, work: &mut Vec<Item>) {
         if new.attrs == AttrsId::NONE {
-            let to = Audience::Except(old.source);
             work.push(Item {
-                to,
+                to: old.audience(),
                 attrs: AttrsId::NONE,
                 dest,
             });
             return;
         }
-        let to = Audience::Except(new.source);
         work.push(Item {
-            to,
+            to: new.audience(),
             attrs: new.attrs,
             dest,
         });
-        let had = old.attrs != AttrsId::NONE && old.source != new.source;
-        if had && self.members.contains_key(&new.source) {
-            work.push(Item {
-                to: Audience::Only(new.source),
-                attrs: AttrsId::NONE,
-                dest,
-            });
+        for peer in new.hidden_from() {
+            if old.seen_by(peer) != AttrsId::NONE && self.members.contains_key(&peer) {
+                work.push(Item {
+                    to: Audience::Only(peer),
+                    attrs: AttrsId::NONE,
+                    dest,
+                });
+            }
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) enum Source<'a> {
 pub enum WhyNotSent {
     #[error("it came from this peer")]
     Sender,
+    #[error("its next hop is the peer itself")]
+    NextHopIsPeer,
     #[error("no export statement accepts it")]
     ExportPolicy,
     #[error("it carries NO_ADVERTISE")]

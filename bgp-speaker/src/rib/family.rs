@@ -100,8 +100,8 @@ impl FamilyRib {
         if gone.refused.is_none() {
             // Also for one that was not best: its MED may have kept out another (RFC 4271 9.1.2.2 c).
             self.select(dest, Touched { path: None, was }, shared);
-        } else if self.table.is_unused(dest) {
-            shared.loose.push(dest);
+        } else {
+            self.table.loosen(dest);
         }
         gone
     }
@@ -125,15 +125,12 @@ impl FamilyRib {
             for group in &mut self.groups {
                 group.update(Which::These(&changed), &mut self.table, shared);
             }
-            for dest in &changed {
-                shared.loose.push(*dest);
-            }
             self.table.settled(changed);
         }
         if !self.regroup.is_empty() {
             self.regroup(shared);
         }
-        self.free_loose(shared);
+        self.free_loose();
     }
 
     /// The rules for a peer's routes changed: all of them are judged for every kind of peer.
@@ -168,10 +165,10 @@ impl FamilyRib {
         if let Some((group, table)) = self.group_of_mut(peer)
             && let Some(member) = group.forget(peer, table, shared)
         {
-            nominate(&member.marks, table, shared);
+            nominate(&member.marks, table);
         }
         self.drop_empty_groups(shared);
-        self.free_loose(shared);
+        self.free_loose();
     }
 
     /// The paths of a prefix with how each fared, the best first.
@@ -260,7 +257,7 @@ impl FamilyRib {
                         && let Ok([from, to]) = self.groups.get_disjoint_mut([from, to])
                         && let Some(member) = from.leave(peer, &mut self.table, shared)
                     {
-                        to.join_from(peer, member, from, &self.table);
+                        to.join_from(peer, member, from, &mut self.table, shared);
                     }
                 }
                 (None, _) => {
@@ -269,7 +266,7 @@ impl FamilyRib {
                         Some(EndOfRib::Omit) | None => Closing::Silent,
                     };
                     let to = self.group_for(target, shared);
-                    self.groups[to].join(peer, closing, &self.table, shared);
+                    self.groups[to].join(peer, closing, &mut self.table, shared);
                 }
             }
         }
@@ -304,7 +301,7 @@ impl FamilyRib {
     }
 
     fn drop_empty_groups(&mut self, shared: &mut Shared) {
-        let table = &self.table;
+        let table = &mut self.table;
         self.groups.retain_mut(|group| {
             let used = !group.members.is_empty();
             if !used {
@@ -314,8 +311,8 @@ impl FamilyRib {
         });
     }
 
-    pub(crate) fn free_loose(&mut self, shared: &mut Shared) {
-        while let Some(dest) = shared.loose.pop() {
+    pub(crate) fn free_loose(&mut self) {
+        while let Some(dest) = self.table.take_loose() {
             if self.table.is_unused(dest) && !self.groups.iter().any(|g| g.speaks_of(dest)) {
                 self.table.free(dest);
             }

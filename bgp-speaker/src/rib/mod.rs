@@ -48,6 +48,7 @@ use crate::pack::{Item, Scratch};
 use crate::policy::index::Index;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::types::{Asn, Family, Prefix, RouterId};
+use crate::wire::attrs::NextHop;
 use crate::wire::update::Update;
 
 pub use self::decision::ExistingExternal;
@@ -91,8 +92,6 @@ struct Shared {
     /// Kept from one use to the next: items to encode, and prefixes whose announcement changed.
     work: Vec<Item>,
     touched: Vec<u32>,
-    /// Destination numbers that may be free.
-    loose: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -129,10 +128,9 @@ impl Rib {
             peers: Vec::new(),
             attrs: Interner::new(seed),
             limits: Limits::USUAL,
-            scratch: Scratch::default(),
+            scratch: Scratch::new(Limits::USUAL.chunk),
             work: Vec::new(),
             touched: Vec::new(),
-            loose: Vec::new(),
         };
         Self {
             v4: FamilyRib::new(Family::IPV4_UNICAST, &shared),
@@ -402,7 +400,7 @@ impl Rib {
             let more = group.pull(peer, budget.saturating_sub(pulled.bytes), table, shared, out);
             pulled.bytes += more.bytes;
             pulled.messages += more.messages;
-            rib.free_loose(shared);
+            rib.free_loose();
         }
         pulled
     }
@@ -466,6 +464,9 @@ impl Rib {
         let best = rib.table.path(rib.table.best(dest)?);
         if best.source == peer {
             return Some(WhyNotSent::Sender);
+        }
+        if group.out(dest).leads_to == peer {
+            return Some(WhyNotSent::NextHopIsPeer);
         }
         group.refusal(dest, &rib.table, &self.shared)
     }
@@ -569,6 +570,17 @@ impl Shared {
 
     fn infos(&self) -> impl Iterator<Item = &PeerInfo> {
         self.peers.iter().flatten().map(|peer| &peer.info)
+    }
+
+    /// The peer with this address, or [`HERE`].
+    fn peer_at(&self, next_hop: &NextHop) -> PeerId {
+        let address = match next_hop {
+            NextHop::Ip(address) => *address,
+            NextHop::V6WithLinkLocal(global, _) => (*global).into(),
+        };
+        let at = |peer: &&Option<Box<Peer>>| peer.as_ref().is_some_and(|p| p.info.address == address);
+        let found = self.peers.iter().zip(0..).find(|(peer, _)| at(peer));
+        found.map_or(HERE, |(_, number)| PeerId(number))
     }
 
     fn source(&self, peer: PeerId) -> Source<'_> {

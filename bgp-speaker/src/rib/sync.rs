@@ -24,7 +24,7 @@ use bytes::Bytes;
 use super::adj_out::Group;
 use super::attrs::AttrsId;
 use super::bits::Bits;
-use super::table::Table;
+use super::table::{HERE, Table};
 use super::{PeerId, Pulled, Shared};
 use crate::pack::{self, Audience, Chunk, Format, Item};
 use crate::types::{Family, Prefix};
@@ -45,6 +45,8 @@ pub(crate) struct Limits {
     pub(crate) slice: usize,
     /// Prefixes that may be dirty before nobody joins a batch any more, beside 256 per buffer.
     pub(crate) dirty: usize,
+    /// Octets of a buffer.
+    pub(crate) chunk: usize,
 }
 
 impl Limits {
@@ -54,6 +56,7 @@ impl Limits {
         big: 32 << 10,
         slice: 8 << 10,
         dirty: 1024,
+        chunk: 32 << 10,
     };
 }
 
@@ -255,7 +258,7 @@ impl Member {
 
     fn say(&mut self, bytes: Bytes) {
         // Whom it is for is clear: the queue is this member's own.
-        let to = Audience::Except(super::table::HERE);
+        let to = Audience::Except(HERE, HERE);
         self.private.push_back(Chunk {
             to,
             bytes,
@@ -277,7 +280,8 @@ impl Member {
 
 impl Group {
     /// A peer that was told nothing yet.
-    pub(crate) fn join(&mut self, peer: PeerId, closing: Closing, table: &Table, shared: &mut Shared) {
+    pub(crate) fn join(&mut self, peer: PeerId, closing: Closing, table: &mut Table, shared: &mut Shared) {
+        self.update_for_newcomer(table, shared);
         let first = Sync::CatchingUp {
             from: 0,
             pass: Pass::First,
@@ -288,7 +292,15 @@ impl Group {
     }
 
     /// A peer that comes from another group: it is told what differs.
-    pub(crate) fn join_from(&mut self, peer: PeerId, mut member: Member, before: &Self, table: &Table) {
+    pub(crate) fn join_from(
+        &mut self,
+        peer: PeerId,
+        mut member: Member,
+        before: &Self,
+        table: &mut Table,
+        shared: &mut Shared,
+    ) {
+        self.update_for_newcomer(table, shared);
         for dest in table.used() {
             if before.out(dest).seen_by(peer) != self.out(dest).seen_by(peer) {
                 member.marks.set(dest);
@@ -307,7 +319,7 @@ impl Group {
     }
 
     /// Takes a peer out for good.
-    pub(crate) fn forget(&mut self, peer: PeerId, table: &Table, shared: &mut Shared) -> Option<Member> {
+    pub(crate) fn forget(&mut self, peer: PeerId, table: &mut Table, shared: &Shared) -> Option<Member> {
         let member = self.members.remove(&peer)?;
         self.drop_idle_batch(table, shared);
         self.forget_read();
@@ -379,7 +391,7 @@ impl Group {
     /// Encodes a sorted change for the followers.
     pub(crate) fn hand_on(&mut self, work: &mut Vec<Item>, table: &mut Table, shared: &mut Shared) {
         if work.len() > shared.limits.big && !self.members.values().any(Member::in_batch) {
-            self.drop_batch(table, shared);
+            self.drop_batch(table);
             self.start_change(work, table);
             return;
         }
@@ -402,13 +414,13 @@ impl Group {
     }
 
     /// A snapshot nobody reads is kept for those who join, as long as little of it has changed.
-    pub(crate) fn drop_idle_batch(&mut self, table: &Table, shared: &mut Shared) {
+    pub(crate) fn drop_idle_batch(&mut self, table: &mut Table, shared: &Shared) {
         let idle = self
             .batch
             .as_ref()
             .is_some_and(|batch| !batch.can_be_joined(shared.limits) || !batch.is_encoded());
         if idle && !self.members.values().any(Member::in_batch) {
-            self.drop_batch(table, shared);
+            self.drop_batch(table);
         }
     }
 
@@ -460,7 +472,7 @@ impl Group {
     }
 
     /// The end of a pass over the marks. Those set behind it take another.
-    fn caught_up(&mut self, peer: PeerId, member: &mut Member, table: &Table, shared: &mut Shared) {
+    fn caught_up(&mut self, peer: PeerId, member: &mut Member, table: &mut Table, shared: &mut Shared) {
         member.close(self.target.family);
         member.sync = if member.marks.is_empty() {
             Sync::Following { next: self.log.end() }
@@ -483,7 +495,7 @@ impl Group {
         peer: PeerId,
         member: &mut Member,
         closing: Closing,
-        table: &Table,
+        table: &mut Table,
         shared: &mut Shared,
     ) {
         if closing == Closing::EndOfRefresh {
@@ -499,7 +511,7 @@ impl Group {
         member: &mut Member,
         peer: PeerId,
         pass: Pass,
-        table: &Table,
+        table: &mut Table,
         shared: &mut Shared,
     ) {
         self.drop_idle_batch(table, shared);
@@ -525,7 +537,7 @@ impl Group {
                 .map(|dest| {
                     let out = self.out(dest);
                     Item {
-                        to: Audience::Except(out.source),
+                        to: out.audience(),
                         attrs: out.attrs,
                         dest,
                     }
@@ -560,7 +572,7 @@ impl Group {
         // is held.
         for item in work.iter().filter(|item| item.attrs == AttrsId::NONE) {
             match item.to {
-                Audience::Except(_) => batch.dirty.set(item.dest),
+                Audience::Except(..) => batch.dirty.set(item.dest),
                 Audience::Only(_) => {}
             }
         }
@@ -576,7 +588,7 @@ impl Group {
         member: &mut Member,
         from: u32,
         pass: Pass,
-        table: &Table,
+        table: &mut Table,
         shared: &mut Shared,
     ) -> Option<u32> {
         let mut next = member.marks.next(from)?;
@@ -593,7 +605,7 @@ impl Group {
                 });
             }
             member.marks.clear(next);
-            shared.loose.push(next);
+            table.loosen(next);
             at = next + 1;
             match member.marks.next(at) {
                 Some(more) => next = more,
@@ -709,20 +721,18 @@ impl Group {
         }
     }
 
-    pub(crate) fn drop_batch(&mut self, table: &Table, shared: &mut Shared) {
+    pub(crate) fn drop_batch(&mut self, table: &mut Table) {
         if let Some(batch) = self.batch.take() {
-            nominate(&batch.dirty, table, shared);
+            nominate(&batch.dirty, table);
         }
     }
 }
 
 /// Numbers that may be free now that one less speaks of them.
-pub(crate) fn nominate(bits: &Bits, table: &Table, shared: &mut Shared) {
+pub(crate) fn nominate(bits: &Bits, table: &mut Table) {
     let mut from = 0;
     while let Some(dest) = bits.next(from) {
-        if table.is_unused(dest) {
-            shared.loose.push(dest);
-        }
+        table.loosen(dest);
         from = dest + 1;
     }
 }

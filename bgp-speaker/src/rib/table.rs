@@ -75,6 +75,8 @@ pub(crate) struct Table {
     free_paths: Vec<u32>,
     /// Dests whose best path is not what it was, each once.
     changed: Vec<u32>,
+    /// Dests that may be free now.
+    loose: Vec<u32>,
 }
 
 impl Path {
@@ -101,6 +103,7 @@ impl Table {
             paths: Vec::new(),
             free_paths: Vec::new(),
             changed: Vec::new(),
+            loose: Vec::new(),
         }
     }
 
@@ -255,6 +258,7 @@ impl Table {
     pub(crate) fn settled(&mut self, mut seen: Vec<u32>) {
         for dest in &seen {
             self.dests[*dest as usize].queued = Queued::No;
+            self.loosen(*dest);
         }
         seen.clear();
         if self.changed.is_empty() {
@@ -265,6 +269,17 @@ impl Table {
     pub(crate) fn is_unused(&self, dest: u32) -> bool {
         let slot = &self.dests[dest as usize];
         slot.life == Life::Used && slot.first == NIL && slot.queued == Queued::No
+    }
+
+    /// One less speaks of this number: [`Self::take_loose`] gives it to be looked at.
+    pub(crate) fn loosen(&mut self, dest: u32) {
+        if self.is_unused(dest) {
+            self.loose.push(dest);
+        }
+    }
+
+    pub(crate) fn take_loose(&mut self) -> Option<u32> {
+        self.loose.pop()
     }
 
     /// Gives the number back. No Adj-RIB-Out may speak of it any more.

@@ -1,4 +1,6 @@
 //! The RIB as its peers see it: what receivers hold after decoding what they pulled.
 
 mod claims;
+mod export;
+mod model;
 mod world;
