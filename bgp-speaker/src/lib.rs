@@ -19,6 +19,8 @@
 
 pub mod config;
 pub mod graceful;
+#[cfg(feature = "net")]
+pub mod net;
 mod pack;
 mod peer;
 pub mod policy;

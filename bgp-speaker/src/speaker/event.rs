@@ -73,6 +73,8 @@ pub enum Refusal {
     Idle,
     #[error("the connection came to another local address than the configured one")]
     WrongLocalAddress,
+    #[error("too many connections from this address opened no session")]
+    HalfOpen,
 }
 
 /// RFC 4271 8.2.2.
