@@ -508,3 +508,58 @@ fn generated_definitions_have_every_stock_field_and_only_ours_besides() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
+
+/// The manifests of a folder of the conformance data: whole files, and the YAML within txtar files.
+fn manifests(folder: &Path, out: &mut Vec<(PathBuf, String)>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if path.is_dir() {
+            manifests(&path, out);
+        } else if extension == Some("yaml") {
+            out.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+        } else if extension == Some("txtar") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut name = None;
+            let mut section = String::new();
+            for line in text.lines().chain(["-- end --"]) {
+                let Some(next) = line.strip_prefix("-- ").and_then(|rest| rest.strip_suffix(" --")) else {
+                    section.push_str(line);
+                    section.push('\n');
+                    continue;
+                };
+                let body = std::mem::take(&mut section);
+                if let Some(name) = name.replace(next).filter(|name| name.ends_with(".yaml")) {
+                    out.push((path.join(name), body));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn manifests_written_for_cilium_are_read_without_an_error() {
+    let Some(folder) = folder() else { return };
+    let mut texts = Vec::new();
+    for part in ["containerlab", "bgp", "loadbalancer"] {
+        manifests(&folder.join("..").join(part), &mut texts);
+    }
+    let mut objects = 0;
+    let mut errors: Vec<String> = Vec::new();
+    for (path, text) in &texts {
+        let read = crate::read::read(path, text);
+        errors.extend(
+            read.problems
+                .iter()
+                .filter(|problem| problem.is_error())
+                .map(ToString::to_string),
+        );
+        objects += read.objects.len();
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    assert!(objects > 90, "{objects} objects in {} texts", texts.len());
+}

@@ -59,12 +59,18 @@ pub(super) fn service(rules: &mut Rules<'_>, service: &Service) {
         &policies,
     );
     let policies = ["SingleStack", "PreferDualStack", "RequireDualStack"];
-    one_of(
-        rules,
-        "spec.ipFamilyPolicy",
-        spec.ip_family_policy.as_deref(),
-        &policies,
-    );
+    // The addresses a Service has still stand, so it is not lost over this.
+    if let Some(message) = spec
+        .ip_family_policy
+        .as_deref()
+        .and_then(|policy| unknown(policy, &policies))
+    {
+        rules.warn(
+            "spec.ipFamilyPolicy",
+            Reason::NotOneOf,
+            format!("{message}; taken as not set"),
+        );
+    }
     let mut families = BTreeSet::new();
     for (i, family) in spec.ip_families.iter().flatten().enumerate() {
         let field = format!("spec.ipFamilies[{i}]");
@@ -80,21 +86,11 @@ pub(super) fn service(rules: &mut Rules<'_>, service: &Service) {
     for (i, text) in spec.external_ips.iter().flatten().enumerate() {
         address(rules, &format!("spec.externalIPs[{i}]"), text);
     }
-    for (i, text) in spec
-        .cluster_ips
-        .iter()
-        .flatten()
-        .enumerate()
-        .filter(|(_, text)| *text != "None")
-    {
-        address(rules, &format!("spec.clusterIPs[{i}]"), text);
+    for (i, text) in spec.cluster_ips.iter().flatten().enumerate() {
+        cluster_ip(rules, &format!("spec.clusterIPs[{i}]"), text);
     }
-    if let Some(text) = spec
-        .cluster_ip
-        .as_deref()
-        .filter(|text| !matches!(*text, "None" | ""))
-    {
-        address(rules, "spec.clusterIP", text);
+    if let Some(text) = &spec.cluster_ip {
+        cluster_ip(rules, "spec.clusterIP", text);
     }
     if let Some(text) = spec
         .load_balancer_ip
@@ -181,18 +177,23 @@ pub(super) fn node(rules: &mut Rules<'_>, node: &Node) {
 }
 
 fn one_of(rules: &mut Rules<'_>, field: &str, value: Option<&str>, known: &[&str]) {
-    let Some(value) = value.filter(|value| !known.contains(value)) else {
-        return;
-    };
-    let message = match nearest(value, known.iter().copied()) {
+    if let Some(message) = value.and_then(|value| unknown(value, known)) {
+        rules.error(field, Reason::NotOneOf, message);
+    }
+}
+
+fn unknown(value: &str, known: &[&str]) -> Option<String> {
+    if known.contains(&value) {
+        return None;
+    }
+    Some(match nearest(value, known.iter().copied()) {
         Some(near) => format!("{} is not known here; did you mean '{near}'?", quote(value)),
         None => format!(
             "{} is not known here; use one of {}",
             quote(value),
             known.join(", ")
         ),
-    };
-    rules.error(field, Reason::NotOneOf, message);
+    })
 }
 
 fn address(rules: &mut Rules<'_>, field: &str, text: &str) {
@@ -203,6 +204,18 @@ fn address(rules: &mut Rules<'_>, field: &str, text: &str) {
             format!("{} is not an address", quote(text)),
         );
     }
+}
+
+/// `None` makes a Service headless. Cilium takes it in any case, the API server does not.
+fn cluster_ip(rules: &mut Rules<'_>, field: &str, text: &str) {
+    if text.is_empty() || text == "None" || text.parse::<IpAddr>().is_ok() {
+        return;
+    }
+    let message = match text.eq_ignore_ascii_case("None") {
+        true => "a headless Service is written 'None'".to_owned(),
+        false => format!("{} is not an address and is left out", quote(text)),
+    };
+    rules.warn(field, Reason::BadAddress, message);
 }
 
 fn port(rules: &mut Rules<'_>, field: &str, number: i32) {
