@@ -162,12 +162,21 @@ impl Process {
 /// # Errors
 /// It is not ours to end.
 pub fn terminate(pid: u32) -> Result<(), Error> {
-    match kill(
-        Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)),
-        Signal::SIGTERM,
-    ) {
+    send(pid, Signal::SIGTERM)
+}
+
+/// What Ctrl-C does to a process (SIGINT).
+///
+/// # Errors
+/// It is not ours to interrupt.
+pub fn interrupt(pid: u32) -> Result<(), Error> {
+    send(pid, Signal::SIGINT)
+}
+
+fn send(pid: u32, signal: Signal) -> Result<(), Error> {
+    match kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(system(format!("end process {pid}"))(error.into())),
+        Err(error) => Err(system(format!("{signal} to process {pid}"))(error.into())),
     }
 }
 

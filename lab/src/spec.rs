@@ -38,7 +38,7 @@ pub enum SpecError {
 
 impl Spec {
     /// Reads a topology file, and `cluster.yaml`, `values.yaml`, `expect.yaml` beside it where they exist.
-    /// `manifests` is the topology's own folder unless given.
+    /// `manifests` is, unless given, the folder of that name beside the topology, else the topology's own folder.
     ///
     /// # Errors
     /// A file cannot be read or makes no sense.
@@ -52,6 +52,9 @@ impl Spec {
         let cluster = folder.join("cluster.yaml");
         let values = folder.join("values.yaml");
         let expectations = folder.join("expect.yaml");
+        let own = Some(folder.join("manifests"))
+            .filter(|own| own.is_dir())
+            .unwrap_or_else(|| folder.clone());
         Ok(Self {
             topology: clab::parse(&text).map_err(wrong(topology))?,
             cluster: optional(&cluster)?
@@ -61,7 +64,7 @@ impl Spec {
             expectations: optional(&expectations)?
                 .map(|text| expect::parse(&text).map_err(wrong(&expectations)))
                 .transpose()?,
-            manifests: manifests.map_or_else(|| folder.clone(), Path::to_owned),
+            manifests: manifests.map_or(own, Path::to_owned),
             folder,
         })
     }

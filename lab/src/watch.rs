@@ -63,34 +63,29 @@ impl Watch {
     }
 }
 
-/// What [`wait`] woke up for; neither is a good reason to look after processes.
+/// What [`wait`] woke up for; either is a good moment to look after processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct News {
-    /// The other descriptor has something to read, or is closed.
-    pub leash: bool,
-    /// Files have changed: [`Watch::take`] them.
-    pub files: bool,
+pub enum News {
+    /// Files have changed: [`Watch::take`] the news.
+    Files,
+    /// A second has passed.
+    Nothing,
 }
 
 /// How often processes are looked after that nobody tells of. A supervisor's usual pause before a restart.
 const ROUND: u16 = 1000;
 
-/// Waits for news of files, for something on `leash`, or for a second.
+/// Waits for news of files, at most a second.
 ///
 /// # Errors
 /// The kernel refuses to wait.
-pub fn wait(leash: Option<BorrowedFd<'_>>, watch: &Watch) -> Result<News, Error> {
-    let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-    let mut fds: Vec<PollFd<'_>> = leash.into_iter().chain([watch.as_fd()]).map(readable).collect();
+pub fn wait(watch: &Watch) -> Result<News, Error> {
+    let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::from(ROUND)) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => return Err(system("wait for news")(error.into())),
+        Ok(0) | Err(Errno::EINTR) => Ok(News::Nothing),
+        Ok(_) => Ok(News::Files),
+        Err(error) => Err(system("wait for news")(error.into())),
     }
-    let has = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-    Ok(News {
-        leash: leash.is_some() && has(fds.first()),
-        files: has(fds.last()),
-    })
 }
 
 impl AsFd for Watch {

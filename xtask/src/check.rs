@@ -63,7 +63,7 @@ const PLACES: [Place; 9] = [
     },
     Place {
         word: "rtnetlink",
-        only_in: &["agent/src/shell/netlink.rs"],
+        only_in: &["agent/src/shell/netlink"],
         tests: Tests::Too,
         why: "one place talks to the kernel's routes",
     },

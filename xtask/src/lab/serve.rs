@@ -1,15 +1,14 @@
 //! The process that owns a lab: it keeps the agents running and their manifests fresh.
 
-use std::io::{self, BufRead, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anyhow::Result;
-use lab::watch::Watch;
+use lab::watch::{News, Watch};
 use lab::{Lab, Spec};
 
-use super::state::State;
+use super::state::{self, State};
 
 /// The line that tells `up` that all is started.
 pub(crate) const READY: &str = "READY";
@@ -20,31 +19,14 @@ pub(crate) const KEEP: &str = "keep";
 /// however it ends.
 pub(crate) fn run(topology: &Path, manifests: &Path, agent: &Path) -> Result<()> {
     let spec = Spec::read(topology, Some(manifests))?;
+    let name = spec.topology.name.clone();
+    thread::spawn(move || hold_leash(&name));
     let watch = Watch::new(manifests)?;
     let mut lab = Lab::up(spec, agent, &say)?;
-    let state = State::of(&lab, topology, agent)?;
-    state.write()?;
+    State::of(&lab, topology, agent)?.write()?;
     say(READY);
-    let ended = keep(&mut lab, &watch, agent);
-    state.forget();
-    ended
-}
-
-fn keep(lab: &mut Lab, watch: &Watch, agent: &Path) -> Result<()> {
-    let stdin = io::stdin();
-    let mut is_leashed = true;
     loop {
-        let news = lab::watch::wait(is_leashed.then(|| stdin.as_fd()), watch)?;
-        if news.leash {
-            let mut line = String::new();
-            stdin.lock().read_line(&mut line)?;
-            if line.trim() != KEEP {
-                return Ok(());
-            }
-            KEPT.store(true, Ordering::Relaxed);
-            is_leashed = false;
-        }
-        if news.files {
+        if lab::watch::wait(&watch)? == News::Files {
             watch.take()?;
             // A file half written by an editor is no reason to end; the next event brings the whole one.
             if let Err(error) = lab.sync_manifests() {
@@ -58,12 +40,17 @@ fn keep(lab: &mut Lab, watch: &Watch, agent: &Path) -> Result<()> {
     }
 }
 
-/// Set when this process is to outlive `up`.
-static KEPT: AtomicBool = AtomicBool::new(false);
-
-/// Tells `up`. One that has gone before all was started takes this process with it.
-fn say(line: &str) {
-    if writeln!(io::stdout(), "{line}").is_err() && !KEPT.load(Ordering::Relaxed) {
+/// Ends this process when `up` goes away before it said the word, whatever else is being done here. Nobody
+/// waits for this thread: it ends with the word or with the process.
+fn hold_leash(name: &str) {
+    let mut line = String::new();
+    if io::stdin().read_line(&mut line).is_err() || line.trim() != KEEP {
+        state::remove(name);
         std::process::exit(1);
     }
+}
+
+/// Tells `up`, if it still listens.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }

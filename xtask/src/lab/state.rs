@@ -19,7 +19,7 @@ pub(crate) struct State {
     pub(crate) topology: PathBuf,
     agent: PathBuf,
     nodes: BTreeMap<String, Handle>,
-    file: PathBuf,
+    name: String,
 }
 
 impl State {
@@ -31,7 +31,7 @@ impl State {
             topology: topology.to_owned(),
             agent: agent.to_owned(),
             nodes: lab.handles(),
-            file: path(&lab.spec().topology.name),
+            name: lab.spec().topology.name.clone(),
         })
     }
 
@@ -39,16 +39,16 @@ impl State {
     pub(crate) fn read(name: &str) -> Result<Self> {
         let file = path(name);
         let text = fs::read_to_string(&file).with_context(|| format!("lab {name} is not up"))?;
-        let state = Self::parse(&text, file.clone())
-            .with_context(|| format!("{} is not readable", file.display()))?;
+        let state =
+            Self::parse(&text, name).with_context(|| format!("{} is not readable", file.display()))?;
         if state.is_alive() {
             return Ok(state);
         }
-        state.forget();
+        remove(name);
         bail!("lab {name} is not up");
     }
 
-    fn parse(text: &str, file: PathBuf) -> Option<Self> {
+    fn parse(text: &str, name: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
         let number = |key: &str| value[key].as_u64();
         let node = |(name, node): (&String, &Value)| {
@@ -64,7 +64,7 @@ impl State {
                 .iter()
                 .map(node)
                 .collect::<Option<_>>()?,
-            file,
+            name: name.to_owned(),
         })
     }
 
@@ -83,16 +83,11 @@ impl State {
             "agent": self.agent,
             "nodes": nodes,
         });
-        let fresh = self.file.with_extension("new");
+        let file = path(&self.name);
+        let fresh = file.with_extension("new");
         fs::write(&fresh, serde_json::to_string_pretty(&value)?)?;
-        fs::rename(&fresh, &self.file)?;
+        fs::rename(&fresh, &file)?;
         Ok(())
-    }
-
-    /// Removes the file, and the folder with the last one.
-    pub(crate) fn forget(&self) {
-        let _ = fs::remove_file(&self.file);
-        let _ = fs::remove_dir(FOLDER);
     }
 
     /// Ends the lab and waits until nothing of it runs.
@@ -112,7 +107,7 @@ impl State {
                 Ok(())
             }
         })?;
-        self.forget();
+        remove(&self.name);
         Ok(())
     }
 
@@ -135,6 +130,12 @@ impl State {
     fn is_alive(&self) -> bool {
         start_time(self.server.0) == Some(self.server.1)
     }
+}
+
+/// Removes what is written down about a lab, and the folder with the last one.
+pub(crate) fn remove(name: &str) {
+    let _ = fs::remove_file(path(name));
+    let _ = fs::remove_dir(FOLDER);
 }
 
 fn path(name: &str) -> PathBuf {
