@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::PeerInfo;
 use super::attrs::{AttrsId, path_holds};
 use super::export::imported;
 use super::family::{FamilyRib, Touched, Was};
 use super::peer::PeerId;
+use super::shared::Shared;
 use super::table::{Fresh, HERE, Path};
 use super::view::{LimitReached, LimitVerdict, WhyRefused};
-use super::{PeerInfo, Shared};
 use crate::config::{MaxPrefixes, MaxPrefixesAction};
 use crate::policy::index::{Index, SetId};
 use crate::types::Prefix;
@@ -55,18 +56,18 @@ impl FamilyRib {
             let dest = self.table.dest(prefix);
             let known = self.table.path_of(dest, peer);
             if known.is_none() {
-                match over_limit(max, shared.counts(peer, self.family).received) {
+                match over_limit(max, self.counts(peer).received) {
                     Over::No => {}
                     Over::Refuse => refused = refused.or(Some(WhyRefused::MaxPrefixes)),
                     Over::Drop => {
-                        shared.count(peer, self.family, |c| c.dropped = c.dropped.saturating_add(1));
+                        self.count(peer, |c| c.dropped = c.dropped.saturating_add(1));
                         self.table.loosen(dest);
                         continue;
                     }
                 }
             } else if let Some(path) = known
                 && self.table.path(path).refused == Some(WhyRefused::MaxPrefixes)
-                && over_limit(max, shared.counts(peer, self.family).received.saturating_sub(1)) != Over::No
+                && over_limit(max, self.counts(peer).received.saturating_sub(1)) != Over::No
             {
                 refused = refused.or(Some(WhyRefused::MaxPrefixes));
             }
@@ -125,8 +126,8 @@ impl FamilyRib {
         }
     }
 
-    pub(crate) fn mark_stale(&mut self, peer: PeerId, shared: &mut Shared) {
-        if shared.counts(peer, self.family).received == 0 {
+    pub(crate) fn mark_stale(&mut self, peer: PeerId) {
+        if self.counts(peer).received == 0 {
             return;
         }
         for dest in 0..self.table.end() {
@@ -134,12 +135,12 @@ impl FamilyRib {
                 self.table.path_mut(path).fresh = Fresh::Stale;
             }
         }
-        shared.count(peer, self.family, |c| c.stale = c.received);
+        self.count(peer, |c| c.stale = c.received);
     }
 
     /// Removes a peer's routes.
     pub(crate) fn flush(&mut self, peer: PeerId, of: Of, shared: &mut Shared) {
-        let counts = shared.counts(peer, self.family);
+        let counts = self.counts(peer);
         let mut left = match of {
             Of::All => counts.received,
             Of::Stale => counts.stale,
@@ -165,7 +166,7 @@ impl FamilyRib {
     fn put(&mut self, dest: u32, known: Option<u32>, new: Path, shared: &mut Shared) {
         let Some(number) = known else {
             shared.hold(&new);
-            shared.count(new.source, self.family, |counts| {
+            self.count(new.source, |counts| {
                 counts.received += 1;
                 counts.accepted += u32::from(new.refused.is_none());
             });
@@ -183,7 +184,7 @@ impl FamilyRib {
         let old = *self.table.path(number);
         let same = (old.received, old.accepted, old.refused) == (new.received, new.accepted, new.refused);
         if old.fresh == Fresh::Stale && new.fresh == Fresh::Fresh {
-            shared.count(new.source, self.family, |counts| counts.stale -= 1);
+            self.count(new.source, |counts| counts.stale -= 1);
         }
         if same {
             self.table.path_mut(number).fresh = new.fresh;
@@ -192,7 +193,7 @@ impl FamilyRib {
         shared.hold(&new);
         self.table.replace(number, new);
         shared.let_go(&old);
-        shared.count(new.source, self.family, |counts| {
+        self.count(new.source, |counts| {
             counts.accepted += u32::from(new.refused.is_none());
             counts.accepted -= u32::from(old.refused.is_none());
         });

@@ -12,12 +12,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::PeerId;
 use super::attrs::AttrsId;
+use super::buffers::{Batch, Log};
 use super::export::{Target, WhyNotSent, may_send, outgoing};
 use super::hash::Seed;
-use super::sync::{Batch, Log, Member};
+use super::shared::Shared;
+use super::sync::Member;
 use super::table::{HERE, Table};
-use super::{PeerId, Shared};
 use crate::pack::{Audience, Format, Item};
 use crate::policy::index::{Index, SetId};
 use crate::wire::attrs::Attrs;

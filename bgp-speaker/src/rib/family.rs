@@ -2,14 +2,16 @@
 
 use std::cmp::Reverse;
 
+use super::EndOfRib;
 use super::adj_out::{Group, Which};
 use super::decision::{Before, Candidate, From, elect, multipath_order};
 use super::export::{Source, Target};
+use super::lag::nominate;
 use super::peer::PeerId;
-use super::sync::{Closing, nominate};
+use super::shared::Shared;
+use super::sync::Closing;
 use super::table::{Fresh, HERE, Path, Table};
-use super::view::{RouteView, Standing, WhyNotBest};
-use super::{EndOfRib, Shared};
+use super::view::{Counts, RouteView, Standing, WhyNotBest};
 use crate::types::Family;
 
 /// Changed prefixes that may wait for a peer to ask before they are judged.
@@ -25,6 +27,8 @@ pub(crate) struct FamilyRib {
     pub(crate) deferral: Deferral,
     /// Kept from one decision to the next.
     candidates: Vec<Candidate>,
+    /// By peer number.
+    counts: Vec<Counts>,
 }
 
 /// RFC 4724 4.1: whether announcing waits for the peers' End-of-RIB.
@@ -43,6 +47,28 @@ impl FamilyRib {
             regroup: Vec::new(),
             deferral: Deferral::No,
             candidates: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// Of the Adj-RIB-In only.
+    pub(crate) fn counts(&self, peer: PeerId) -> Counts {
+        self.counts.get(usize::from(peer.0)).copied().unwrap_or_default()
+    }
+
+    /// A peer is there, perhaps with stale routes, perhaps again.
+    pub(crate) fn expect(&mut self, peer: PeerId) {
+        let slot = usize::from(peer.0);
+        if self.counts.len() <= slot {
+            self.counts.resize(slot + 1, Counts::default());
+        }
+        self.counts[slot].dropped = 0;
+    }
+
+    /// Nobody counts what originates here.
+    pub(crate) fn count(&mut self, source: PeerId, change: impl FnOnce(&mut Counts)) {
+        if let Some(counts) = self.counts.get_mut(usize::from(source.0)) {
+            change(counts);
         }
     }
 
@@ -92,7 +118,7 @@ impl FamilyRib {
         let was = self.was(dest, path);
         let gone = self.table.remove(dest, path);
         shared.let_go(&gone);
-        shared.count(gone.source, self.family, |counts| {
+        self.count(gone.source, |counts| {
             counts.received -= 1;
             counts.accepted -= u32::from(gone.refused.is_none());
             counts.stale -= u32::from(gone.fresh == Fresh::Stale);

@@ -21,34 +21,38 @@ mod adj_in;
 mod adj_out;
 pub(crate) mod attrs;
 mod bits;
+mod buffers;
 mod decision;
 mod export;
 mod family;
 pub(crate) mod hash;
+mod lag;
 mod peer;
+mod query;
+mod shared;
 mod sync;
 mod table;
 mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use self::adj_in::{Of, crossed};
 use self::attrs::Interner;
-use self::export::{Own, Source};
+use self::buffers::Limits;
 use self::family::{Deferral, FamilyRib};
 use self::hash::Seed;
-use self::sync::{Closing, EndOfRibSent, Limits};
-use self::table::{HERE, Path};
+use self::shared::{Peer, PeerFamily, Shared, Up};
+use self::sync::Closing;
+use self::table::HERE;
 use crate::config::{LocalRoute, MaxPrefixes, ReflectorClient};
-use crate::pack::{Item, Scratch};
+use crate::pack::Scratch;
 use crate::policy::index::Index;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::types::{Asn, Family, Prefix, RouterId};
-use crate::wire::attrs::NextHop;
 use crate::wire::update::Update;
 
 pub use self::decision::ExistingExternal;
@@ -76,44 +80,6 @@ pub struct Rib {
     v4: FamilyRib,
     v6: FamilyRib,
     local: Arc<BTreeMap<Prefix, LocalRoute>>,
-}
-
-/// What both families use.
-#[derive(Debug)]
-struct Shared {
-    options: Options,
-    seed: Seed,
-    began: Instant,
-    /// By number.
-    peers: Vec<Option<Box<Peer>>>,
-    attrs: Interner,
-    limits: Limits,
-    scratch: Scratch,
-    /// Kept from one use to the next: items to encode, and prefixes whose announcement changed.
-    work: Vec<Item>,
-    touched: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    info: PeerInfo,
-    up: Up,
-    families: Vec<PeerFamily>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Up {
-    Yes,
-    /// Only its stale routes are left.
-    No,
-}
-
-#[derive(Debug)]
-struct PeerFamily {
-    family: Family,
-    info: FamilyInfo,
-    import: Arc<Index>,
-    counts: Counts,
 }
 
 impl Rib {
@@ -178,6 +144,7 @@ impl Rib {
             self.peer_down(peer, &Down::Flush);
         }
         for rib in [&mut self.v4, &mut self.v6] {
+            rib.expect(peer);
             if !info.families.iter().any(|(f, _)| *f == rib.family) {
                 rib.flush(peer, Of::All, &mut self.shared);
             }
@@ -189,7 +156,6 @@ impl Rib {
                 family: *family,
                 info: info.clone(),
                 import: Arc::new(Index::new(&info.import.statements, self.shared.seed)),
-                counts: self.shared.counts(peer, *family),
             })
             .collect();
         let slot = usize::from(peer.0);
@@ -219,8 +185,8 @@ impl Rib {
         for rib in [v4, v6] {
             rib.leave(peer, shared);
             if keep.contains(&rib.family) {
-                rib.mark_stale(peer, shared);
-                kept += shared.counts(peer, rib.family).stale;
+                rib.mark_stale(peer);
+                kept += rib.counts(peer).stale;
             } else {
                 rib.flush(peer, Of::All, shared);
             }
@@ -237,7 +203,7 @@ impl Rib {
 
     /// An UPDATE came in.
     pub fn received(&mut self, peer: PeerId, now: Instant, update: Update) -> Received {
-        let before = [Family::IPV4_UNICAST, Family::IPV6_UNICAST].map(|f| (f, self.counts(peer, f)));
+        let before = [self.v4.counts(peer), self.v6.counts(peer)];
         let mut received = Received {
             withdrawn: update.withdrawn.len() as u32,
             ..Received::default()
@@ -253,11 +219,11 @@ impl Rib {
                 rib.announce(peer, since, announced.attrs, &announced.prefixes, shared);
             }
         }
-        for (family, before) in before {
-            if let Some(max) = self.shared.max_prefixes(peer, family) {
-                let now = self.counts(peer, family);
+        for (rib, before) in [&self.v4, &self.v6].into_iter().zip(before) {
+            if let Some(max) = self.shared.max_prefixes(peer, rib.family) {
+                let now = rib.counts(peer);
                 let (before, now) = (before.received + before.dropped, now.received + now.dropped);
-                received.limits.extend(crossed(max, family, before, now));
+                received.limits.extend(crossed(max, rib.family, before, now));
             }
         }
         self.relax();
@@ -266,8 +232,8 @@ impl Rib {
 
     /// The peer begins to send everything again (BoRR, RFC 7313 4): what it does not send is stale.
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
-        if let Some((rib, shared)) = self.family(family) {
-            rib.mark_stale(peer, shared);
+        if let Some((rib, _)) = self.family(family) {
+            rib.mark_stale(peer);
         }
     }
 
@@ -411,101 +377,6 @@ impl Rib {
         self.v6.settle(&mut self.shared);
     }
 
-    /// Every path of every prefix, with how it fared, refused ones apart. By prefix, the best first.
-    #[must_use]
-    pub fn loc_rib(&self, family: Family) -> Vec<RouteView> {
-        self.views(family, |view| match view.standing {
-            Standing::Best | Standing::Multipath | Standing::Lost(_) => true,
-            Standing::Refused(_) => false,
-        })
-    }
-
-    /// What a peer sent, refused routes with the reason. By prefix.
-    #[must_use]
-    pub fn adj_in(&self, peer: PeerId, family: Family) -> Vec<RouteView> {
-        self.views(family, |view| view.source == Some(peer))
-    }
-
-    /// What a peer is told, as of the last pull of any peer or [`Self::settle`]. By prefix.
-    #[must_use]
-    pub fn adj_out(&self, peer: PeerId, family: Family) -> Vec<RouteView> {
-        let Some(rib) = self.rib(family) else {
-            return Vec::new();
-        };
-        let Some(group) = rib.group_of(peer) else {
-            return Vec::new();
-        };
-        let mut views: Vec<RouteView> = rib
-            .table
-            .used()
-            .filter_map(|dest| {
-                let out = group.out(dest);
-                let attrs = group.attrs_of(out.seen_by(peer), &self.shared)?;
-                let path = rib.table.best(dest).map(|p| rib.table.path(p));
-                Some(RouteView {
-                    prefix: *rib.table.prefix(dest),
-                    source: (out.source != HERE).then_some(out.source),
-                    attrs: Arc::clone(attrs),
-                    since: self.shared.instant(path.map_or(0, |p| p.since)),
-                    standing: Standing::Best,
-                    stale: path.is_some_and(|p| p.fresh == table::Fresh::Stale),
-                })
-            })
-            .collect();
-        views.sort_unstable_by_key(|view| view.prefix);
-        views
-    }
-
-    /// Why the best path of a prefix is not announced to a peer. `None`: it is, or there is none.
-    #[must_use]
-    pub fn why_not_sent(&self, peer: PeerId, prefix: &Prefix) -> Option<WhyNotSent> {
-        let rib = self.rib(prefix.family())?;
-        let (dest, group) = (rib.table.find(prefix)?, rib.group_of(peer)?);
-        let best = rib.table.path(rib.table.best(dest)?);
-        if best.source == peer {
-            return Some(WhyNotSent::Sender);
-        }
-        if group.out(dest).leads_to == peer {
-            return Some(WhyNotSent::NextHopIsPeer);
-        }
-        group.refusal(dest, &rib.table, &self.shared)
-    }
-
-    #[must_use]
-    pub fn counts(&self, peer: PeerId, family: Family) -> Counts {
-        let mut counts = self.shared.counts(peer, family);
-        if let Some(group) = self.rib(family).and_then(|rib| rib.group_of(peer)) {
-            counts.advertised = group.advertised(peer);
-            counts.end_of_rib_sent = group.end_of_rib(peer) == EndOfRibSent::Yes;
-        }
-        counts
-    }
-
-    /// Prefixes known in a family, whoever sent them.
-    #[must_use]
-    pub fn prefixes(&self, family: Family) -> usize {
-        self.rib(family).map_or(0, |rib| rib.table.prefixes())
-    }
-
-    /// Distinct sets of attributes held, received and outgoing.
-    #[must_use]
-    pub fn attribute_sets(&self) -> usize {
-        self.shared.attrs.len()
-    }
-
-    fn views(&self, family: Family, keep: impl Fn(&RouteView) -> bool) -> Vec<RouteView> {
-        let Some(rib) = self.rib(family) else {
-            return Vec::new();
-        };
-        let mut dests: Vec<u32> = rib.table.used().collect();
-        dests.sort_unstable_by_key(|dest| rib.table.prefix(*dest));
-        dests
-            .into_iter()
-            .flat_map(|dest| rib.view(dest, &self.shared))
-            .filter(keep)
-            .collect()
-    }
-
     fn remove_local(&mut self, prefix: &Prefix) {
         let (rib, shared) = self.family_of(prefix);
         rib.withdraw(HERE, prefix, shared);
@@ -544,97 +415,6 @@ impl Rib {
             Prefix::V4 { .. } => (&mut self.v4, &mut self.shared),
             Prefix::V6 { .. } => (&mut self.v6, &mut self.shared),
         }
-    }
-}
-
-impl Shared {
-    fn own(&self) -> Own {
-        Own {
-            asn: self.options.asn,
-            router_id: self.options.router_id,
-        }
-    }
-
-    fn peer(&self, peer: PeerId) -> Option<&Peer> {
-        self.peers.get(usize::from(peer.0))?.as_deref()
-    }
-
-    fn peer_mut(&mut self, peer: PeerId) -> Option<&mut Peer> {
-        self.peers.get_mut(usize::from(peer.0))?.as_deref_mut()
-    }
-
-    fn peer_family_mut(&mut self, peer: PeerId, family: Family) -> Option<&mut PeerFamily> {
-        let known = self.peer_mut(peer)?;
-        known.families.iter_mut().find(|f| f.family == family)
-    }
-
-    fn infos(&self) -> impl Iterator<Item = &PeerInfo> {
-        self.peers.iter().flatten().map(|peer| &peer.info)
-    }
-
-    /// The peer with this address, or [`HERE`].
-    fn peer_at(&self, next_hop: &NextHop) -> PeerId {
-        let address = match next_hop {
-            NextHop::Ip(address) => *address,
-            NextHop::V6WithLinkLocal(global, _) => (*global).into(),
-        };
-        let at = |peer: &&Option<Box<Peer>>| peer.as_ref().is_some_and(|p| p.info.address == address);
-        let found = self.peers.iter().zip(0..).find(|(peer, _)| at(peer));
-        found.map_or(HERE, |(_, number)| PeerId(number))
-    }
-
-    fn source(&self, peer: PeerId) -> Source<'_> {
-        if peer == HERE {
-            return Source::Here;
-        }
-        match self.peer(peer) {
-            Some(peer) => Source::Peer(&peer.info),
-            None => unreachable!("the routes of a peer go before it does"),
-        }
-    }
-
-    fn max_prefixes(&self, peer: PeerId, family: Family) -> Option<MaxPrefixes> {
-        self.peer(peer)?.family(family)?.info.max_prefixes
-    }
-
-    fn counts(&self, peer: PeerId, family: Family) -> Counts {
-        let known = self.peer(peer).and_then(|p| p.family(family));
-        known.map_or_else(Counts::default, |f| f.counts)
-    }
-
-    fn count(&mut self, peer: PeerId, family: Family, change: impl FnOnce(&mut Counts)) {
-        if let Some(own) = self.peer_family_mut(peer, family) {
-            change(&mut own.counts);
-        }
-    }
-
-    fn hold(&mut self, path: &Path) {
-        self.attrs.retain(path.received);
-        if path.refused.is_none() {
-            self.attrs.retain(path.accepted);
-        }
-    }
-
-    fn let_go(&mut self, path: &Path) {
-        self.attrs.release(path.received);
-        if path.refused.is_none() {
-            self.attrs.release(path.accepted);
-        }
-    }
-
-    fn since(&self, now: Instant) -> u32 {
-        let tenths = now.saturating_duration_since(self.began).as_millis() / 100;
-        u32::try_from(tenths).unwrap_or(u32::MAX)
-    }
-
-    fn instant(&self, since: u32) -> Instant {
-        self.began + Duration::from_millis(100) * since
-    }
-}
-
-impl Peer {
-    fn family(&self, family: Family) -> Option<&PeerFamily> {
-        self.families.iter().find(|f| f.family == family)
     }
 }
 

@@ -24,50 +24,23 @@ use bytes::Bytes;
 use super::adj_out::Group;
 use super::attrs::AttrsId;
 use super::bits::Bits;
+use super::buffers::{Batch, Kind};
+use super::shared::Shared;
 use super::table::{HERE, Table};
-use super::{PeerId, Pulled, Shared};
-use crate::pack::{self, Audience, Chunk, Format, Item};
-use crate::types::{Family, Prefix};
-use crate::wire::framing::HEADER;
+use super::{PeerId, Pulled};
+use crate::pack::{self, Audience, Chunk, Item};
+use crate::types::Family;
 use crate::wire::route_refresh::{RouteRefresh, Subtype};
-use crate::wire::update::{self, Context, FirstAs};
-
-/// What is kept for others and done at a time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Octets a follower may be behind before it loses the log.
-    pub(crate) lag: usize,
-    /// Octets of a batch that are kept for others to read.
-    pub(crate) keep: usize,
-    /// A change of more prefixes than this becomes a batch.
-    pub(crate) big: usize,
-    /// Prefixes encoded at a time for one that catches up.
-    pub(crate) slice: usize,
-    /// Prefixes that may be dirty before nobody joins a batch any more, beside 256 per buffer.
-    pub(crate) dirty: usize,
-    /// Octets of a buffer.
-    pub(crate) chunk: usize,
-}
-
-impl Limits {
-    pub(crate) const USUAL: Self = Self {
-        lag: 4 << 20,
-        keep: 8 << 20,
-        big: 32 << 10,
-        slice: 8 << 10,
-        dirty: 1024,
-        chunk: 32 << 10,
-    };
-}
+use crate::wire::update;
 
 /// One peer of a group.
 #[derive(Debug)]
 pub(crate) struct Member {
     /// Goes out before anything else.
-    private: VecDeque<Chunk>,
+    pub(crate) private: VecDeque<Chunk>,
     /// Prefixes it must be told about.
     pub(crate) marks: Bits,
-    sync: Sync,
+    pub(crate) sync: Sync,
     /// Goes out when it has caught up.
     closing: Option<Closing>,
     again: Again,
@@ -75,7 +48,7 @@ pub(crate) struct Member {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sync {
+pub(crate) enum Sync {
     Following { next: u64 },
     InBatch { next: usize },
     CatchingUp { from: u32, pass: Pass },
@@ -83,7 +56,7 @@ enum Sync {
 
 /// Whether a peer that catches up may hold what is no longer announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
+pub(crate) enum Pass {
     /// It was told nothing yet of the prefixes ahead: no withdrawal is due.
     First,
     Later,
@@ -113,114 +86,10 @@ pub(crate) enum EndOfRibSent {
     Yes,
 }
 
-/// Changes, encoded once for all followers.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    chunks: VecDeque<Chunk>,
-    /// The number of the first chunk.
-    first: u64,
-    bytes: usize,
-}
-
-/// Many prefixes, encoded on demand and once for all that read it.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    kind: Kind,
-    items: Vec<Item>,
-    /// Items encoded.
-    at: usize,
-    chunks: VecDeque<Chunk>,
-    /// The number of the first chunk kept.
-    base: usize,
-    bytes: usize,
-    /// What changed since the items were listed: not sent from here.
-    pub(crate) dirty: Bits,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The whole Adj-RIB-Out. Others may join as long as its beginning is kept.
-    Table,
-    Change,
-}
-
 enum Step {
     Took(Chunk),
     Again,
     Idle,
-}
-
-impl Log {
-    fn end(&self) -> u64 {
-        self.first + self.chunks.len() as u64
-    }
-
-    fn push(&mut self, chunk: Chunk) {
-        self.bytes += chunk.bytes.len();
-        self.chunks.push_back(chunk);
-    }
-
-    fn unread(&self, next: u64) -> impl Iterator<Item = &Chunk> {
-        self.chunks.iter().skip((next - self.first) as usize)
-    }
-
-    fn get(&self, number: u64) -> Option<&Chunk> {
-        self.chunks.get((number - self.first) as usize)
-    }
-
-    fn forget_until(&mut self, number: u64) {
-        while self.first < number
-            && let Some(chunk) = self.chunks.pop_front()
-        {
-            self.first += 1;
-            self.bytes -= chunk.bytes.len();
-        }
-    }
-}
-
-impl Batch {
-    fn new(kind: Kind, items: Vec<Item>) -> Self {
-        Self {
-            kind,
-            items,
-            at: 0,
-            chunks: VecDeque::new(),
-            base: 0,
-            bytes: 0,
-            dirty: Bits::default(),
-        }
-    }
-
-    fn is_encoded(&self) -> bool {
-        self.at == self.items.len()
-    }
-
-    /// A reader from the beginning would get the table as it was, and not much more to correct it.
-    fn can_be_joined(&self, limits: Limits) -> bool {
-        let few = self.dirty.count() as usize <= self.chunks.len() * 256 + limits.dirty;
-        self.kind == Kind::Table && self.base == 0 && few
-    }
-
-    /// Encodes the next chunk.
-    fn encode(&mut self, format: Format, table: &Table, shared: &mut Shared) {
-        let (dirty, attrs) = (&self.dirty, &shared.attrs);
-        let (done, chunk) = pack::fill(
-            &self.items[self.at..],
-            format,
-            &mut shared.scratch,
-            |id| (id != AttrsId::NONE).then(|| attrs.get(id).as_ref()),
-            |dest| (!dirty.holds(dest)).then(|| *table.prefix(dest)),
-        );
-        self.at += done;
-        if let Some(chunk) = chunk {
-            self.bytes += chunk.bytes.len();
-            self.chunks.push_back(chunk);
-        }
-        if self.is_encoded() {
-            self.items = Vec::new();
-            self.at = 0;
-        }
-    }
 }
 
 impl Member {
@@ -249,7 +118,7 @@ impl Member {
         }
     }
 
-    fn in_batch(&self) -> bool {
+    pub(crate) fn in_batch(&self) -> bool {
         match self.sync {
             Sync::InBatch { .. } => true,
             Sync::CatchingUp { .. } | Sync::Following { .. } => false,
@@ -388,42 +257,6 @@ impl Group {
         pulled
     }
 
-    /// Encodes a sorted change for the followers.
-    pub(crate) fn hand_on(&mut self, work: &mut Vec<Item>, table: &mut Table, shared: &mut Shared) {
-        if work.len() > shared.limits.big && !self.members.values().any(Member::in_batch) {
-            self.drop_batch(table);
-            self.start_change(work, table);
-            return;
-        }
-        let mut at = 0;
-        while at < work.len() {
-            let attrs = &shared.attrs;
-            let (done, chunk) = pack::fill(
-                &work[at..],
-                self.format(),
-                &mut shared.scratch,
-                |id| (id != AttrsId::NONE).then(|| attrs.get(id).as_ref()),
-                |dest| Some(*table.prefix(dest)),
-            );
-            at += done;
-            if let Some(chunk) = chunk {
-                self.log.push(chunk);
-            }
-        }
-        self.drop_laggards(shared.limits.lag, table);
-    }
-
-    /// A snapshot nobody reads is kept for those who join, as long as little of it has changed.
-    pub(crate) fn drop_idle_batch(&mut self, table: &mut Table, shared: &Shared) {
-        let idle = self
-            .batch
-            .as_ref()
-            .is_some_and(|batch| !batch.can_be_joined(shared.limits) || !batch.is_encoded());
-        if idle && !self.members.values().any(Member::in_batch) {
-            self.drop_batch(table);
-        }
-    }
-
     fn step(&mut self, peer: PeerId, member: &mut Member, table: &mut Table, shared: &mut Shared) -> Step {
         if let Some(chunk) = member.private.pop_front() {
             return Step::Took(chunk);
@@ -549,38 +382,6 @@ impl Group {
         }
     }
 
-    /// Followers that are up to date read the change as a batch, the others go by marks.
-    fn start_change(&mut self, work: &mut Vec<Item>, table: &mut Table) {
-        let mut batch = Batch::new(Kind::Change, Vec::new());
-        let end = self.log.end();
-        let mut late = Vec::new();
-        for (peer, member) in &mut self.members {
-            match member.sync {
-                Sync::Following { next } if next == end => member.sync = Sync::InBatch { next: 0 },
-                Sync::Following { .. } => late.push(*peer),
-                Sync::InBatch { .. } | Sync::CatchingUp { .. } => {}
-            }
-        }
-        for peer in late {
-            if let Some(mut member) = self.members.remove(&peer) {
-                self.detach(peer, &mut member, table);
-                work.iter().for_each(|item| member.marks.set(item.dest));
-                self.members.insert(peer, member);
-            }
-        }
-        // The number of a withdrawn prefix may be given to another before the item is encoded; as a mark it
-        // is held.
-        for item in work.iter().filter(|item| item.attrs == AttrsId::NONE) {
-            match item.to {
-                Audience::Except(..) => batch.dirty.set(item.dest),
-                Audience::Only(_) => {}
-            }
-        }
-        work.retain(|item| !batch.dirty.holds(item.dest));
-        batch.items = std::mem::take(work);
-        self.batch = Some(batch);
-    }
-
     /// Encodes up to a slice of marks from `from` for one member. Gives where to go on; `None` at the end.
     fn encode_marks(
         &self,
@@ -630,111 +431,6 @@ impl Group {
         shared.work = work;
         Some(at)
     }
-
-    /// Turns what a member has not read yet into marks.
-    fn detach(&self, peer: PeerId, member: &mut Member, table: &mut Table) {
-        let mut mark = |chunk: &Chunk| {
-            if chunk.to.includes(peer) {
-                for prefix in prefixes(&chunk.bytes, self.format()) {
-                    member.marks.set(table.dest(&prefix));
-                }
-            }
-        };
-        match (member.sync, &self.batch) {
-            (Sync::Following { next }, _) => self.log.unread(next).for_each(mark),
-            (Sync::InBatch { next }, Some(batch)) => {
-                batch.chunks.iter().skip(next - batch.base).for_each(&mut mark);
-                for item in batch.items[batch.at..].iter().filter(|i| i.to.includes(peer)) {
-                    member.marks.set(item.dest);
-                }
-                member.marks.add(&batch.dirty);
-            }
-            (Sync::InBatch { .. }, None) => unreachable!("a batch stays as long as someone reads it"),
-            // It goes on where it is, with its pass.
-            (Sync::CatchingUp { .. }, _) => return,
-        }
-        member.sync = Sync::CatchingUp {
-            from: 0,
-            pass: Pass::Later,
-        };
-    }
-
-    fn drop_laggards(&mut self, lag: usize, table: &mut Table) {
-        while self.log.bytes > lag {
-            let Some(first) = self.slowest() else { break };
-            let slow: Vec<PeerId> = self
-                .members
-                .iter()
-                .filter(|(_, m)| m.sync == Sync::Following { next: first })
-                .map(|(peer, _)| *peer)
-                .collect();
-            for peer in slow {
-                if let Some(mut member) = self.members.remove(&peer) {
-                    self.detach(peer, &mut member, table);
-                    self.members.insert(peer, member);
-                }
-            }
-            self.forget_read();
-        }
-    }
-
-    fn slowest(&self) -> Option<u64> {
-        self.members
-            .values()
-            .filter_map(|member| match member.sync {
-                Sync::Following { next } => Some(next),
-                Sync::InBatch { .. } | Sync::CatchingUp { .. } => None,
-            })
-            .min()
-    }
-
-    fn forget_read(&mut self) {
-        let until = self.slowest().unwrap_or_else(|| self.log.end());
-        self.log.forget_until(until);
-    }
-
-    /// Forgets the beginning of a long batch; who has not read it goes by marks.
-    fn trim_batch(&mut self, keep: usize, table: &mut Table) {
-        while let Some(batch) = &self.batch
-            && batch.bytes > keep
-            && batch.chunks.len() > 1
-        {
-            let base = batch.base;
-            let slow: Vec<PeerId> = self
-                .members
-                .iter()
-                .filter(|(_, m)| m.sync == Sync::InBatch { next: base })
-                .map(|(peer, _)| *peer)
-                .collect();
-            for peer in slow {
-                if let Some(mut member) = self.members.remove(&peer) {
-                    self.detach(peer, &mut member, table);
-                    self.members.insert(peer, member);
-                }
-            }
-            if let Some(batch) = &mut self.batch
-                && let Some(chunk) = batch.chunks.pop_front()
-            {
-                batch.bytes -= chunk.bytes.len();
-                batch.base += 1;
-            }
-        }
-    }
-
-    pub(crate) fn drop_batch(&mut self, table: &mut Table) {
-        if let Some(batch) = self.batch.take() {
-            nominate(&batch.dirty, table);
-        }
-    }
-}
-
-/// Numbers that may be free now that one less speaks of them.
-pub(crate) fn nominate(bits: &Bits, table: &mut Table) {
-    let mut from = 0;
-    while let Some(dest) = bits.next(from) {
-        table.loosen(dest);
-        from = dest + 1;
-    }
 }
 
 fn took(chunk: &Chunk, peer: PeerId) -> Step {
@@ -747,29 +443,4 @@ fn took(chunk: &Chunk, peer: PeerId) -> Step {
 
 fn refresh(family: Family, subtype: Subtype) -> Bytes {
     RouteRefresh { family, subtype }.encode()
-}
-
-/// The prefixes in messages encoded here: the log is its own record of what a reader has missed.
-fn prefixes(messages: &Bytes, format: Format) -> Vec<Prefix> {
-    let context = Context {
-        asn_width: format.asn_width,
-        session: format.session,
-        peer_asn: crate::types::Asn::new(1).unwrap_or_else(|_| unreachable!("1 is not 0")),
-        first_as: FirstAs::Any,
-        local_address: None,
-        families: vec![format.family],
-        ipv6_next_hop: vec![Family::IPV4_UNICAST],
-    };
-    let mut all = Vec::new();
-    let mut rest = messages.clone();
-    while let Some(length) = rest.get(16..18) {
-        let length = usize::from(length[0]) << 8 | usize::from(length[1]);
-        let message = rest.split_to(length);
-        let Ok(update) = update::decode(&message.slice(HEADER..), &context) else {
-            unreachable!("what was encoded here can be decoded");
-        };
-        all.extend(update.withdrawn);
-        all.extend(update.announced.into_iter().flat_map(|a| a.prefixes));
-    }
-    all
 }

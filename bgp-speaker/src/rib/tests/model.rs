@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::world::*;
 use crate::config::{LocalRoute, ReflectorClient};
 use crate::policy::{ExportPolicy, ImportPolicy, SetAttrs, SetNextHop, Statement, Verdict};
-use crate::rib::sync::Limits;
+use crate::rib::buffers::Limits;
 use crate::rib::{Down, ExistingExternal, PeerId, PeerInfo, Standing};
 use crate::types::{Family, Prefix};
 use crate::wire::attrs::Attrs;

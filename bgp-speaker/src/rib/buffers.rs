@@ -1,0 +1,171 @@
+//! Encoded messages that several peers read: the log of changes, and batches.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::attrs::AttrsId;
+use super::bits::Bits;
+use super::shared::Shared;
+use super::table::Table;
+use crate::pack::{self, Chunk, Format, Item};
+use crate::types::{Asn, Family, Prefix};
+use crate::wire::framing::HEADER;
+use crate::wire::update::{self, Context, FirstAs};
+
+/// What is kept for others and done at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Octets a follower may be behind before it loses the log.
+    pub(crate) lag: usize,
+    /// Octets of a batch that are kept for others to read.
+    pub(crate) keep: usize,
+    /// A change of more prefixes than this becomes a batch.
+    pub(crate) big: usize,
+    /// Prefixes encoded at a time for one that catches up.
+    pub(crate) slice: usize,
+    /// Prefixes that may be dirty before nobody joins a batch any more, beside 256 per buffer.
+    pub(crate) dirty: usize,
+    /// Octets of a buffer.
+    pub(crate) chunk: usize,
+}
+
+impl Limits {
+    pub(crate) const USUAL: Self = Self {
+        lag: 4 << 20,
+        keep: 8 << 20,
+        big: 32 << 10,
+        slice: 8 << 10,
+        dirty: 1024,
+        chunk: 32 << 10,
+    };
+}
+
+/// Changes, encoded once for all followers.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) chunks: VecDeque<Chunk>,
+    /// The number of the first chunk.
+    pub(crate) first: u64,
+    pub(crate) bytes: usize,
+}
+
+/// Many prefixes, encoded on demand and once for all that read it.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) kind: Kind,
+    pub(crate) items: Vec<Item>,
+    /// Items encoded.
+    pub(crate) at: usize,
+    pub(crate) chunks: VecDeque<Chunk>,
+    /// The number of the first chunk kept.
+    pub(crate) base: usize,
+    pub(crate) bytes: usize,
+    /// What changed since the items were listed: not sent from here.
+    pub(crate) dirty: Bits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The whole Adj-RIB-Out. Others may join as long as its beginning is kept.
+    Table,
+    Change,
+}
+
+impl Log {
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    pub(crate) fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.bytes.len();
+        self.chunks.push_back(chunk);
+    }
+
+    pub(crate) fn unread(&self, next: u64) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter().skip((next - self.first) as usize)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Chunk> {
+        self.chunks.get((number - self.first) as usize)
+    }
+
+    pub(crate) fn forget_until(&mut self, number: u64) {
+        while self.first < number
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.first += 1;
+            self.bytes -= chunk.bytes.len();
+        }
+    }
+}
+
+impl Batch {
+    pub(crate) fn new(kind: Kind, items: Vec<Item>) -> Self {
+        Self {
+            kind,
+            items,
+            at: 0,
+            chunks: VecDeque::new(),
+            base: 0,
+            bytes: 0,
+            dirty: Bits::default(),
+        }
+    }
+
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.at == self.items.len()
+    }
+
+    /// A reader from the beginning would get the table as it was, and not much more to correct it.
+    pub(crate) fn can_be_joined(&self, limits: Limits) -> bool {
+        let few = self.dirty.count() as usize <= self.chunks.len() * 256 + limits.dirty;
+        self.kind == Kind::Table && self.base == 0 && few
+    }
+
+    /// Encodes the next chunk.
+    pub(crate) fn encode(&mut self, format: Format, table: &Table, shared: &mut Shared) {
+        let (dirty, attrs) = (&self.dirty, &shared.attrs);
+        let (done, chunk) = pack::fill(
+            &self.items[self.at..],
+            format,
+            &mut shared.scratch,
+            |id| (id != AttrsId::NONE).then(|| attrs.get(id).as_ref()),
+            |dest| (!dirty.holds(dest)).then(|| *table.prefix(dest)),
+        );
+        self.at += done;
+        if let Some(chunk) = chunk {
+            self.bytes += chunk.bytes.len();
+            self.chunks.push_back(chunk);
+        }
+        if self.is_encoded() {
+            self.items = Vec::new();
+            self.at = 0;
+        }
+    }
+}
+
+/// The prefixes in messages encoded here: the log is its own record of what a reader has missed.
+pub(crate) fn prefixes(messages: &Bytes, format: Format) -> Vec<Prefix> {
+    let context = Context {
+        asn_width: format.asn_width,
+        session: format.session,
+        peer_asn: Asn::new(1).unwrap_or_else(|_| unreachable!("1 is not 0")),
+        first_as: FirstAs::Any,
+        local_address: None,
+        families: vec![format.family],
+        ipv6_next_hop: vec![Family::IPV4_UNICAST],
+    };
+    let mut all = Vec::new();
+    let mut rest = messages.clone();
+    while let Some(length) = rest.get(16..18) {
+        let length = usize::from(length[0]) << 8 | usize::from(length[1]);
+        let message = rest.split_to(length);
+        let Ok(update) = update::decode(&message.slice(HEADER..), &context) else {
+            unreachable!("what was encoded here can be decoded");
+        };
+        all.extend(update.withdrawn);
+        all.extend(update.announced.into_iter().flat_map(|a| a.prefixes));
+    }
+    all
+}

@@ -1,0 +1,186 @@
+//! Changes on their way to followers, and what becomes of those that read too slowly.
+
+use super::PeerId;
+use super::adj_out::Group;
+use super::attrs::AttrsId;
+use super::bits::Bits;
+use super::buffers::{Batch, Kind, prefixes};
+use super::shared::Shared;
+use super::sync::{Member, Pass, Sync};
+use super::table::Table;
+use crate::pack::{self, Audience, Chunk, Item};
+
+impl Group {
+    /// Encodes a sorted change for the followers.
+    pub(crate) fn hand_on(&mut self, work: &mut Vec<Item>, table: &mut Table, shared: &mut Shared) {
+        if work.len() > shared.limits.big && !self.members.values().any(Member::in_batch) {
+            self.drop_batch(table);
+            self.start_change(work, table);
+            return;
+        }
+        let mut at = 0;
+        while at < work.len() {
+            let attrs = &shared.attrs;
+            let (done, chunk) = pack::fill(
+                &work[at..],
+                self.format(),
+                &mut shared.scratch,
+                |id| (id != AttrsId::NONE).then(|| attrs.get(id).as_ref()),
+                |dest| Some(*table.prefix(dest)),
+            );
+            at += done;
+            if let Some(chunk) = chunk {
+                self.log.push(chunk);
+            }
+        }
+        self.drop_laggards(shared.limits.lag, table);
+    }
+
+    /// A snapshot nobody reads is kept for those who join, as long as little of it has changed.
+    pub(crate) fn drop_idle_batch(&mut self, table: &mut Table, shared: &Shared) {
+        let idle = self
+            .batch
+            .as_ref()
+            .is_some_and(|batch| !batch.can_be_joined(shared.limits) || !batch.is_encoded());
+        if idle && !self.members.values().any(Member::in_batch) {
+            self.drop_batch(table);
+        }
+    }
+
+    /// Forgets the beginning of a long batch; who has not read it goes by marks.
+    pub(crate) fn trim_batch(&mut self, keep: usize, table: &mut Table) {
+        while let Some(batch) = &self.batch
+            && batch.bytes > keep
+            && batch.chunks.len() > 1
+        {
+            let base = batch.base;
+            let slow: Vec<PeerId> = self
+                .members
+                .iter()
+                .filter(|(_, m)| m.sync == Sync::InBatch { next: base })
+                .map(|(peer, _)| *peer)
+                .collect();
+            for peer in slow {
+                if let Some(mut member) = self.members.remove(&peer) {
+                    self.detach(peer, &mut member, table);
+                    self.members.insert(peer, member);
+                }
+            }
+            if let Some(batch) = &mut self.batch
+                && let Some(chunk) = batch.chunks.pop_front()
+            {
+                batch.bytes -= chunk.bytes.len();
+                batch.base += 1;
+            }
+        }
+    }
+
+    pub(crate) fn drop_batch(&mut self, table: &mut Table) {
+        if let Some(batch) = self.batch.take() {
+            nominate(&batch.dirty, table);
+        }
+    }
+
+    /// Turns what a member has not read yet into marks.
+    pub(crate) fn detach(&self, peer: PeerId, member: &mut Member, table: &mut Table) {
+        let mut mark = |chunk: &Chunk| {
+            if chunk.to.includes(peer) {
+                for prefix in prefixes(&chunk.bytes, self.format()) {
+                    member.marks.set(table.dest(&prefix));
+                }
+            }
+        };
+        match (member.sync, &self.batch) {
+            (Sync::Following { next }, _) => self.log.unread(next).for_each(mark),
+            (Sync::InBatch { next }, Some(batch)) => {
+                batch.chunks.iter().skip(next - batch.base).for_each(&mut mark);
+                for item in batch.items[batch.at..].iter().filter(|i| i.to.includes(peer)) {
+                    member.marks.set(item.dest);
+                }
+                member.marks.add(&batch.dirty);
+            }
+            (Sync::InBatch { .. }, None) => unreachable!("a batch stays as long as someone reads it"),
+            // It goes on where it is, with its pass.
+            (Sync::CatchingUp { .. }, _) => return,
+        }
+        member.sync = Sync::CatchingUp {
+            from: 0,
+            pass: Pass::Later,
+        };
+    }
+
+    pub(crate) fn forget_read(&mut self) {
+        let until = self.slowest().unwrap_or_else(|| self.log.end());
+        self.log.forget_until(until);
+    }
+
+    /// Followers that are up to date read the change as a batch, the others go by marks.
+    fn start_change(&mut self, work: &mut Vec<Item>, table: &mut Table) {
+        let mut batch = Batch::new(Kind::Change, Vec::new());
+        let end = self.log.end();
+        let mut late = Vec::new();
+        for (peer, member) in &mut self.members {
+            match member.sync {
+                Sync::Following { next } if next == end => member.sync = Sync::InBatch { next: 0 },
+                Sync::Following { .. } => late.push(*peer),
+                Sync::InBatch { .. } | Sync::CatchingUp { .. } => {}
+            }
+        }
+        for peer in late {
+            if let Some(mut member) = self.members.remove(&peer) {
+                self.detach(peer, &mut member, table);
+                work.iter().for_each(|item| member.marks.set(item.dest));
+                self.members.insert(peer, member);
+            }
+        }
+        // The number of a withdrawn prefix may be given to another before the item is encoded; as a mark it
+        // is held.
+        for item in work.iter().filter(|item| item.attrs == AttrsId::NONE) {
+            match item.to {
+                Audience::Except(..) => batch.dirty.set(item.dest),
+                Audience::Only(_) => {}
+            }
+        }
+        work.retain(|item| !batch.dirty.holds(item.dest));
+        batch.items = std::mem::take(work);
+        self.batch = Some(batch);
+    }
+
+    fn drop_laggards(&mut self, lag: usize, table: &mut Table) {
+        while self.log.bytes > lag {
+            let Some(first) = self.slowest() else { break };
+            let slow: Vec<PeerId> = self
+                .members
+                .iter()
+                .filter(|(_, m)| m.sync == Sync::Following { next: first })
+                .map(|(peer, _)| *peer)
+                .collect();
+            for peer in slow {
+                if let Some(mut member) = self.members.remove(&peer) {
+                    self.detach(peer, &mut member, table);
+                    self.members.insert(peer, member);
+                }
+            }
+            self.forget_read();
+        }
+    }
+
+    fn slowest(&self) -> Option<u64> {
+        self.members
+            .values()
+            .filter_map(|member| match member.sync {
+                Sync::Following { next } => Some(next),
+                Sync::InBatch { .. } | Sync::CatchingUp { .. } => None,
+            })
+            .min()
+    }
+}
+
+/// Numbers that may be free now that one less speaks of them.
+pub(crate) fn nominate(bits: &Bits, table: &mut Table) {
+    let mut from = 0;
+    while let Some(dest) = bits.next(from) {
+        table.loosen(dest);
+        from = dest + 1;
+    }
+}
