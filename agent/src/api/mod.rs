@@ -2,8 +2,14 @@
 //! is ours under `/v1/stentor/`.
 
 pub mod bgp;
+pub mod handle;
+pub mod journal;
 pub mod model;
 pub mod preview;
 pub mod query;
+pub mod reason;
 pub mod route;
+pub mod serve;
+pub mod snapshot;
+pub mod status;
 pub mod view;

@@ -183,7 +183,7 @@ pub(super) fn check(args: &CheckArgs) -> Done {
     })
 }
 
-fn check_table(problems: &Vec<Problem>, dir: &Path) -> String {
+fn check_table(problems: &[Problem], dir: &Path) -> String {
     let errors = problems.iter().filter(|p| p.severity == "error").count();
     let warnings = problems.len() - errors;
     if problems.is_empty() {

@@ -44,6 +44,8 @@ pub enum Origin {
         line: u32,
     },
     Variable(String),
+    /// Nowhere, and it should be.
+    Unset,
 }
 
 impl fmt::Display for Origin {
@@ -52,6 +54,7 @@ impl fmt::Display for Origin {
             Self::File { path, line: 0 } => path.display().fmt(f),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Unset => f.write_str("a key is missing"),
         }
     }
 }
@@ -234,7 +237,7 @@ impl Reader<'_> {
 
     fn bad(&self, key: &'static str, allowed: &str) -> ConfigError {
         let (value, origin) = self.0.get(key).map_or_else(
-            || (String::new(), Origin::Variable("(not set)".to_owned())),
+            || (String::new(), Origin::Unset),
             |value| (value.text.clone(), value.origin.clone()),
         );
         ConfigError::BadValue {
@@ -265,6 +268,7 @@ fn warning(origin: &Origin, reason: &'static str, message: String) -> Problem {
             ..Problem::in_file(path, Severity::Warning, reason, message)
         },
         Origin::Variable(name) => Problem::here(Severity::Warning, reason, format!("{name}: {message}")),
+        Origin::Unset => Problem::here(Severity::Warning, reason, message),
     }
 }
 

@@ -98,8 +98,8 @@ fn a_bad_value_says_where_and_what_would_do() {
         ":1: bgp-router-id-allocation-mode: \"random\" is not possible; it must be default or ip-pool"
     );
     assert_eq!(
-        error("bgp-router-id-allocation-mode: ip-pool\nbgp-router-id-allocation-ip-pool: 10.0.0.1/24\n"),
-        ":2: bgp-router-id-allocation-ip-pool: \"10.0.0.1/24\" is not possible; it must be an IPv4 prefix such as \
+        error("bgp-router-id-allocation-mode: ip-pool\nbgp-router-id-allocation-ip-pool: 10.0.0/24\n"),
+        ":2: bgp-router-id-allocation-ip-pool: \"10.0.0/24\" is not possible; it must be an IPv4 prefix such as \
          10.42.0.0/24 when bgp-router-id-allocation-mode is ip-pool"
     );
     let variable = [("CILIUM_ENABLE_IPV4".to_owned(), "x".to_owned())];

@@ -1,0 +1,659 @@
+//! Who answers what: one function a path.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp_speaker::config::change::{Live, Opened};
+use bgp_speaker::net::{Ended, Handle, RouteQuery};
+use bgp_speaker::speaker::{PathView, PeerStatus, Request as Order, StateName, Table};
+use bgp_speaker::types::{Family, Name};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::journal::Journal;
+use super::model::{BgpFamily, BgpRoutePolicy, BgpRoutePolicyPrefixMatch, BgpRoutePolicyStatement};
+use super::query::{self, Invalid, Refusal};
+use super::serve::Surface;
+use super::snapshot::Snapshot;
+use super::status::{self, Facts, Identity};
+use super::view::{Bundle, Direction, Generation, Ordered, PeerOrder, PlanDiff, VipChange};
+use super::{bgp, preview, route, view};
+use crate::config::BgpControlPlane;
+use crate::metrics::Metrics;
+use crate::plan::{PolicyKind, RoutePolicy, plan};
+use crate::problem::Problem;
+use crate::source::folder::{Folder, Found, Look};
+use crate::world::World;
+
+/// A folder sent to be planned with may be this large.
+const LARGEST_BUNDLE: usize = 64 << 20;
+/// How long a question for the next change may wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Changes that come together are told together.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Everything the API answers from.
+#[derive(Debug)]
+pub struct Api {
+    pub speaker: Handle,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub generation: watch::Receiver<u64>,
+    pub journal: Arc<Journal>,
+    pub metrics: Arc<Metrics>,
+    pub identity: Identity,
+}
+
+/// An answer that is no 200.
+#[derive(Debug)]
+enum Error {
+    Invalid(Invalid),
+    /// 500 with this text, as a JSON string.
+    Failed(String),
+    /// 501.
+    Disabled,
+    NotFound(String),
+    MethodNotAllowed(&'static str),
+    /// 400.
+    BadRequest(String),
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        Self::Failed(ended.to_string())
+    }
+}
+
+type Answer = Result<Bytes, Error>;
+
+impl Api {
+    /// Never fails: what goes wrong is an answer too.
+    pub async fn answer(&self, request: Request<Incoming>, surface: Surface) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        if parts.uri.path() == "/metrics" {
+            return self.exposition().await;
+        }
+        let done = match surface {
+            Surface::Everything => self.api(&parts.method, parts.uri.path(), &query, body).await,
+            Surface::Metrics => Err(Error::NotFound(parts.uri.path().to_owned())),
+        };
+        respond(done)
+    }
+
+    async fn api(&self, method: &Method, path: &str, query: &str, body: Incoming) -> Answer {
+        let wanted = match path {
+            "/v1/stentor/bgp/plan" | "/v1/stentor/bgp/reset" | "/v1/stentor/bgp/refresh" => "POST",
+            _ => "GET",
+        };
+        let known = !matches!(self.find(path), Path::Unknown);
+        if known && method.as_str() != wanted {
+            return Err(Error::MethodNotAllowed(wanted));
+        }
+        match self.find(path) {
+            Path::Healthz => self.healthz().await,
+            Path::BgpPeers => self.bgp_peers().await,
+            Path::BgpRoutes => self.bgp_routes(query).await,
+            Path::BgpRoutePolicies => self.bgp_route_policies(query),
+            Path::Status => json(&self.status().await?),
+            Path::Problems => {
+                let snapshot = self.snapshot();
+                json(
+                    &snapshot
+                        .problems
+                        .iter()
+                        .map(view::Problem::from)
+                        .collect::<Vec<_>>(),
+                )
+            }
+            Path::Vips => self.with_facts(|facts| json(&status::vips(facts))).await,
+            Path::Reasons => self.with_facts(reasons).await,
+            Path::Events => json(&self.journal.read()),
+            Path::Generation => self.generation(query).await,
+            Path::Peers => {
+                let peers = self.speaker.peers().await?;
+                let snapshot = self.snapshot();
+                json(&status::peers(Facts {
+                    snapshot: &snapshot,
+                    peers: &peers,
+                    advertised: &[],
+                    now: Instant::now(),
+                }))
+            }
+            Path::Routes => self.routes(query).await,
+            Path::Plan => self.plan(body).await,
+            Path::Reset => self.reset(body).await,
+            Path::Refresh => self.refresh(body).await,
+            Path::Unknown => Err(Error::NotFound(path.to_owned())),
+        }
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "reads as the other questions about a request do"
+    )]
+    fn find(&self, path: &str) -> Path {
+        match path {
+            "/v1/healthz" | "/v1/healthz/" | "/healthz" => Path::Healthz,
+            "/v1/bgp/peers" => Path::BgpPeers,
+            "/v1/bgp/routes" => Path::BgpRoutes,
+            "/v1/bgp/route-policies" => Path::BgpRoutePolicies,
+            "/v1/stentor/status" => Path::Status,
+            "/v1/stentor/problems" => Path::Problems,
+            "/v1/stentor/vips" => Path::Vips,
+            "/v1/stentor/reasons" => Path::Reasons,
+            "/v1/stentor/events" => Path::Events,
+            "/v1/stentor/generation" => Path::Generation,
+            "/v1/stentor/bgp/peers" => Path::Peers,
+            "/v1/stentor/bgp/routes" => Path::Routes,
+            "/v1/stentor/bgp/plan" => Path::Plan,
+            "/v1/stentor/bgp/reset" => Path::Reset,
+            "/v1/stentor/bgp/refresh" => Path::Refresh,
+            _ => Path::Unknown,
+        }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// The snapshot, unless BGP is switched off.
+    fn enabled(&self) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.snapshot();
+        match snapshot.config.bgp {
+            BgpControlPlane::Enabled => Ok(snapshot),
+            BgpControlPlane::Disabled => Err(Error::Disabled),
+        }
+    }
+
+    /// State of the agent as `cilium status` reads it.
+    async fn healthz(&self) -> Answer {
+        #[derive(Serialize)]
+        struct Health {
+            cilium: State,
+        }
+        #[derive(Serialize)]
+        struct State {
+            msg: String,
+            state: &'static str,
+        }
+        let status = self.status().await?;
+        let (state, msg) = match (status.verdict, status.because.first()) {
+            (view::Verdict::Green, _) | (_, None) => ("Ok", String::new()),
+            (view::Verdict::NotGreen, Some(why)) => ("Warning", why.message.clone()),
+        };
+        json(&Health {
+            cilium: State { msg, state },
+        })
+    }
+
+    async fn bgp_peers(&self) -> Answer {
+        self.enabled()?;
+        let failed = |error: Ended| Error::Failed(format!("failed to get peers: {error}"));
+        let peers = self.speaker.peers().await.map_err(failed)?;
+        json(&bgp::peers(&peers, Instant::now()))
+    }
+
+    async fn bgp_routes(&self, query: &str) -> Answer {
+        let snapshot = self.enabled()?;
+        let failed = |text: String| Error::Failed(format!("failed to get routes: {text}"));
+        let asked = match query::routes(query) {
+            Ok(asked) => asked,
+            Err(query::Error::Invalid(invalid)) => return Err(Error::Invalid(invalid)),
+            Err(query::Error::Refused(refusal)) => return Err(failed(refusal.to_string())),
+        };
+        let instances: Vec<&Name> = snapshot
+            .desired
+            .speaker
+            .instances
+            .iter()
+            .filter(|(_, instance)| asked.router_asn.is_none_or(|asn| instance.asn.get() == asn))
+            .map(|(name, _)| name)
+            .collect();
+        if let (Some(asn), true) = (asked.router_asn, instances.is_empty()) {
+            return Err(failed(Refusal::UnknownRouter(i64::from(asn)).to_string()));
+        }
+        if asked.neighbor.is_some() && asked.router_asn.is_none() && instances.len() > 1 {
+            return Err(failed(Refusal::ManyRouters.to_string()));
+        }
+        let mut paths = Vec::new();
+        for instance in instances {
+            let query = RouteQuery {
+                instance: Some(instance.clone()),
+                table: asked.table,
+                family: asked.family,
+                peer: asked.neighbor,
+            };
+            paths.extend(
+                self.speaker
+                    .routes(query)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?,
+            );
+        }
+        json(&bgp::routes(&paths, asked.table, Instant::now()))
+    }
+
+    fn bgp_route_policies(&self, query: &str) -> Answer {
+        let snapshot = self.enabled()?;
+        let failed = |text: String| Error::Failed(format!("failed to get route policies: {text}"));
+        let asn = match query::router_asn(&query::parameters(query)) {
+            Ok(asn) => asn,
+            Err(query::Error::Invalid(invalid)) => return Err(Error::Invalid(invalid)),
+            Err(query::Error::Refused(refusal)) => return Err(failed(refusal.to_string())),
+        };
+        let policies = &snapshot.desired.policies;
+        if let Some(asn) = asn.filter(|asn| !policies.asns().any(|known| known == *asn)) {
+            return Err(failed(Refusal::UnknownRouter(i64::from(asn)).to_string()));
+        }
+        json(&policies.view(asn).iter().map(policy).collect::<Vec<_>>())
+    }
+
+    async fn status(&self) -> Result<view::Status, Error> {
+        let snapshot = self.snapshot();
+        let (peers, advertised) = self.live().await?;
+        Ok(status::status(
+            Facts {
+                snapshot: &snapshot,
+                peers: &peers,
+                advertised: &advertised,
+                now: Instant::now(),
+            },
+            &self.identity,
+        ))
+    }
+
+    async fn with_facts(&self, answer: impl FnOnce(Facts<'_>) -> Answer) -> Answer {
+        let snapshot = self.snapshot();
+        let (peers, advertised) = self.live().await?;
+        answer(Facts {
+            snapshot: &snapshot,
+            peers: &peers,
+            advertised: &advertised,
+            now: Instant::now(),
+        })
+    }
+
+    /// Peers, and what is in their Adj-RIB-Out.
+    async fn live(&self) -> Result<(Vec<PeerStatus>, Vec<PathView>), Error> {
+        let peers = self.speaker.peers().await?;
+        let mut advertised = Vec::new();
+        for family in [Family::IPV4_UNICAST, Family::IPV6_UNICAST] {
+            advertised.extend(self.paths(Table::AdjRibOut, family, None, None).await?);
+        }
+        Ok((peers, advertised))
+    }
+
+    async fn paths(
+        &self,
+        table: Table,
+        family: Family,
+        instance: Option<Name>,
+        peer: Option<IpAddr>,
+    ) -> Result<Vec<PathView>, Error> {
+        let query = RouteQuery {
+            instance,
+            table,
+            family,
+            peer,
+        };
+        self.speaker
+            .routes(query)
+            .await
+            .map_err(|error| Error::BadRequest(error.to_string()))
+    }
+
+    async fn generation(&self, query: &str) -> Answer {
+        let mut generation = self.generation.clone();
+        let parameters = query::parameters(query);
+        if let Some(after) = query::one(&parameters, "after").and_then(|text| text.parse::<u64>().ok()) {
+            // Nothing new in this time is an answer too.
+            let _ = tokio::time::timeout(PATIENCE, generation.wait_for(|now| *now > after)).await;
+            tokio::time::sleep(GATHER).await;
+        }
+        let generation = *generation.borrow();
+        json(&Generation { generation })
+    }
+
+    async fn routes(&self, query: &str) -> Answer {
+        let parameters = query::parameters(query);
+        let table = match query::one(&parameters, "table").unwrap_or("loc-rib") {
+            "loc-rib" => Table::LocRib,
+            "adj-rib-in" => Table::AdjRibIn,
+            "adj-rib-out" => Table::AdjRibOut,
+            other => {
+                return Err(Error::BadRequest(format!(
+                    "table {other:?} is none of loc-rib, adj-rib-in, adj-rib-out"
+                )));
+            }
+        };
+        let families = match query::one(&parameters, "family") {
+            None => vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+            Some("ipv4") => vec![Family::IPV4_UNICAST],
+            Some("ipv6") => vec![Family::IPV6_UNICAST],
+            Some(other) => {
+                return Err(Error::BadRequest(format!(
+                    "family {other:?} is neither ipv4 nor ipv6"
+                )));
+            }
+        };
+        let instance = query::one(&parameters, "instance").map(Name::from);
+        let peer = query::one(&parameters, "peer")
+            .map(|text| {
+                text.parse::<IpAddr>()
+                    .map_err(|_| Error::BadRequest(format!("peer {text:?} is no address")))
+            })
+            .transpose()?;
+        let now = Instant::now();
+        let mut routes = Vec::new();
+        for family in families {
+            let paths = self.paths(table, family, instance.clone(), peer).await?;
+            routes.extend(paths.iter().map(|path| route::route(path, now)));
+        }
+        json(&routes)
+    }
+
+    /// What a folder would change. Planning takes a while for a large one, so it has a thread of its own.
+    async fn plan(&self, body: Incoming) -> Answer {
+        let bundle: Bundle = read(body).await?;
+        let snapshot = self.snapshot();
+        let peers = self.speaker.peers().await?;
+        let node = self.identity.node.clone();
+        let planned = tokio::task::spawn_blocking(move || diff(&bundle, &node, &snapshot, &peers));
+        let diff = planned
+            .await
+            .map_err(|error| Error::Failed(format!("planning failed: {error}")))?;
+        json(&diff)
+    }
+
+    async fn reset(&self, body: Incoming) -> Answer {
+        let order: PeerOrder = read(body).await?;
+        let text: Arc<str> = order.text.as_str().into();
+        self.order(&order, |instance, peer| {
+            vec![Order::Reset {
+                instance,
+                peer: Some(peer),
+                text: Arc::clone(&text),
+            }]
+        })
+        .await
+    }
+
+    async fn refresh(&self, body: Incoming) -> Answer {
+        let order: PeerOrder = read(body).await?;
+        let direction = order.direction;
+        self.order(&order, |instance, peer| {
+            let into = Order::RefreshIn {
+                instance: instance.clone(),
+                peer: Some(peer.clone()),
+            };
+            let out = Order::RefreshOut {
+                instance,
+                peer: Some(peer),
+            };
+            match direction {
+                Direction::In => vec![into],
+                Direction::Out => vec![out],
+                Direction::Both => vec![into, out],
+            }
+        })
+        .await
+    }
+
+    async fn order(&self, order: &PeerOrder, orders: impl Fn(Name, Name) -> Vec<Order>) -> Answer {
+        let peers = self.speaker.peers().await?;
+        let meant: BTreeSet<(Name, Name)> = peers
+            .iter()
+            .filter(|peer| {
+                order
+                    .instance
+                    .as_deref()
+                    .is_none_or(|name| name == &*peer.instance)
+            })
+            .filter(|peer| {
+                order
+                    .peer
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == &*peer.name || wanted.parse() == Ok(peer.address))
+            })
+            .map(|peer| (peer.instance.clone(), peer.name.clone()))
+            .collect();
+        if meant.is_empty() {
+            return Err(Error::BadRequest(format!(
+                "no session matches{}{}",
+                order
+                    .instance
+                    .as_ref()
+                    .map_or_else(String::new, |i| format!(" instance {i}")),
+                order
+                    .peer
+                    .as_ref()
+                    .map_or_else(String::new, |p| format!(" peer {p}")),
+            )));
+        }
+        let mut done = Ordered::default();
+        for (instance, peer) in meant {
+            done.peers.push(format!("{instance}/{peer}"));
+            for order in orders(instance, peer) {
+                self.speaker.ask(order).await?;
+            }
+        }
+        json(&done)
+    }
+
+    async fn exposition(&self) -> Response<Full<Bytes>> {
+        let snapshot = self.snapshot();
+        match self.live().await {
+            Ok((peers, advertised)) => {
+                let facts = Facts {
+                    snapshot: &snapshot,
+                    peers: &peers,
+                    advertised: &advertised,
+                    now: Instant::now(),
+                };
+                let text = self.metrics.exposition(facts, &self.identity);
+                let mut response = Response::new(Full::from(text));
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, crate::metrics::CONTENT_TYPE_VALUE);
+                response
+            }
+            Err(error) => respond(Err(error)),
+        }
+    }
+}
+
+/// The paths there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Healthz,
+    BgpPeers,
+    BgpRoutes,
+    BgpRoutePolicies,
+    Status,
+    Problems,
+    Vips,
+    Reasons,
+    Events,
+    Generation,
+    Peers,
+    Routes,
+    Plan,
+    Reset,
+    Refresh,
+    Unknown,
+}
+
+fn reasons(facts: Facts<'_>) -> Answer {
+    let wanting: Vec<view::Vip> = status::vips(facts)
+        .into_iter()
+        .filter(|vip| vip.state != view::VipState::Announced)
+        .collect();
+    json(&wanting)
+}
+
+fn policy(policy: &RoutePolicy) -> BgpRoutePolicy {
+    BgpRoutePolicy {
+        name: policy.name.clone(),
+        router_asn: i64::from(policy.router_asn),
+        statements: policy
+            .statements
+            .iter()
+            .map(|statement| BgpRoutePolicyStatement {
+                add_communities: statement.add_communities.clone(),
+                add_large_communities: statement.add_large_communities.clone(),
+                match_families: statement
+                    .match_families
+                    .iter()
+                    .map(|family| {
+                        let (afi, safi) = bgp::words(*family);
+                        BgpFamily { afi, safi }
+                    })
+                    .collect(),
+                match_neighbors: statement.match_neighbors.clone(),
+                match_prefixes: statement
+                    .match_prefixes
+                    .iter()
+                    .map(|m| BgpRoutePolicyPrefixMatch {
+                        cidr: m.prefix.to_string(),
+                        prefix_len_max: i64::from(m.max),
+                        prefix_len_min: i64::from(m.min),
+                    })
+                    .collect(),
+                nexthop: None,
+                route_action: "accept".to_owned(),
+                set_local_preference: statement.set_local_preference.map_or(-1, i64::from),
+            })
+            .collect(),
+        r#type: match policy.kind {
+            PolicyKind::Export => "export",
+            PolicyKind::Import => "import",
+        }
+        .to_owned(),
+    }
+}
+
+fn diff(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerStatus]) -> PlanDiff {
+    let mut folder = Folder::new(std::path::PathBuf::new());
+    let files = bundle
+        .files
+        .iter()
+        .map(|file| {
+            (
+                file.path.as_str().into(),
+                Found::Text(file.text.clone().into_bytes()),
+            )
+        })
+        .collect();
+    let mut world = World::new(node);
+    world.take(folder.take(Look::Files(files)));
+    world.observed = (*snapshot.observed).clone();
+    let desired = plan(&world, &snapshot.config.options);
+    let (old, new) = (&snapshot.desired, &desired);
+    let live = |instance: &Name, peer: &Name| {
+        let session = peers
+            .iter()
+            .find(|p| p.instance == *instance && p.name == *peer && p.state == StateName::Established);
+        session.map_or_else(Live::default, |session| Live {
+            opened: Opened::Unknown,
+            remote_asn: session.remote_asn,
+            local_address: session.local_address,
+        })
+    };
+    let mut problems: Vec<Problem> = world
+        .source_problems
+        .iter()
+        .chain(&desired.problems)
+        .cloned()
+        .collect();
+    problems.sort();
+    problems.dedup();
+    let services: BTreeSet<_> = old.vips.keys().chain(new.vips.keys()).collect();
+    let text = |list: Option<&Vec<IpAddr>>| list.into_iter().flatten().map(IpAddr::to_string).collect();
+    PlanDiff {
+        sessions: preview::sessions(&old.speaker, &new.speaker, live),
+        prefixes: preview::prefixes(&old.speaker, &new.speaker),
+        vips: services
+            .into_iter()
+            .filter(|service| old.vips.get(*service) != new.vips.get(*service))
+            .map(|service| VipChange {
+                service: service.to_string(),
+                before: text(old.vips.get(service)),
+                after: text(new.vips.get(service)),
+            })
+            .collect(),
+        problems: problems.iter().map(view::Problem::from).collect(),
+    }
+}
+
+/// # Errors
+/// What is wrong with the body; never what is in it.
+async fn read<T: serde::de::DeserializeOwned>(body: Incoming) -> Result<T, Error> {
+    let octets = Limited::new(body, LARGEST_BUNDLE)
+        .collect()
+        .await
+        .map_err(|error| Error::BadRequest(format!("the request's body can not be read: {error}")))?
+        .to_bytes();
+    serde_json::from_slice(&octets).map_err(|error| {
+        // The text of the error could quote a Secret.
+        Error::BadRequest(format!(
+            "the request's body is not what is expected here (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> Answer {
+    serde_json::to_vec(value)
+        .map(|mut octets| {
+            octets.push(b'\n');
+            octets.into()
+        })
+        .map_err(|error| Error::Failed(error.to_string()))
+}
+
+fn respond(done: Answer) -> Response<Full<Bytes>> {
+    let text = |text: String| serde_json::Value::from(text).to_string() + "\n";
+    let (status, body, allow) = match done {
+        Ok(body) => (StatusCode::OK, body, None),
+        Err(Error::Invalid(invalid)) => {
+            let body = serde_json::to_vec(&invalid).unwrap_or_default();
+            (StatusCode::UNPROCESSABLE_ENTITY, body.into(), None)
+        }
+        Err(Error::Failed(why)) => (StatusCode::INTERNAL_SERVER_ERROR, text(why).into(), None),
+        Err(Error::Disabled) => (
+            StatusCode::NOT_IMPLEMENTED,
+            text("BGP control plane is disabled".to_owned()).into(),
+            None,
+        ),
+        Err(Error::NotFound(path)) => (
+            StatusCode::NOT_FOUND,
+            text(format!("path {path} was not found")).into(),
+            None,
+        ),
+        Err(Error::MethodNotAllowed(allowed)) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            text(format!("only {allowed} is possible here")).into(),
+            Some(allowed),
+        ),
+        Err(Error::BadRequest(why)) => (StatusCode::BAD_REQUEST, text(why).into(), None),
+    };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static("application/json"),
+    );
+    if let Some(allowed) = allow {
+        headers.insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
+    }
+    response
+}

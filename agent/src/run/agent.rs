@@ -1,0 +1,660 @@
+//! The loop: news in, World, plan, difference out.
+//!
+//! ```text
+//!   folder --batch--+                              +--> speaker  (watch: only the latest wish matters)
+//!   netlink --news--+--> World --> plan --> diff --+--> discard routes (watch)
+//!   speaker --event-+       (once per burst)       +--> state folder
+//!   signals, ticks--+                              +--> snapshot for API and metrics (watch)
+//! ```
+//!
+//! The speaker begins with the first plan: until then this node has nothing to say, and whether peers may
+//! still hold routes of the last run depends on the restart time the configuration asks of them.
+
+mod problems;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bgp_speaker::config::SpeakerConfig;
+use bgp_speaker::net::{self, Handle, Support};
+use bgp_speaker::speaker::{Event, Shutdown};
+use bgp_speaker::types::{Name, Prefix};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Prepared;
+use crate::api::handle::Api;
+use crate::api::journal::{Journal, Note};
+use crate::api::serve;
+use crate::api::snapshot::Snapshot;
+use crate::api::status::Identity;
+use crate::api::view::Feature;
+use crate::cli::args::AgentArgs;
+use crate::cli::commands::{Exit, Failure};
+use crate::config::{self, BgpControlPlane, Config};
+use crate::metrics::Metrics;
+use crate::plan::{Desired, plan};
+use crate::problem::{Problem, Severity};
+use crate::shell::netlink::{self, News};
+use crate::shell::notify::{Notifier, State};
+use crate::source::{Batch, dir};
+use crate::state::{self, Ended, LastRun, StateFolder};
+use crate::world::World;
+
+use problems::Problems;
+
+/// News of the kernel under way.
+const NEWS: usize = 64;
+/// How often the state folder learns that this agent is alive, and failed writes are tried again.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// How long sessions may take to close.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// A speaker that does not answer in this time is stuck, and the watchdog hears nothing.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs until a signal says to end.
+pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| Failure {
+        exit: Exit::NotStarted,
+        text: format!("{what}: {error}"),
+    };
+    let mut signals = Signals::new().map_err(|error| failed("signals can not be taken", &error))?;
+    let Prepared {
+        args,
+        config,
+        warnings,
+        state,
+        socket,
+        metrics,
+    } = prepared;
+    let held = state.vips().map_err(|error| failed("state", &error))?;
+    let last = state.last_run().map_err(|error| failed("state", &error))?;
+
+    let mut tasks = JoinSet::new();
+    let (rescan, mut batches, source) = dir::start(args.manifests.clone());
+    tasks.spawn(own("source", source));
+    let (discards, discards_wished) = watch::channel(None);
+    let (news_out, mut news) = mpsc::channel(NEWS);
+    tasks.spawn(async move {
+        netlink::run(discards_wished, news_out).await;
+        ("netlink", Ok(()))
+    });
+
+    // The first plan needs the folder, and the kernel's routes where they can be had.
+    let mut world = World::new(args.node.as_str());
+    world.observed.held_vips = held;
+    let mut problems = Problems::new(warnings);
+    tokio::select! {
+        batch = batches.recv() => world.take(batch.unwrap_or_default()),
+        _ = signals.end() => return Ok(Exit::Good),
+    }
+    if let Some(first) = news.recv().await {
+        observe(&mut world, &mut problems, &first);
+    }
+
+    let metrics_counted = Arc::new(Metrics::default());
+    let desired = Arc::new(timed_plan(&world, &config, &metrics_counted));
+    let start = state::start(
+        last.as_ref(),
+        &args.node,
+        &boot_id(),
+        SystemTime::now(),
+        longest_restart(&desired.speaker),
+    );
+    let options = net::Options {
+        host_name: Some(args.node.as_str().into()),
+        ..net::Options::default()
+    };
+    let (speaker, events, driver) = net::start(start, seed(), options);
+    tasks.spawn(own("speaker", driver));
+
+    let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let (generation, generations) = watch::channel(0);
+    let journal = Arc::new(Journal::default());
+    let mut agent = Agent {
+        world,
+        config,
+        problems,
+        state,
+        speaker: speaker.clone(),
+        discards,
+        snapshot,
+        generation,
+        journal: Arc::clone(&journal),
+        metrics: Arc::clone(&metrics_counted),
+        desired: Arc::default(),
+        listen_errors: BTreeMap::new(),
+        kept_vips: None,
+        notifier: Notifier::from_environment(),
+        rescan,
+        args,
+    };
+    agent.note(Note::here(
+        "started",
+        match start {
+            bgp_speaker::speaker::Start::Cold => "from nothing",
+            bgp_speaker::speaker::Start::Restarted => "after a restart: peers may still hold our routes",
+        },
+    ));
+    agent.apply(desired);
+
+    let api = Arc::new(Api {
+        speaker,
+        snapshot: snapshots,
+        generation: generations,
+        journal,
+        metrics: metrics_counted,
+        identity: Identity {
+            node: agent.args.node.clone(),
+            started: Instant::now(),
+            features: features(),
+        },
+    });
+    let listening = |error: std::io::Error| failed("the API can not be served", &error);
+    let unix = tokio::net::UnixListener::from_std(socket).map_err(listening)?;
+    tasks.spawn(serving("api", serve::unix(unix, Arc::clone(&api))));
+    if let Some(metrics) = metrics {
+        let tcp = tokio::net::TcpListener::from_std(metrics).map_err(listening)?;
+        tasks.spawn(serving("metrics", serve::metrics(tcp, api)));
+    }
+    agent.mark(Ended::Running);
+    agent.notifier.tell(&State::Ready(agent.line()));
+    let inputs = Inputs {
+        batches,
+        news,
+        events,
+        signals,
+        tasks,
+    };
+    agent.run(inputs).await
+}
+
+/// What the loop listens to.
+struct Inputs {
+    batches: mpsc::Receiver<Batch>,
+    news: mpsc::Receiver<News>,
+    events: mpsc::Receiver<Event>,
+    signals: Signals,
+    tasks: JoinSet<(&'static str, Result<(), JoinError>)>,
+}
+
+struct Agent {
+    world: World,
+    config: Config,
+    problems: Problems,
+    state: StateFolder,
+    speaker: Handle,
+    discards: watch::Sender<Option<BTreeSet<Prefix>>>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Grows with everything that can change an answer of the API.
+    generation: watch::Sender<u64>,
+    journal: Arc<Journal>,
+    metrics: Arc<Metrics>,
+    /// The last plan that was applied.
+    desired: Arc<Desired>,
+    listen_errors: BTreeMap<Name, String>,
+    /// What the state folder holds. `None`: the last write failed.
+    kept_vips: Option<Arc<Desired>>,
+    notifier: Notifier,
+    rescan: dir::Rescan,
+    args: AgentArgs,
+}
+
+impl Agent {
+    async fn run(mut self, mut inputs: Inputs) -> Result<Exit, Failure> {
+        let mut life = interval(SIGN_OF_LIFE);
+        life.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = interval(self.notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut stale = false;
+            tokio::select! {
+                Some(batch) = inputs.batches.recv() => {
+                    self.world.take(batch);
+                    stale = true;
+                }
+                Some(news) = inputs.news.recv() => stale |= self.hear(news).await,
+                Some(event) = inputs.events.recv() => self.told(&event),
+                _ = life.tick() => {
+                    self.mark(Ended::Running);
+                    self.keep_vips();
+                }
+                _ = watchdog.tick(), if self.notifier.watchdog.is_some() => self.feed_watchdog().await,
+                heard = inputs.signals.next() => match heard {
+                    Heard::Reload => {
+                        self.reload();
+                        stale = true;
+                    }
+                    Heard::End(name) => return self.end(name, inputs).await,
+                },
+                Some(ended) = inputs.tasks.join_next() => {
+                    if let Some(failure) = unexpected(ended) {
+                        return Err(failure);
+                    }
+                }
+            }
+            // A burst is one plan.
+            while let Ok(batch) = inputs.batches.try_recv() {
+                self.world.take(batch);
+                stale = true;
+            }
+            while let Ok(news) = inputs.news.try_recv() {
+                stale |= self.hear(news).await;
+            }
+            while let Ok(event) = inputs.events.try_recv() {
+                self.told(&event);
+            }
+            if stale {
+                let desired = timed_plan(&self.world, &self.config, &self.metrics);
+                self.apply(Arc::new(desired));
+            }
+        }
+    }
+
+    /// Carries out the difference to what was applied last.
+    fn apply(&mut self, desired: Arc<Desired>) {
+        let before = std::mem::replace(&mut self.desired, Arc::clone(&desired));
+        let wish = match self.config.bgp {
+            BgpControlPlane::Enabled => Arc::clone(&desired.speaker),
+            BgpControlPlane::Disabled => Arc::default(),
+        };
+        self.listen_errors
+            .retain(|instance, _| wish.instances.contains_key(instance));
+        self.speaker.configure(wish);
+        let discards = match self.config.bgp {
+            BgpControlPlane::Enabled => desired.discard_routes.clone(),
+            BgpControlPlane::Disabled => BTreeSet::new(),
+        };
+        self.discards.send_if_modified(|wished| {
+            let differs = wished.as_ref() != Some(&discards);
+            *wished = Some(discards);
+            differs
+        });
+        // Planning again must come to the same addresses.
+        self.world.observed.held_vips.clone_from(&desired.vips);
+        for (service, addresses) in &desired.vips {
+            if before.vips.get(service) != Some(addresses) {
+                let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+                self.note(Note::here("vip", format!("{service} has {}", list.join(", "))));
+            }
+        }
+        for service in before
+            .vips
+            .keys()
+            .filter(|service| !desired.vips.contains_key(*service))
+        {
+            self.note(Note::here("vip", format!("{service} gave its addresses back")));
+        }
+        self.keep_vips();
+        self.publish();
+    }
+
+    /// Whether a plan is needed.
+    async fn hear(&mut self, news: News) -> bool {
+        if let News::LinkDown { interface, prefixes } = &news {
+            tracing::warn!(%interface, "a link went down");
+            self.note(Note::here("link-down", format!("{interface} went down")));
+            let peers = match self.speaker.peers().await {
+                Ok(peers) => peers.into_iter().map(|peer| peer.address).collect(),
+                Err(_) => Vec::new(),
+            };
+            let reached = netlink::reached_through(prefixes, peers);
+            if !reached.is_empty() {
+                // A speaker that has ended is noticed as a task that has.
+                let _ = self.speaker.link_down(interface.as_str().into(), reached).await;
+            }
+        }
+        let stale = observe(&mut self.world, &mut self.problems, &news);
+        if !stale {
+            self.publish();
+        }
+        stale
+    }
+
+    fn told(&mut self, event: &Event) {
+        match event {
+            Event::State {
+                instance,
+                peer,
+                address,
+                from,
+                to,
+                why,
+            } => {
+                let reason = why.as_ref().map(|why| why.to_string());
+                let reason = reason.as_deref();
+                let established = bgp_speaker::speaker::StateName::Established;
+                if *to == established {
+                    tracing::info!(%instance, %peer, %address, "session established");
+                } else if *from == established {
+                    tracing::warn!(%instance, %peer, %address, reason, "session lost");
+                } else {
+                    tracing::debug!(%instance, %peer, %address, ?from, ?to, reason, "session changed state");
+                }
+            }
+            Event::ListenFailed {
+                instance,
+                port,
+                error,
+            } => {
+                tracing::warn!(%instance, port, %error, "can not listen; is another BGP daemon running? It is tried again");
+                self.listen_errors
+                    .insert(instance.clone(), format!("port {port}: {error}"));
+                self.publish();
+            }
+            Event::MaxPrefixes {
+                peer,
+                address,
+                family,
+                count,
+                limit,
+                ..
+            } => {
+                tracing::warn!(%peer, %address, %family, count, limit, "too many prefixes");
+            }
+            Event::Malformed {
+                peer, address, what, ..
+            } => {
+                tracing::warn!(%peer, %address, %what, "malformed attribute");
+            }
+            Event::Refused {
+                instance,
+                remote,
+                why,
+            } => {
+                tracing::info!(%instance, %remote, reason = %why, "connection refused");
+            }
+            Event::EndOfRib {
+                peer,
+                address,
+                family,
+                ..
+            } => {
+                tracing::debug!(%peer, %address, %family, "end of RIB");
+            }
+            Event::Changed { .. } => {}
+        }
+        if let Some(note) = Note::of(event) {
+            self.note(note);
+        }
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// SIGHUP. A configuration that can't be understood leaves the present one in force.
+    fn reload(&mut self) {
+        self.notifier.tell(&State::Reloading);
+        match config::load(self.args.config.as_deref(), std::env::vars()) {
+            Ok((config, warnings)) => {
+                self.config = config;
+                self.problems.config(warnings);
+            }
+            Err(error) => {
+                let path = self.args.config.clone().unwrap_or_default();
+                let text = format!("{error}; the configuration read before stays in force");
+                let problem = Problem::in_file(&path, Severity::Error, error.name(), text);
+                self.problems.config(vec![problem]);
+            }
+        }
+        self.rescan.now();
+        self.note(Note::here("reloaded", "configuration and folder are read again"));
+        self.notifier.tell(&State::Ready(self.line()));
+    }
+
+    fn keep_vips(&mut self) {
+        let kept = self.kept_vips.as_ref();
+        if kept.is_some_and(|kept| kept.vips == self.desired.vips) {
+            return;
+        }
+        let done = tokio::task::block_in_place(|| self.state.keep_vips(&self.desired.vips));
+        let failed = done
+            .as_ref()
+            .err()
+            .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
+        self.kept_vips = done.is_ok().then(|| Arc::clone(&self.desired));
+        if self.problems.vips(failed) {
+            self.publish();
+        }
+    }
+
+    fn mark(&mut self, ended: Ended) {
+        let run = LastRun {
+            node: self.args.node.clone(),
+            boot_id: boot_id(),
+            seen: state::seconds(SystemTime::now()),
+            ended,
+        };
+        let done = tokio::task::block_in_place(|| self.state.mark(&run));
+        let failed = done
+            .err()
+            .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
+        if self.problems.mark(failed) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let problems = self.problems.all(&self.world, &self.desired);
+        let before = self.snapshot.borrow().problems.clone();
+        for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+            match problem.severity {
+                Severity::Error => tracing::error!(reason = problem.reason, "{problem}"),
+                Severity::Warning => tracing::warn!(reason = problem.reason, "{problem}"),
+            }
+        }
+        for problem in before.iter().filter(|problem| !problems.contains(problem)) {
+            tracing::info!(reason = problem.reason, "solved: {problem}");
+        }
+        self.snapshot.send_modify(|snapshot| {
+            *snapshot = Arc::new(Snapshot {
+                number: snapshot.number + 1,
+                config: self.config.clone(),
+                desired: Arc::clone(&self.desired),
+                problems: problems.into(),
+                objects: self.world.objects.iter().count(),
+                observed: Arc::new(self.world.observed.clone()),
+                listen_errors: self.listen_errors.clone(),
+            });
+        });
+        self.generation.send_modify(|generation| *generation += 1);
+        self.notifier.tell(&State::Status(self.line()));
+    }
+
+    /// The line of `systemctl status`.
+    fn line(&self) -> String {
+        let peers = self.desired.peers.len();
+        let problems = self.snapshot.borrow().problems.len();
+        format!(
+            "{peers} peers, {} Services with addresses, {problems} problems; see `stentor status`",
+            self.desired.vips.len()
+        )
+    }
+
+    fn note(&self, note: Note) {
+        self.journal.write(state::seconds(SystemTime::now()), note);
+    }
+
+    /// Only a speaker that answers is alive.
+    async fn feed_watchdog(&self) {
+        match tokio::time::timeout(ANSWER_LIMIT, self.speaker.peers()).await {
+            Ok(Ok(_)) => self.notifier.tell(&State::Watchdog),
+            Ok(Err(_)) | Err(_) => tracing::error!("the speaker does not answer"),
+        }
+    }
+
+    /// Peers that agreed to graceful restart keep the routes; so do the discard routes of this kernel stay.
+    async fn end(mut self, signal: &'static str, mut inputs: Inputs) -> Result<Exit, Failure> {
+        tracing::info!(signal, "ending");
+        self.notifier.tell(&State::Stopping);
+        self.mark(Ended::Restarting);
+        let speaker = self.speaker.clone();
+        let closing = async {
+            if speaker.shutdown(Shutdown::Restart).await.is_ok() {
+                while let Some(ended) = inputs.tasks.join_next().await {
+                    if matches!(ended, Ok(("speaker", _))) {
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            closed = tokio::time::timeout(SHUTDOWN_LIMIT, closing) => {
+                if closed.is_err() {
+                    tracing::warn!("sessions did not close in time");
+                }
+            }
+            _ = inputs.signals.end() => tracing::warn!("told twice: ending at once"),
+        }
+        // The other tasks hold nothing that must be finished.
+        inputs.tasks.shutdown().await;
+        let _ = std::fs::remove_file(&self.args.socket);
+        Ok(Exit::Good)
+    }
+}
+
+/// Takes in what the kernel told; whether a plan is needed.
+fn observe(world: &mut World, problems: &mut Problems, news: &News) -> bool {
+    match news {
+        News::Seen(seen) => {
+            let differs = world.observed.default_routes != seen.default_routes
+                || world.observed.cilium_host_mac != seen.cilium_host_mac;
+            world.observed.default_routes.clone_from(&seen.default_routes);
+            world.observed.cilium_host_mac = seen.cilium_host_mac;
+            problems.netlink(None);
+            differs
+        }
+        News::LinkDown { .. } => false,
+        News::Discards(failed) => {
+            problems.discards(failed);
+            false
+        }
+        News::Broken(error) => {
+            problems.netlink(Some(error));
+            false
+        }
+    }
+}
+
+fn timed_plan(world: &World, config: &Config, metrics: &Metrics) -> Desired {
+    let began = Instant::now();
+    // The other worker goes on with sessions and API meanwhile.
+    let desired = tokio::task::block_in_place(|| plan(world, &config.options));
+    let took = began.elapsed();
+    metrics.planned(took, &desired);
+    tracing::debug!(
+        ?took,
+        services = desired.services.len(),
+        peers = desired.peers.len(),
+        "planned"
+    );
+    desired
+}
+
+/// The longest any peer is asked to keep our routes.
+fn longest_restart(config: &SpeakerConfig) -> Duration {
+    let seconds = config
+        .instances
+        .values()
+        .flat_map(|instance| instance.peers.values())
+        .filter_map(|peer| peer.graceful_restart)
+        .map(|graceful| graceful.restart_time)
+        .max();
+    Duration::from_secs(seconds.map_or(0, u64::from))
+}
+
+/// Identity of this boot; empty where the kernel does not tell.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The standard library's hasher is seeded by the kernel.
+fn seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+fn features() -> Vec<Feature> {
+    let kernel = net::probe();
+    let feature = |name: &str, support: Support, note: &str| Feature {
+        name: name.to_owned(),
+        available: support == Support::Yes,
+        note: match support {
+            Support::Yes => None,
+            Support::No => Some(note.to_owned()),
+            Support::Unknown => Some("could not be found out".to_owned()),
+        },
+    };
+    vec![
+        feature("TCP-MD5", kernel.tcp_md5, "peers with a password stay down"),
+        feature("TCP-AO", kernel.tcp_ao, "not used"),
+    ]
+}
+
+async fn own(name: &'static str, task: tokio::task::JoinHandle<()>) -> (&'static str, Result<(), JoinError>) {
+    (name, task.await)
+}
+
+async fn serving(
+    name: &'static str,
+    server: impl Future<Output = ()>,
+) -> (&'static str, Result<(), JoinError>) {
+    server.await;
+    (name, Ok(()))
+}
+
+/// A task that ends while the agent runs took a part of it along. Without netlink the rest goes on.
+fn unexpected(ended: Result<(&'static str, Result<(), JoinError>), JoinError>) -> Option<Failure> {
+    let text = match ended {
+        Ok(("netlink", Ok(()))) => return None,
+        Ok((name, Ok(()))) => format!("the task {name} ended"),
+        Ok((name, Err(error))) => format!("the task {name} failed: {error}"),
+        Err(error) => format!("a task failed: {error}"),
+    };
+    Some(Failure {
+        exit: Exit::Problems,
+        text: format!("{text}; this is a defect of the agent, which ends to be started again"),
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The name of the signal that says to end.
+    async fn end(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::End("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::End("SIGINT"),
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+}
+
+enum Heard {
+    /// The name of the signal.
+    End(&'static str),
+    Reload,
+}

@@ -1,0 +1,89 @@
+//! Everything wrong now, by who found it.
+
+use std::collections::BTreeSet;
+
+use crate::plan::Desired;
+use crate::problem::{Problem, Severity};
+use crate::shell::netlink::{Action, Failed};
+use crate::world::World;
+
+/// Problems beside those of the folder and of the plan.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    config: Vec<Problem>,
+    netlink: Option<Problem>,
+    discards: Vec<Problem>,
+    vips: Option<Problem>,
+    mark: Option<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(config: Vec<Problem>) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn config(&mut self, problems: Vec<Problem>) {
+        self.config = problems;
+    }
+
+    pub(super) fn netlink(&mut self, error: Option<&String>) {
+        self.netlink = error.map(|error| {
+            Problem::here(
+                Severity::Error,
+                "netlink-unusable",
+                format!(
+                    "the kernel's routes and links can not be followed: {error}; auto-discovery and discard routes do \
+                     not work"
+                ),
+            )
+        });
+    }
+
+    pub(super) fn discards(&mut self, failed: &[Failed]) {
+        let problem = |failed: &Failed| {
+            let verb = match failed.action {
+                Action::Add => "made",
+                Action::Remove => "removed",
+            };
+            Problem::here(
+                Severity::Error,
+                "discard-route-failed",
+                format!(
+                    "the blackhole route for the aggregate {} can not be {verb}: {}; it is tried again (CAP_NET_ADMIN \
+                     is needed)",
+                    failed.prefix, failed.error
+                ),
+            )
+        };
+        self.discards = failed.iter().map(problem).collect();
+    }
+
+    /// Whether something changed.
+    pub(super) fn vips(&mut self, problem: Option<Problem>) -> bool {
+        std::mem::replace(&mut self.vips, problem) != self.vips
+    }
+
+    /// Whether something changed.
+    pub(super) fn mark(&mut self, problem: Option<Problem>) -> bool {
+        std::mem::replace(&mut self.mark, problem) != self.mark
+    }
+
+    /// All of them, in the order people read.
+    pub(super) fn all(&self, world: &World, desired: &Desired) -> Vec<Problem> {
+        let all: BTreeSet<Problem> = self
+            .config
+            .iter()
+            .chain(&self.netlink)
+            .chain(&self.discards)
+            .chain(&self.vips)
+            .chain(&self.mark)
+            .chain(&world.source_problems)
+            .chain(&desired.problems)
+            .cloned()
+            .collect();
+        all.into_iter().collect()
+    }
+}
