@@ -4,7 +4,7 @@
 #[path = "rib/setting.rs"]
 mod setting;
 
-use bgp_speaker::rib::{PeerId, Rib};
+use bgp_speaker::rib::PeerId;
 use bgp_speaker::wire::update;
 use bytes::Bytes;
 use divan::counter::ItemsCount;
