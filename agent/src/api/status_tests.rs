@@ -208,7 +208,7 @@ fn a_peer_that_can_not_be_run_is_shown_with_its_reason() {
     assert_eq!(status.peers[0].state, "not_run");
     assert_eq!(
         status.peers[0].last_down.as_ref().unwrap().why.reason,
-        "no-address"
+        "peer-without-address"
     );
     assert_eq!(status.verdict, Verdict::NotGreen);
 }
