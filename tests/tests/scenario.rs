@@ -1,5 +1,7 @@
 //! Scenarios: manifests in, plans out. See `scenario/` for the cases and `play` for their format.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 #[path = "scenario/play.rs"]
 mod play;
 #[path = "scenario/render.rs"]
