@@ -359,3 +359,112 @@ fn settled(stamp: Stamp) -> bool {
     let changed = u64::try_from(stamp.changed.0).unwrap_or_default();
     now.as_secs().saturating_sub(changed) >= 2
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::source::Change;
+
+    fn namespace(name: &str) -> String {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n")
+    }
+
+    fn told(batch: &Batch) -> Vec<String> {
+        let told = batch.changes.iter().map(|change| match change {
+            Change::Applied(parsed) => format!("+{}", parsed.reference.name),
+            Change::Deleted(reference) => format!("-{}", reference.name),
+        });
+        told.collect()
+    }
+
+    async fn next(batches: &mut mpsc::Receiver<Batch>) -> Batch {
+        let batch = tokio::time::timeout(Duration::from_secs(20), batches.recv()).await;
+        batch.expect("the kernel told nothing").expect("the source ended")
+    }
+
+    #[test]
+    fn a_folder_is_read_with_its_subfolders_and_without_what_editors_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        for (file, name) in [
+            ("a/b/deep.yml", "deep"),
+            ("top.yaml", "top"),
+            (".top.yaml.swp", "swap"),
+            (".hidden.yaml", "hidden"),
+            ("top.yaml~", "backup"),
+            ("#top.yaml#", "autosave"),
+            ("notes.txt", "notes"),
+        ] {
+            fs::write(root.join(file), namespace(name)).unwrap();
+        }
+        fs::write(
+            root.join("one.json"),
+            r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "json"}}"#,
+        )
+        .unwrap();
+        symlink("..", root.join("a/round")).unwrap();
+        symlink("nowhere", root.join("dangling.yaml")).unwrap();
+        let batch = read_once(root);
+        assert_eq!(told(&batch), ["+deep", "+json", "+top"]);
+        let reasons: Vec<&str> = batch.problems.iter().map(|p| p.reason).collect();
+        assert_eq!(reasons, ["file-unreadable"], "{:?}", batch.problems);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_a_problem() {
+        let batch = read_once(Path::new("/nonexistent/manifests"));
+        assert_eq!(batch.problems.len(), 1);
+        assert_eq!(batch.problems[0].reason, "folder-unreadable");
+    }
+
+    #[tokio::test]
+    async fn changes_are_told_as_they_happen() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("manifests");
+        fs::create_dir(&root).unwrap();
+        let (rescan, mut batches, task) = start(root.clone());
+        assert_eq!(next(&mut batches).await, Batch::default());
+
+        fs::write(root.join("a.yaml"), namespace("a")).unwrap();
+        assert_eq!(told(&next(&mut batches).await), ["+a"]);
+
+        // As editors and `kubectl` save: written beside, renamed over.
+        fs::write(root.join(".new"), namespace("b")).unwrap();
+        fs::rename(root.join(".new"), root.join("a.yaml")).unwrap();
+        assert_eq!(told(&next(&mut batches).await), ["-a", "+b"]);
+
+        fs::create_dir(root.join("sub")).unwrap();
+        fs::write(root.join("sub/c.yaml"), namespace("c")).unwrap();
+        assert_eq!(told(&next(&mut batches).await), ["+c"]);
+
+        // The folder as a whole goes and comes back.
+        fs::rename(&root, dir.path().join("away")).unwrap();
+        let batch = next(&mut batches).await;
+        assert_eq!((told(&batch).len(), batch.problems.len()), (0, 1), "{batch:?}");
+        fs::rename(dir.path().join("away"), &root).unwrap();
+        assert_eq!(next(&mut batches).await, Batch::default());
+
+        drop(rescan);
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mounted_config_map_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for (version, name) in [("..v1", "one"), ("..v2", "two")] {
+            fs::create_dir(root.join(version)).unwrap();
+            fs::write(root.join(version).join("x.yaml"), namespace(name)).unwrap();
+        }
+        symlink("..v1", root.join("..data")).unwrap();
+        symlink("..data/x.yaml", root.join("x.yaml")).unwrap();
+        let (_rescan, mut batches, _task) = start(root.to_owned());
+        assert_eq!(told(&next(&mut batches).await), ["+one"]);
+        symlink("..v2", root.join("..data_tmp")).unwrap();
+        fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+        assert_eq!(told(&next(&mut batches).await), ["-one", "+two"]);
+    }
+}

@@ -24,10 +24,11 @@ impl<'a, T> Held<'a, T> {
         &self.parsed.reference.name
     }
 
-    /// Older first, then by name. Files carry no times, so there the name decides.
-    pub(super) fn seniority(&self) -> (i64, &'a str) {
+    /// Older first, those without a time last, then by name. Files carry no times, so there the name decides.
+    pub(super) fn seniority(&self) -> (bool, i64, &'a str) {
         let created = self.parsed.object.metadata().creation_timestamp.as_ref();
-        (created.map_or(0, |time| time.0.as_second()), self.name())
+        let seconds = created.map_or(0, |time| time.0.as_second());
+        (created.is_none(), seconds, self.name())
     }
 }
 
