@@ -65,6 +65,26 @@ fn dump_of_many_sets(bencher: Bencher<'_, '_>, count: u32) {
     dump_to(bencher, count, 1, 10_000);
 }
 
+/// Ten thousand Services: as many exact statements, a hundred different outcomes.
+#[divan::bench]
+fn dump_by_10000_statements(bencher: Bencher<'_, '_>) {
+    const COUNT: u32 = 10_000;
+    bencher
+        .counter(ItemsCount::new(COUNT))
+        .with_inputs(|| {
+            let mut rib = rib(0);
+            originate(&mut rib, COUNT, 1);
+            let mut info = info(1);
+            info.families[0].1.export = statements(COUNT);
+            (rib, info, Vec::with_capacity(10_000))
+        })
+        .bench_local_values(|(mut rib, info, mut out)| {
+            rib.peer_up(PeerId(1), info);
+            pull_all(&mut rib, 1..=1, &mut out);
+            (rib, out)
+        });
+}
+
 /// From octets to octets: decode, insert, decide, export, encode, to one peer and to eight.
 #[divan::bench(args = [1, 8])]
 fn transit(bencher: Bencher<'_, '_>, receivers: u16) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bgp_speaker::config::{LocalRoute, ReflectorClient};
-use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, Statement, Verdict};
+use bgp_speaker::policy::{ExportPolicy, ImportPolicy, PrefixMatch, SetAttrs, Statement, Verdict};
 use bgp_speaker::rib::{
     EndOfRib, ExistingExternal, ExtendedNextHop, FamilyInfo, Options, PeerId, PeerInfo, Refresh, Rib,
 };
@@ -69,6 +69,25 @@ pub(crate) fn info(n: u16) -> PeerInfo {
         refresh: Refresh::Enhanced,
         families: vec![(Family::IPV4_UNICAST, family)],
     }
+}
+
+/// One per prefix.
+pub(crate) fn statements(count: u32) -> Arc<ExportPolicy> {
+    let statement = |i| Statement {
+        policy: "service".into(),
+        prefixes: vec![PrefixMatch {
+            prefix: numbered(i),
+            min: 32,
+            max: 32,
+        }],
+        verdict: Verdict::Accept(SetAttrs {
+            communities: vec![i % 100],
+            ..SetAttrs::default()
+        }),
+    };
+    Arc::new(ExportPolicy {
+        statements: (0..count).map(statement).collect(),
+    })
 }
 
 pub(crate) fn attrs(n: u16, set: u32) -> Attrs {

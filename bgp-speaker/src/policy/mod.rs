@@ -91,6 +91,17 @@ pub fn first_match<'a>(statements: &'a [Statement], prefix: &Prefix) -> Option<&
     statements.iter().find(|s| s.matches(prefix))
 }
 
+/// Whether two lists decide the same about every prefix because they say the same, whatever the names.
+#[must_use]
+pub fn same_effect(one: &[Statement], other: &[Statement]) -> bool {
+    std::ptr::eq(one, other)
+        || (one.len() == other.len()
+            && one
+                .iter()
+                .zip(other)
+                .all(|(a, b)| a.prefixes == b.prefixes && a.verdict == b.verdict))
+}
+
 impl SetAttrs {
     /// Adds the communities; those the route has stay where they are.
     pub(crate) fn add_communities(&self, attrs: &mut Attrs) {

@@ -12,7 +12,7 @@ use super::table::{Fresh, HERE, Path};
 use super::view::{LimitReached, LimitVerdict, WhyRefused};
 use crate::config::{MaxPrefixes, MaxPrefixesAction};
 use crate::policy::index::{Index, SetId};
-use crate::types::Prefix;
+use crate::types::{Family, Prefix};
 use crate::wire::attrs::{Attrs, NextHop};
 
 /// Prefixes of one peer and family that are stored without any limit configured: four times what the whole
@@ -47,7 +47,17 @@ impl FamilyRib {
         prefixes: &[Prefix],
         shared: &mut Shared,
     ) {
-        let Some(mut import) = Import::new(peer, self.family, attrs, shared) else {
+        let Ok(received) = shared.attrs.intern_received(attrs, peer) else {
+            // What the peer said before does not hold any more, what it says now can't be kept.
+            for prefix in prefixes {
+                self.withdraw(peer, prefix, shared);
+            }
+            let more = u32::try_from(prefixes.len()).unwrap_or(u32::MAX);
+            self.count(peer, |c| c.dropped = c.dropped.saturating_add(more));
+            return;
+        };
+        let Some(mut import) = Import::new(peer, self.family, received, shared) else {
+            shared.attrs.release(received);
             return;
         };
         let max = shared.max_prefixes(peer, self.family);
@@ -106,10 +116,10 @@ impl FamilyRib {
                 continue;
             };
             let old = *self.table.path(known);
-            let attrs = Attrs::clone(shared.attrs.get(old.received));
-            let Some(mut import) = Import::new(peer, self.family, attrs, shared) else {
+            let Some(mut import) = Import::new(peer, self.family, old.received, shared) else {
                 return;
             };
+            shared.attrs.retain(old.received);
             let (accepted, mut refused) = import.accept(self.table.prefix(dest), peer, shared);
             if old.refused == Some(WhyRefused::MaxPrefixes) {
                 refused = refused.or(old.refused);
@@ -123,6 +133,20 @@ impl FamilyRib {
             };
             self.put(dest, Some(known), path, shared);
             import.finish(shared);
+        }
+    }
+
+    /// What is known of the peer itself changed: its routes may compare differently.
+    pub(crate) fn decide_again(&mut self, peer: PeerId, shared: &mut Shared) {
+        for dest in 0..self.table.end() {
+            if let Some(path) = self.table.path_of(dest, peer) {
+                let was = self.was(dest, path);
+                let touched = Touched {
+                    path: Some(path),
+                    was,
+                };
+                self.select(dest, touched, shared);
+            }
         }
     }
 
@@ -208,14 +232,13 @@ impl FamilyRib {
 }
 
 impl Import {
-    fn new(peer: PeerId, family: crate::types::Family, attrs: Attrs, shared: &mut Shared) -> Option<Self> {
+    /// Takes over the count of `received` that the caller holds.
+    fn new(peer: PeerId, family: Family, received: AttrsId, shared: &Shared) -> Option<Self> {
         let known = shared.peer(peer)?;
-        let policy = Arc::clone(&known.family(family)?.import);
-        let refused = refusal(&attrs, shared);
         Some(Self {
-            received: shared.attrs.intern_owned(attrs),
-            refused,
-            policy,
+            received,
+            refused: refusal(shared.attrs.get(received), shared),
+            policy: Arc::clone(&known.family(family)?.import),
             memo: None,
             held: Vec::new(),
         })
@@ -311,12 +334,7 @@ fn over_limit(max: Option<MaxPrefixes>, have: u32) -> Over {
 }
 
 /// Whether a count just went over a threshold.
-pub(crate) fn crossed(
-    max: MaxPrefixes,
-    family: crate::types::Family,
-    before: u32,
-    now: u32,
-) -> Option<LimitReached> {
+pub(crate) fn crossed(max: MaxPrefixes, family: Family, before: u32, now: u32) -> Option<LimitReached> {
     let warn_at =
         u32::try_from(u64::from(max.limit) * u64::from(max.warning_percent) / 100).unwrap_or(u32::MAX);
     let verdict = if before <= max.limit && now > max.limit {

@@ -128,10 +128,10 @@ impl Group {
 
     pub(crate) fn format(&self) -> Format {
         Format {
-            family: self.target.family,
-            session: self.target.session,
-            asn_width: self.target.asn_width,
-            max_message: self.target.max_message,
+            family: self.target.form.family,
+            session: self.target.form.session,
+            asn_width: self.target.form.asn_width,
+            max_message: self.target.form.max_message,
         }
     }
 
@@ -143,6 +143,12 @@ impl Group {
 
     pub(crate) fn out(&self, dest: u32) -> Out {
         self.out.get(dest as usize).copied().unwrap_or(Out::NOTHING)
+    }
+
+    /// Numbers of the prefixes that are announced, ascending.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = u32> {
+        let announced = |(dest, out): (u32, &Out)| (out.attrs != AttrsId::NONE).then_some(dest);
+        (0..).zip(&self.out).filter_map(announced)
     }
 
     pub(crate) fn advertised(&self, peer: PeerId) -> u32 {
@@ -160,14 +166,14 @@ impl Group {
     pub(crate) fn refusal(&self, dest: u32, table: &Table, shared: &Shared) -> Option<WhyNotSent> {
         let path = table.path(table.best(dest)?);
         let from = shared.source(path.source);
-        if let Err(why) = may_send(shared.attrs.rank(path.accepted), from, &self.target) {
+        if let Err(why) = may_send(shared.attrs.rank(path.accepted), from, &self.target.form) {
             return Some(why);
         }
         let Some(set) = self.policy.find(table.prefix(dest)) else {
             return Some(WhyNotSent::ExportPolicy);
         };
         let attrs = shared.attrs.get(path.accepted);
-        match outgoing(attrs, from, &self.target, self.policy.set(set), shared.own()) {
+        match outgoing(attrs, from, &self.target.form, self.policy.set(set), shared.own()) {
             Err(why) => Some(why),
             Ok(_) if self.out(dest).attrs == AttrsId::NONE => Some(WhyNotSent::TooLong),
             Ok(_) => None,
@@ -262,13 +268,19 @@ impl Group {
 
     fn transform(&mut self, (attrs, set, source): MemoKey, shared: &mut Shared) -> Result<Out, WhyNotSent> {
         let from = shared.source(source);
-        may_send(shared.attrs.rank(attrs), from, &self.target)?;
+        may_send(shared.attrs.rank(attrs), from, &self.target.form)?;
         let set = self.policy.set(set);
-        let attrs = outgoing(shared.attrs.get(attrs), from, &self.target, set, shared.own())?;
+        let attrs = outgoing(
+            shared.attrs.get(attrs),
+            from,
+            &self.target.form,
+            set,
+            shared.own(),
+        )?;
         if !self.format().fits(&attrs, &mut shared.scratch) {
             return Err(WhyNotSent::TooLong);
         }
-        let leads_to = if Some(attrs.next_hop) == self.target.own {
+        let leads_to = if Some(attrs.next_hop) == self.target.form.own {
             HERE
         } else {
             self.foreign = Foreign::Yes;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::PeerId;
 use super::hash::Seed;
+use super::table::HERE;
 use crate::types::Asn;
 use crate::wire::attr::DEFAULT_LOCAL_PREF;
 use crate::wire::attrs::{AsPath, AsSegment, Attrs, NextHop, Origin};
@@ -51,8 +53,19 @@ pub(crate) const NO_EXPORT: u32 = 0xffff_ff01;
 pub(crate) const NO_ADVERTISE: u32 = 0xffff_ff02;
 pub(crate) const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
 
+/// Octets of attributes one peer may bring into the table: far more than any real table has, far less than
+/// what distinct attributes on every prefix could take.
+pub(crate) const MOST_OCTETS: u64 = 256 << 20;
+
+/// A peer's attributes are more than [`MOST_OCTETS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OverBudget;
+
 #[derive(Debug)]
 struct Entry {
+    /// Who brought it first, and what it takes. [`HERE`]: this node.
+    owner: PeerId,
+    octets: u32,
     attrs: Arc<Attrs>,
     hash: u64,
     /// 0: the place is free.
@@ -66,6 +79,9 @@ pub(crate) struct Interner {
     table: HashTable<u32>,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
+    /// Octets by the number of the peer that brought them.
+    owned: Vec<u64>,
+    pub(crate) most_octets: u64,
 }
 
 impl Interner {
@@ -76,6 +92,8 @@ impl Interner {
             // Place 0 is `AttrsId::NONE`.
             entries: vec![None],
             free: Vec::new(),
+            owned: Vec::new(),
+            most_octets: MOST_OCTETS,
         }
     }
 
@@ -86,7 +104,7 @@ impl Interner {
             self.retain(id);
             return id;
         }
-        self.insert(hash, Arc::clone(attrs))
+        self.insert(hash, Arc::clone(attrs), HERE)
     }
 
     /// As [`Self::intern`] for attributes just decoded: they are shared only if they are new.
@@ -96,7 +114,21 @@ impl Interner {
             self.retain(id);
             return id;
         }
-        self.insert(hash, Arc::new(attrs))
+        self.insert(hash, Arc::new(attrs), HERE)
+    }
+
+    /// As [`Self::intern_owned`] for what a peer sent. Only what nobody sent before counts against it.
+    pub(crate) fn intern_received(&mut self, attrs: Attrs, peer: PeerId) -> Result<AttrsId, OverBudget> {
+        let hash = self.seed.of(&attrs);
+        if let Some(id) = self.find(hash, &attrs) {
+            self.retain(id);
+            return Ok(id);
+        }
+        let owned = self.owned.get(usize::from(peer.0)).copied().unwrap_or(0);
+        if owned + u64::from(octets(&attrs)) > self.most_octets {
+            return Err(OverBudget);
+        }
+        Ok(self.insert(hash, Arc::new(attrs), peer))
     }
 
     pub(crate) fn retain(&mut self, id: AttrsId) {
@@ -112,6 +144,9 @@ impl Interner {
         if entry.count == 0 {
             if let Ok(found) = self.table.find_entry(entry.hash, |other| *other == id.0) {
                 found.remove();
+            }
+            if let Some(owned) = self.owned.get_mut(usize::from(entry.owner.0)) {
+                *owned -= u64::from(entry.octets);
             }
             *place = None;
             self.free.push(id.0);
@@ -146,8 +181,18 @@ impl Interner {
         self.table.find(hash, same).map(|id| AttrsId(*id))
     }
 
-    fn insert(&mut self, hash: u64, attrs: Arc<Attrs>) -> AttrsId {
+    fn insert(&mut self, hash: u64, attrs: Arc<Attrs>, owner: PeerId) -> AttrsId {
+        let octets = octets(&attrs);
+        if owner != HERE {
+            let slot = usize::from(owner.0);
+            if self.owned.len() <= slot {
+                self.owned.resize(slot + 1, 0);
+            }
+            self.owned[slot] += u64::from(octets);
+        }
         let entry = Entry {
+            owner,
+            octets,
             rank: Rank::of(&attrs),
             attrs,
             hash,
@@ -195,6 +240,27 @@ impl Scope {
             .min()
             .unwrap_or(Self::Everywhere)
     }
+}
+
+/// About what an entry takes.
+fn octets(attrs: &Attrs) -> u32 {
+    let path: usize = attrs
+        .as_path
+        .0
+        .iter()
+        .map(|segment| match segment {
+            AsSegment::Sequence(asns)
+            | AsSegment::Set(asns)
+            | AsSegment::ConfedSequence(asns)
+            | AsSegment::ConfedSet(asns) => size_of::<AsSegment>() + size_of_val(asns.as_slice()),
+        })
+        .sum();
+    let lists = size_of_val(attrs.communities.as_slice())
+        + size_of_val(attrs.ext_communities.as_slice())
+        + size_of_val(attrs.large_communities.as_slice())
+        + size_of_val(attrs.cluster_list.as_slice());
+    let unknown: usize = attrs.unknown.iter().map(|u| size_of_val(u) + u.value.len()).sum();
+    (size_of::<Entry>() + size_of::<Attrs>() + path + lists + unknown) as u32
 }
 
 fn path_length(path: &AsPath) -> u32 {
@@ -282,6 +348,22 @@ mod tests {
         assert_eq!(interner.len(), 0);
         // Places are used again.
         assert_eq!(interner.intern_owned(attrs(3)), other);
+    }
+
+    #[test]
+    fn what_a_peer_brings_counts_until_it_is_gone() {
+        let mut interner = Interner::new(Seed::new(1));
+        interner.most_octets = u64::from(octets(&attrs(1))) * 2;
+        let (a, b) = (PeerId(1), PeerId(2));
+        let first = interner.intern_received(attrs(1), a).unwrap();
+        interner.intern_received(attrs(2), a).unwrap();
+        assert_eq!(interner.intern_received(attrs(3), a), Err(OverBudget));
+        // Known ones cost nothing, and the other peer has its own budget.
+        assert_eq!(interner.intern_received(attrs(1), a), Ok(first));
+        interner.intern_received(attrs(3), b).unwrap();
+        interner.release(first);
+        interner.release(first);
+        assert!(interner.intern_received(attrs(4), a).is_ok());
     }
 
     #[test]

@@ -15,17 +15,23 @@ use std::sync::Arc;
 use super::attrs::{Rank, Scope};
 use super::peer::{ExtendedNextHop, PeerInfo};
 use crate::config::ReflectorClient;
-use crate::policy::{ExportPolicy, SetAttrs, SetNextHop};
+use crate::policy::{ExportPolicy, SetAttrs, SetNextHop, same_effect};
 use crate::types::{Asn, AsnWidth, Family, RouterId, SessionKind};
 use crate::wire::attr::{DEFAULT_LOCAL_PREF, PARTIAL};
 use crate::wire::attrs::{AsPath, AsSegment, Attrs, ExtCommunity, NextHop};
 
 /// The kind of peer: everything export and encoding depend on. Peers of an equal kind share their
 /// Adj-RIB-Out, the packing and the encoded buffers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Target {
-    pub(crate) family: Family,
     pub(crate) policy: Arc<ExportPolicy>,
+    pub(crate) form: Form,
+}
+
+/// What of a session decides about export and encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) family: Family,
     pub(crate) session: SessionKind,
     pub(crate) asn_width: AsnWidth,
     pub(crate) max_message: usize,
@@ -79,20 +85,27 @@ impl Target {
         v6: ExtendedNextHop,
     ) -> Self {
         Self {
-            family,
             policy: Arc::clone(policy),
-            session: peer.session,
-            asn_width: peer.asn_width,
-            max_message: peer.max_message,
-            own: own_next_hop(peer, family, v6),
-            extended_next_hop: v6,
-            reflector_client: peer.reflector_client,
+            form: Form {
+                family,
+                session: peer.session,
+                asn_width: peer.asn_width,
+                max_message: peer.max_message,
+                own: own_next_hop(peer, family, v6),
+                extended_next_hop: v6,
+                reflector_client: peer.reflector_client,
+            },
         }
+    }
+
+    /// Policies are named after their peer. Names decide nothing, so they do not keep peers apart.
+    pub(crate) fn is_same_kind(&self, other: &Self) -> bool {
+        self.form == other.form && same_effect(&self.policy.statements, &other.policy.statements)
     }
 }
 
 /// The rules that look at the route's origin and scope, not at the policy.
-pub(crate) fn may_send(rank: &Rank, from: Source<'_>, to: &Target) -> Result<(), WhyNotSent> {
+pub(crate) fn may_send(rank: &Rank, from: Source<'_>, to: &Form) -> Result<(), WhyNotSent> {
     let peer = match from {
         // RFC 1997 speaks of routes received. Those that begin here may carry NO_EXPORT for the neighbour.
         Source::Here => return Ok(()),
@@ -118,7 +131,7 @@ pub(crate) fn may_send(rank: &Rank, from: Source<'_>, to: &Target) -> Result<(),
 pub(crate) fn outgoing(
     attrs: &Attrs,
     from: Source<'_>,
-    to: &Target,
+    to: &Form,
     set: &SetAttrs,
     own: Own,
 ) -> Result<Attrs, WhyNotSent> {
@@ -211,7 +224,7 @@ fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<
     }
 }
 
-fn next_hop(attrs: &Attrs, from: Source<'_>, to: &Target, set: &SetAttrs) -> Result<NextHop, WhyNotSent> {
+fn next_hop(attrs: &Attrs, from: Source<'_>, to: &Form, set: &SetAttrs) -> Result<NextHop, WhyNotSent> {
     let given = attrs.next_hop;
     let wished = match (set.next_hop, from, to.session) {
         (SetNextHop::Is(next_hop), _, _) => Some(next_hop),

@@ -267,7 +267,7 @@ impl FamilyRib {
                 continue;
             };
             let from = self.groups.iter().position(|g| g.members.contains_key(&peer));
-            let to = self.groups.iter().position(|g| g.target == target);
+            let to = self.groups.iter().position(|g| g.target.is_same_kind(&target));
             match (from, to) {
                 (Some(from), Some(to)) if from == to => {}
                 // All of them go the same way: they stay together and share what changes.
@@ -312,12 +312,15 @@ impl FamilyRib {
 
     fn all_want(&self, group: usize, target: &Target, shared: &Shared) -> bool {
         let mut members = self.groups[group].members.keys();
-        members.all(|peer| self.target(*peer, shared).as_ref() == Some(target))
+        members.all(|peer| {
+            let wanted = self.target(*peer, shared);
+            wanted.is_some_and(|wanted| wanted.is_same_kind(target))
+        })
     }
 
     /// The group of a kind; a new one is filled from the table first.
     fn group_for(&mut self, target: Target, shared: &mut Shared) -> usize {
-        if let Some(known) = self.groups.iter().position(|g| g.target == target) {
+        if let Some(known) = self.groups.iter().position(|g| g.target.is_same_kind(&target)) {
             return known;
         }
         let mut group = Group::new(target, shared.seed);

@@ -51,7 +51,7 @@ use self::table::HERE;
 use crate::config::{LocalRoute, MaxPrefixes, ReflectorClient};
 use crate::pack::Scratch;
 use crate::policy::index::Index;
-use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::policy::{ExportPolicy, ImportPolicy, same_effect};
 use crate::types::{Asn, Family, Prefix, RouterId};
 use crate::wire::update::Update;
 
@@ -168,8 +168,12 @@ impl Rib {
             info,
         }));
         for family in self.negotiated(peer) {
-            if let Some((rib, _)) = self.family(family) {
+            if let Some((rib, shared)) = self.family(family) {
                 rib.regroup.push(peer);
+                if rib.counts(peer).received > 0 {
+                    rib.judge_again(peer, shared);
+                    rib.decide_again(peer, shared);
+                }
             }
         }
     }
@@ -273,10 +277,10 @@ impl Rib {
         let Some(own) = self.shared.peer_family_mut(peer, family) else {
             return;
         };
-        if own.info.import == *policy {
+        let before = std::mem::replace(&mut own.info.import, Arc::clone(policy));
+        if same_effect(&before.statements, &policy.statements) {
             return;
         }
-        own.info.import = Arc::clone(policy);
         own.import = Arc::new(Index::new(&policy.statements, seed));
         if let Some((rib, shared)) = self.family(family) {
             rib.judge_again(peer, shared);

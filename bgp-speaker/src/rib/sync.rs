@@ -306,7 +306,7 @@ impl Group {
 
     /// The end of a pass over the marks. Those set behind it take another.
     fn caught_up(&mut self, peer: PeerId, member: &mut Member, table: &mut Table, shared: &mut Shared) {
-        member.close(self.target.family);
+        member.close(self.target.form.family);
         member.sync = if member.marks.is_empty() {
             Sync::Following { next: self.log.end() }
         } else {
@@ -332,7 +332,7 @@ impl Group {
         shared: &mut Shared,
     ) {
         if closing == Closing::EndOfRefresh {
-            member.say(refresh(self.target.family, Subtype::Begin));
+            member.say(refresh(self.target.form.family, Subtype::Begin));
         }
         member.closing = Some(closing);
         self.start_table(member, peer, Pass::Later, table, shared);
@@ -348,34 +348,26 @@ impl Group {
         shared: &mut Shared,
     ) {
         self.drop_idle_batch(table, shared);
-        let announced = |group: &Self| {
-            table
-                .used()
-                .filter(|d| group.out(*d).attrs != AttrsId::NONE)
-                .collect::<Vec<_>>()
-        };
         let limits = shared.limits;
         if self.batch.as_ref().is_some_and(|b| b.can_be_joined(limits)) {
             member.sync = Sync::InBatch { next: 0 };
         } else if self.members.values().any(Member::in_batch) || self.batch.is_some() {
-            for dest in announced(self) {
+            for dest in self.announced() {
                 if self.out(dest).seen_by(peer) != AttrsId::NONE {
                     member.marks.set(dest);
                 }
             }
             member.sync = Sync::CatchingUp { from: 0, pass };
         } else {
-            let mut items: Vec<Item> = announced(self)
-                .into_iter()
-                .map(|dest| {
-                    let out = self.out(dest);
-                    Item {
-                        to: out.audience(),
-                        attrs: out.attrs,
-                        dest,
-                    }
-                })
-                .collect();
+            let item = |dest| {
+                let out = self.out(dest);
+                Item {
+                    to: out.audience(),
+                    attrs: out.attrs,
+                    dest,
+                }
+            };
+            let mut items: Vec<Item> = self.announced().map(item).collect();
             items.sort_unstable();
             self.batch = Some(Batch::new(Kind::Table, items));
             member.sync = Sync::InBatch { next: 0 };

@@ -101,6 +101,22 @@ fn peers_of_a_kind_get_the_very_same_buffers() {
 }
 
 #[test]
+fn the_name_of_a_policy_does_not_keep_peers_apart() {
+    let mut world = World::new();
+    let peers = [1, 2].map(|n| {
+        let mut info = external(n);
+        let mut policy = ExportPolicy::clone(&info.families[0].1.export);
+        policy.statements[0].policy = format!("peer-{n}").into();
+        info.families[0].1.export = std::sync::Arc::new(policy);
+        world.up(n, info)
+    });
+    for peer in peers {
+        world.drain(peer);
+    }
+    assert_eq!(world.rib.v4.groups.len(), 1);
+}
+
+#[test]
 fn peers_that_come_up_later_share_the_dump() {
     let mut world = World::new();
     let feeder = world.up(9, internal(9));
@@ -267,7 +283,7 @@ fn another_export_policy_sends_only_what_it_changes() {
     }
     // Of another kind now, with the same outcome: nothing is sent.
     let mut same = ExportPolicy::clone(&one);
-    same.statements[1].policy = "other".into();
+    same.statements.push(one.statements[0].clone());
     world.rib.set_export(peers[0], V4, &std::sync::Arc::new(same));
     assert_eq!(world.drain(peers[0]).bytes, 0);
     world.rib.set_export(peers[0], V4, &std::sync::Arc::default());

@@ -224,8 +224,10 @@ fn apply(world: &mut World, model: &mut Model, op: Op) {
                 apply(world, model, Op::Export { peer, family, policy });
             }
         }
-        // A peer that is down takes its policy along when it comes up; its stale routes keep theirs.
-        Op::Import { peer, family, policy } if model.up.contains(&peer) => {
+        // One that is down brings its policy when it comes up; until then its stale routes keep theirs.
+        Op::Import { peer, family, policy }
+            if model.up.contains(&peer) || model.heard.get(&peer).is_none_or(BTreeMap::is_empty) =>
+        {
             let policy = Arc::new(ImportPolicy {
                 statements: statements(policy),
             });
