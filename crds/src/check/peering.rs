@@ -192,6 +192,7 @@ fn listening(
     }
 }
 
+/// Without the password the session stays down: it never runs unprotected instead.
 fn auth_secret(
     index: &Index<'_>,
     parsed: &Parsed,
@@ -201,6 +202,10 @@ fn auth_secret(
     found: &mut Found,
 ) {
     let namespace = options.secrets_namespace;
+    if namespace.is_empty() {
+        let message = "no namespace of BGP secrets is configured; set bgp-secrets-namespace";
+        return found.warn(parsed, field, Reason::MissingAuthSecret, message);
+    }
     let Some(secret) = index.secrets.get(&(namespace, name)) else {
         let elsewhere = index.secrets.keys().find(|(_, other)| *other == name);
         let hint = match elsewhere {
