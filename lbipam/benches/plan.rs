@@ -59,6 +59,27 @@ fn from_nothing(bencher: Bencher<'_, '_>, sharers: usize) {
     bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
 }
 
+/// Pools of many small blocks, each pool overlapping its neighbour.
+#[divan::bench(args = [100, 1000])]
+fn many_blocks(bencher: Bencher<'_, '_>, blocks: usize) {
+    let block = |number: usize| {
+        Block::Prefix(
+            format!("10.{}.{}.0/28", number / 250, number % 250)
+                .parse()
+                .expect("a prefix"),
+        )
+    };
+    let pool = |name: usize| Pool {
+        name: format!("pool-{name}"),
+        created: None,
+        blocks: (name..name + blocks).map(block).collect(),
+        first_and_last: FirstAndLast::Usable,
+        state: PoolState::Enabled,
+    };
+    let (pools, requests) = ((0..4).map(pool).collect::<Vec<_>>(), requests(1));
+    bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
+}
+
 #[divan::bench(args = [1, 10])]
 fn all_held(bencher: Bencher<'_, '_>, sharers: usize) {
     let (pools, mut requests) = (pools(), requests(sharers));

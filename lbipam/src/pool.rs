@@ -4,7 +4,7 @@
 //! old ones) and the other stops there: only the overlapping part of the younger pool is lost to it,
 //! and addresses already given from that part stay with their owners.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::count::Count;
@@ -67,17 +67,23 @@ impl Conflict {
 pub(crate) struct Prepared<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) conflicts: Vec<Conflict>,
-    /// Everything the pool states, overlapping parts included.
-    ranges: Vec<Range>,
-    /// What it may hand out, in the order of its blocks, each with the lowest address not yet tried.
-    free: Vec<Free>,
-    reserved: BTreeSet<IpAddr>,
     pub(crate) total: Count,
+    /// Everything the pool states, overlapping parts included: ascending, none overlapping another.
+    stated: Vec<Range>,
+    /// What it may hand out: ascending, none overlapping another.
+    offered: Vec<Range>,
+    /// The same in the order of its blocks.
+    supply: BTreeMap<Family, Supply>,
+    reserved: BTreeSet<IpAddr>,
 }
 
-#[derive(Debug)]
-struct Free {
-    range: Range,
+/// Ranges to draw from, one after the other.
+#[derive(Debug, Default)]
+struct Supply {
+    ranges: Vec<Range>,
+    /// The range being drawn from; those before it are used up.
+    at: usize,
+    /// The lowest address of it not yet tried.
     next: Option<IpAddr>,
 }
 
@@ -93,109 +99,134 @@ pub(crate) fn prepare(pools: &[Pool]) -> Vec<Prepared<'_>> {
     prepared
 }
 
-/// Who has which addresses: ascending, none overlapping another.
+/// Who has which addresses. The claims do not overlap, so their first addresses order them.
 #[derive(Default)]
 struct Claims<'a> {
-    claims: Vec<(Range, &'a Pool)>,
+    by_first: BTreeMap<IpAddr, Claim<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Claim<'a> {
+    /// What is claimed of the block: all of it, or what others left.
+    part: Range,
+    block: Range,
+    pool: &'a Pool,
 }
 
 impl<'a> Claims<'a> {
     fn take(&mut self, pool: &'a Pool) -> Prepared<'a> {
-        let mut prepared = Prepared {
-            pool,
-            conflicts: Vec::new(),
-            ranges: Vec::new(),
-            free: Vec::new(),
-            reserved: BTreeSet::new(),
-            total: Count::default(),
-        };
-        for block in &pool.blocks {
-            let range = block.range();
-            let others: Vec<_> = self
-                .claims
-                .iter()
-                .filter(|(claim, _)| claim.overlaps(&range))
-                .copied()
-                .collect();
-            // Pieces of one other block count as one conflict.
-            for (other_range, other) in others.iter().map(|(claim, other)| (stated(other, claim), *other)) {
+        let mut conflicts = Vec::new();
+        let mut offered = Vec::new();
+        let mut supply: BTreeMap<Family, Supply> = BTreeMap::new();
+        for block in pool.blocks.iter().map(Block::range) {
+            let others = self.overlapping(block);
+            let mut found: Vec<Conflict> = Vec::new();
+            for other in &others {
+                let (range, other_range, other_pool) = (block, other.block, other.pool.name.clone());
                 let conflict = Conflict {
                     range,
                     other_range,
-                    other_pool: other.name.clone(),
+                    other_pool,
                 };
-                if !prepared.conflicts.contains(&conflict) {
-                    prepared.conflicts.push(conflict);
+                // What is left of one other block may be several parts; it is one conflict.
+                if !found.contains(&conflict) {
+                    found.push(conflict);
                 }
             }
-            let own: Vec<Range> = sorted(&prepared.ranges);
-            for part in disjoint(range, &own) {
-                prepared.total += Count::new(part.steps());
-                prepared.total += Count::new(1);
+            conflicts.extend(found);
+            for part in block.without(others.iter().map(|other| &other.part)) {
+                self.by_first.insert(part.first(), Claim { part, block, pool });
+                supply
+                    .entry(Family::of(part.first()))
+                    .or_default()
+                    .ranges
+                    .push(part);
+                offered.push(part);
             }
-            let left = range.without(others.iter().map(|(claim, _)| claim));
-            self.claims.extend(left.iter().map(|range| (*range, pool)));
-            self.claims.sort_by_key(|(claim, _)| *claim);
-            prepared.free.extend(left.into_iter().map(|range| Free {
-                range,
-                next: Some(range.first()),
-            }));
-            prepared.ranges.push(range);
-            prepared.reserve(block);
         }
-        prepared
+        for supply in supply.values_mut() {
+            supply.next = supply.ranges.first().map(Range::first);
+        }
+        offered.sort();
+        let stated = union(pool.blocks.iter().map(Block::range).collect());
+        let mut total = Count::default();
+        for range in &stated {
+            total += Count::new(range.steps());
+            total += Count::new(1);
+        }
+        let reserved = reserved(pool);
+        Prepared {
+            pool,
+            conflicts,
+            total,
+            stated,
+            offered,
+            supply,
+            reserved,
+        }
+    }
+
+    /// The claims that share an address with `range`, in ascending order.
+    fn overlapping(&self, range: Range) -> Vec<Claim<'a>> {
+        let before = self.by_first.range(..range.first()).next_back().into_iter();
+        let within = self.by_first.range(range.first()..=range.last());
+        let overlapping = before
+            .chain(within)
+            .map(|(_, claim)| claim)
+            .filter(|claim| claim.part.overlaps(&range));
+        overlapping.copied().collect()
     }
 }
 
-/// The block of `pool` that `claim` is a piece of.
-fn stated(pool: &Pool, claim: &Range) -> Range {
-    pool.blocks
-        .iter()
-        .map(Block::range)
-        .find(|range| range.overlaps(claim))
-        .unwrap_or(*claim)
+/// The same addresses without overlaps, ascending.
+fn union(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort();
+    let mut union: Vec<Range> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match union.last_mut() {
+            Some(last) if last.overlaps(&range) => *last = last.with(&range),
+            Some(_) | None => union.push(range),
+        }
+    }
+    union
 }
 
-fn sorted(ranges: &[Range]) -> Vec<Range> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort();
-    sorted
+fn reserved(pool: &Pool) -> BTreeSet<IpAddr> {
+    match pool.first_and_last {
+        FirstAndLast::Usable => BTreeSet::new(),
+        FirstAndLast::Reserved => {
+            let prefixes = pool.blocks.iter().filter(|block| match block {
+                Block::Prefix(_) => true,
+                Block::Range(_) => false,
+            });
+            let large = prefixes.map(Block::range).filter(|range| range.steps() > 1);
+            large.flat_map(|range| [range.first(), range.last()]).collect()
+        }
+    }
 }
 
-/// What `range` adds to `ranges`, which are ascending but may overlap each other.
-fn disjoint(range: Range, ranges: &[Range]) -> Vec<Range> {
-    ranges.iter().fold(vec![range], |left, other| {
-        left.into_iter().flat_map(|part| part.without([other])).collect()
-    })
+/// Whether one of the ranges, which are ascending and do not overlap, has the address.
+fn any_contains(ranges: &[Range], address: IpAddr) -> bool {
+    let after = ranges.partition_point(|range| range.first() <= address);
+    after
+        .checked_sub(1)
+        .and_then(|at| ranges.get(at))
+        .is_some_and(|range| range.contains(address))
 }
 
 impl Prepared<'_> {
-    fn reserve(&mut self, block: &Block) {
-        let range = block.range();
-        match (block, self.pool.first_and_last) {
-            (Block::Prefix(_), FirstAndLast::Reserved) if range.steps() > 1 => {
-                self.reserved.extend([range.first(), range.last()]);
-            }
-            (Block::Prefix(_) | Block::Range(_), FirstAndLast::Reserved | FirstAndLast::Usable) => {}
-        }
-    }
-
     /// Whether the pool states this address, be it usable or not.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.ranges.iter().any(|range| range.contains(address))
+        any_contains(&self.stated, address)
     }
 
     /// Whether the pool may hand out this address: it has it, and is not disabled.
     pub(crate) fn offers(&self, address: IpAddr) -> bool {
-        self.is_enabled() && self.free.iter().any(|free| free.range.contains(address))
+        self.is_enabled() && any_contains(&self.offered, address)
     }
 
     pub(crate) fn offers_family(&self, family: Family) -> bool {
-        self.is_enabled()
-            && self
-                .free
-                .iter()
-                .any(|free| Family::of(free.range.first()) == family)
+        self.is_enabled() && self.supply.contains_key(&family)
     }
 
     pub(crate) fn reserves(&self, address: IpAddr) -> bool {
@@ -219,16 +250,15 @@ impl Prepared<'_> {
         if !self.is_enabled() {
             return None;
         }
-        for free in self
-            .free
-            .iter_mut()
-            .filter(|free| Family::of(free.range.first()) == family)
-        {
-            while let Some(address) = free.next {
-                if !taken(address) && !self.reserved.contains(&address) {
-                    return Some(address);
-                }
-                free.next = next(address).filter(|address| free.range.contains(*address));
+        let supply = self.supply.get_mut(&family)?;
+        while let (Some(range), Some(address)) = (supply.ranges.get(supply.at), supply.next) {
+            if !taken(address) && !self.reserved.contains(&address) {
+                return Some(address);
+            }
+            supply.next = next(address).filter(|address| range.contains(*address));
+            if supply.next.is_none() {
+                supply.at = supply.at.saturating_add(1);
+                supply.next = supply.ranges.get(supply.at).map(Range::first);
             }
         }
         None

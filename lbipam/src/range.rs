@@ -61,6 +61,14 @@ impl Range {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// The addresses of both and what lies between them.
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+
     /// The number of addresses less one, because a whole IPv6 space has one more than fits.
     pub(crate) fn steps(&self) -> u128 {
         number(self.last).saturating_sub(number(self.first))
