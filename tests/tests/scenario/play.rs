@@ -43,6 +43,23 @@ pub(crate) fn play(archive: &Archive) -> anyhow::Result<Archive> {
     Ok(after)
 }
 
+/// Applies edits (numbers of manifest sections, `true` to delete that file instead) one by one to a fresh stage.
+///
+/// # Errors
+/// A law of planning that does not hold after some of the edits.
+pub(crate) fn edit(archive: &Archive, edits: &[(usize, bool)]) -> anyhow::Result<()> {
+    let manifests: Vec<_> = archive.files.iter().filter(|f| is_manifest(&f.name)).collect();
+    let mut stage = Stage::new();
+    for (number, delete) in edits {
+        let Some(file) = manifests.get(number % manifests.len().max(1)) else {
+            continue;
+        };
+        stage.write(&file.name, if *delete { "" } else { &file.data });
+        stage.plan()?;
+    }
+    Ok(())
+}
+
 fn is_manifest(name: &str) -> bool {
     [".yaml", ".yml", ".json"]
         .iter()
