@@ -22,9 +22,15 @@ fn folder() -> PathBuf {
 }
 
 fn archives() -> Vec<Archive> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     paths.sort();
-    paths.iter().map(|path| Archive::parse(&std::fs::read_to_string(path).unwrap())).collect()
+    paths
+        .iter()
+        .map(|path| Archive::parse(&std::fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 proptest! {
