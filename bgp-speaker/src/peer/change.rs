@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cx, Peer, Slot, context, holding};
+use super::{Cx, Origin, Peer, Slot, context, holding};
 use crate::config::PeerConfig;
 use crate::config::change::{self, Change, Class, Live, Opened};
 use crate::session::agree::{Agreed, Opener, Refresh, keepalive};
@@ -18,6 +18,10 @@ use super::stop::Strength;
 impl Peer {
     /// Takes the new configuration into force.
     pub(crate) fn reconfigure(&mut self, new: &PeerConfig, cx: &mut Cx<'_>) {
+        if self.origin != Origin::Configured {
+            // Whether a dynamic neighbour is inside the new prefix was looked at before.
+            self.config.address = new.address.clone();
+        }
         let change = change::peer(&self.config, new, self.live());
         if change.fields.is_empty() {
             return;

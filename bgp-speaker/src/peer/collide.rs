@@ -4,13 +4,15 @@ use super::{Cx, Damping, Peer, Slot};
 use crate::session::agree::{Agreed, Opener, collision_winner};
 use crate::session::event::{Ending, Event};
 use crate::session::fsm::State;
-use crate::speaker::{Close, ConnId, DownReason, Refusal, StateName};
+use crate::speaker::{Close, DownReason, Refusal, StateName};
 
 /// What an OPEN on one connection means to the sessions of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     GoesOn,
-    /// Its own connection lost.
+    /// The event ends its rival, once this session has gone on.
+    Wins(Event),
+    /// It was ended itself.
     Lost,
 }
 
@@ -41,59 +43,44 @@ impl Peer {
         }
     }
 
-    /// An OPEN that is acceptable came on `conn`. Ends whichever session must give way to the other.
-    pub(super) fn resolve_collision(&mut self, conn: ConnId, agreed: &Agreed, cx: &mut Cx<'_>) -> Outcome {
-        let Some(slot) = self.slot_of(conn) else {
+    /// An OPEN that is acceptable came on the session in `slot`.
+    pub(super) fn resolve_collision(&mut self, slot: Slot, agreed: &Agreed, cx: &mut Cx<'_>) -> Outcome {
+        let Some(opener) = self.opener(slot) else {
             return Outcome::Lost;
         };
-        let rival = match slot {
-            Slot::Main => Slot::Other,
-            Slot::Other => Slot::Main,
-        };
-        let Some(session) = self.session_mut(rival) else {
+        let rival_opener = self.opener(slot.rival());
+        let Some(rival) = self.session_mut(slot.rival()) else {
             return Outcome::GoesOn;
         };
-        let rival_opener = session.link().map(super::link::Link::opener);
-        match session.fsm.state() {
+        let wins = match rival.fsm.state() {
             // Who is behind it is not known before its own OPEN.
-            State::Idle | State::Connect | State::Active | State::OpenSent => Outcome::GoesOn,
+            State::Idle | State::Connect | State::Active | State::OpenSent => return Outcome::GoesOn,
             State::Established(established) => {
                 let graceful = established.graceful.theirs.as_ref();
                 if graceful.is_some_and(|g| !g.families.is_empty()) {
                     // RFC 4724 4.2: closed without a word, its routes are kept.
                     let why = DownReason::ConnectionClosed(Some("the peer restarted".into()));
-                    self.step(rival, Event::TcpConnectionFails(why), cx);
-                    Outcome::GoesOn
-                } else {
-                    self.step(slot, Event::OpenCollisionDump, cx);
-                    Outcome::Lost
+                    return Outcome::Wins(Event::TcpConnectionFails(why));
                 }
+                false
             }
             State::OpenConfirm(_) => {
-                let opener = match conn {
-                    ConnId::Dialled(_) => Opener::Here,
-                    ConnId::Accepted(_) => Opener::Peer,
-                };
                 let local = (cx.identity.router_id, cx.identity.asn);
                 let winner = collision_winner(local, (agreed.remote_id, agreed.remote_asn));
                 // Two that the peer opened are no collision: it has given up the older one.
-                if opener == winner || rival_opener == Some(opener) {
-                    self.step(rival, Event::OpenCollisionDump, cx);
-                    Outcome::GoesOn
-                } else {
-                    self.step(slot, Event::OpenCollisionDump, cx);
-                    Outcome::Lost
-                }
+                opener == winner || rival_opener == Some(opener)
             }
+        };
+        if wins {
+            return Outcome::Wins(Event::OpenCollisionDump);
         }
+        self.step(slot, Event::OpenCollisionDump, cx);
+        Outcome::Lost
     }
 
     /// The session of `winner` is established: the other one ends, whatever it was waiting for.
     pub(super) fn dump_loser(&mut self, winner: Slot, cx: &mut Cx<'_>) {
-        let loser = match winner {
-            Slot::Main => Slot::Other,
-            Slot::Other => Slot::Main,
-        };
+        let loser = winner.rival();
         let Some(session) = self.session_mut(loser) else {
             return;
         };
@@ -107,6 +94,10 @@ impl Peer {
             StateName::OpenSent | StateName::OpenConfirm | StateName::Established => Event::OpenCollisionDump,
         };
         self.step(loser, event, cx);
+    }
+
+    fn opener(&mut self, slot: Slot) -> Option<Opener> {
+        Some(self.session_mut(slot)?.link()?.opener())
     }
 
     fn place_beside(&mut self, cx: &mut Cx<'_>) -> Result<Slot, Refusal> {

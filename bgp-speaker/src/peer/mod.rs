@@ -70,6 +70,15 @@ enum Slot {
     Other,
 }
 
+impl Slot {
+    fn rival(self) -> Self {
+        match self {
+            Self::Main => Self::Other,
+            Self::Other => Self::Main,
+        }
+    }
+}
+
 /// What the last session ended with, as far as the next attempt is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damping {

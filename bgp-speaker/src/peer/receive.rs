@@ -34,7 +34,7 @@ impl Peer {
                 }
                 Err(error) => {
                     let Some(slot) = self.slot_of(conn) else { return };
-                    self.step(slot, Event::BgpHeaderErr(Box::new(error.answer())), cx);
+                    self.step(slot, Event::BgpHeaderErr(ending(&error)), cx);
                     break;
                 }
             }
@@ -44,7 +44,7 @@ impl Peer {
     fn message(&mut self, conn: ConnId, frame: Frame, cx: &mut Cx<'_>) {
         let Some(slot) = self.slot_of(conn) else { return };
         match frame.kind {
-            MessageType::Open => self.open(conn, slot, &frame.body, cx),
+            MessageType::Open => self.open(slot, &frame.body, cx),
             MessageType::Keepalive => self.step(slot, Event::KeepAliveMsg, cx),
             MessageType::Notification => {
                 let event = match Notification::decode(&frame.body) {
@@ -52,7 +52,7 @@ impl Peer {
                         Event::NotifMsgVerErr(Box::new(heard))
                     }
                     Ok(heard) => Event::NotifMsg(Box::new(heard)),
-                    Err(error) => Event::BgpHeaderErr(Box::new(error.answer())),
+                    Err(error) => Event::BgpHeaderErr(ending(&error)),
                 };
                 self.step(slot, event, cx);
             }
@@ -61,7 +61,7 @@ impl Peer {
         }
     }
 
-    fn open(&mut self, conn: ConnId, slot: Slot, body: &Bytes, cx: &mut Cx<'_>) {
+    fn open(&mut self, slot: Slot, body: &Bytes, cx: &mut Cx<'_>) {
         let Some(session) = self.session_mut(slot) else {
             return;
         };
@@ -88,15 +88,17 @@ impl Peer {
                 return;
             }
         };
-        if self.resolve_collision(conn, &agreed, cx) == Outcome::Lost {
+        let outcome = self.resolve_collision(slot, &agreed, cx);
+        if outcome == Outcome::Lost {
             return;
         }
-        // The rival that gave way may have made this session main.
-        let Some(slot) = self.slot_of(conn) else { return };
         if let Some(link) = self.session_mut(slot).and_then(Session::link_mut) {
             link.framer.set_limit(agreed.max_message);
         }
         self.step(slot, Event::BgpOpen(Box::new(agreed)), cx);
+        if let Outcome::Wins(event) = outcome {
+            self.step(slot.rival(), event, cx);
+        }
     }
 
     fn update(&mut self, slot: Slot, body: &Bytes, cx: &mut Cx<'_>) {
@@ -111,7 +113,7 @@ impl Peer {
         let update = match update::decode(body, context) {
             Ok(update) => update,
             Err(error) => {
-                self.step(slot, Event::UpdateMsgErr(Box::new(error.answer())), cx);
+                self.step(slot, Event::UpdateMsgErr(ending(&error)), cx);
                 return;
             }
         };
@@ -198,7 +200,7 @@ impl Peer {
         let message = match RouteRefresh::decode(body, rules) {
             Ok(message) => message,
             Err(error) => {
-                self.step(slot, Event::UpdateMsgErr(Box::new(error.answer())), cx);
+                self.step(slot, Event::UpdateMsgErr(ending(&error)), cx);
                 return;
             }
         };

@@ -36,7 +36,7 @@ pub enum Event {
     TcpConnectionFails(DownReason),
     BgpOpen(Box<Agreed>),
     BgpOpenWithDelayOpenTimerRunning,
-    BgpHeaderErr(Box<Notification>),
+    BgpHeaderErr(Box<Ending>),
     BgpOpenMsgErr(Box<Ending>),
     OpenCollisionDump,
     NotifMsgVerErr(Box<Notification>),
@@ -44,7 +44,7 @@ pub enum Event {
     KeepAliveMsg,
     /// UPDATE, or ROUTE-REFRESH (RFC 2918), which the machine treats alike.
     UpdateMsg(MessageType),
-    UpdateMsgErr(Box<Notification>),
+    UpdateMsgErr(Box<Ending>),
     SendHoldTimerExpires,
 }
 

@@ -218,11 +218,10 @@ impl Fsm {
                 out.push(Action::Drop(Close::Abort));
                 self.fail(why, out)
             }
-            (S::Connect | S::Active, E::BgpHeaderErr(answer) | E::UpdateMsgErr(answer)) => {
-                out.push(Action::Drop(Close::Abort));
-                self.fail(sent(&answer), out)
-            }
-            (S::Connect | S::Active, E::BgpOpenMsgErr(ending)) => {
+            (
+                S::Connect | S::Active,
+                E::BgpHeaderErr(ending) | E::BgpOpenMsgErr(ending) | E::UpdateMsgErr(ending),
+            ) => {
                 out.push(Action::Drop(Close::Abort));
                 self.fail(ending.why, out)
             }
@@ -286,12 +285,7 @@ impl Fsm {
                 self.keep_alive(cx, &agreed);
                 S::OpenConfirm(agreed)
             }
-            (S::OpenSent | S::OpenConfirm(_), E::BgpHeaderErr(answer)) => {
-                let why = sent(&answer);
-                say(Some(*answer), out);
-                self.fail(why, out)
-            }
-            (S::OpenSent | S::OpenConfirm(_), E::BgpOpenMsgErr(ending)) => {
+            (S::OpenSent | S::OpenConfirm(_), E::BgpHeaderErr(ending) | E::BgpOpenMsgErr(ending)) => {
                 say(ending.say, out);
                 self.fail(ending.why, out)
             }
@@ -380,10 +374,9 @@ impl Fsm {
             }
             // RFC 4271 8.2.2 answers event 21 with an FSM error here, 6.1 with the header's own: more use
             // to whoever reads the peer's log.
-            (S::Established(agreed), E::BgpHeaderErr(answer) | E::UpdateMsgErr(answer)) => {
-                let why = sent(&answer);
-                say(Some(*answer), out);
-                self.go_down(why, agreed, out)
+            (S::Established(agreed), E::BgpHeaderErr(ending) | E::UpdateMsgErr(ending)) => {
+                say(ending.say, out);
+                self.go_down(ending.why, agreed, out)
             }
             // No words: the peer's window is shut (RFC 9687 3.2).
             (S::Established(agreed), E::SendHoldTimerExpires) => {

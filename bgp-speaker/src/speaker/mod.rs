@@ -146,7 +146,10 @@ impl Speaker {
     /// When [`Input::TimedOut`] is due; a time in the past means now. `None`: nothing to wait for.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.instances.values().filter_map(Instance::next_timeout).min()
+        match self.life {
+            Life::Running => self.instances.values().filter_map(Instance::next_timeout).min(),
+            Life::Over => None,
+        }
     }
 
     fn configured(&mut self, now: Instant, config: Arc<SpeakerConfig>, out: &mut Vec<Output>) {

@@ -51,7 +51,7 @@ fn events() -> Vec<(&'static str, Event)> {
             why: DownReason::Shutdown("maintenance".into()),
         })
     };
-    let header = || Box::new(Notification::connection_not_synchronized());
+    let header = || ending(Notification::connection_not_synchronized());
     let heard = || Box::new(Notification::cease(Cease::PeerDeconfigured));
     vec![
         ("ManualStart", Event::ManualStart),
@@ -107,7 +107,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("UpdateMsg", Event::UpdateMsg(MessageType::Update)),
         (
             "UpdateMsgErr",
-            Event::UpdateMsgErr(Box::new(Notification::malformed_attribute_list())),
+            Event::UpdateMsgErr(ending(Notification::malformed_attribute_list())),
         ),
         ("SendHoldTimer_Expires", Event::SendHoldTimerExpires),
     ]
