@@ -43,6 +43,7 @@ if ! mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/.etc/upper,workdir=
   done
 fi
 mount -t tmpfs -o mode=755 tmpfs /var/log
+mount -t tmpfs -o mode=1777 tmpfs /var/tmp
 if getent passwd frr >/dev/null; then
   mkdir -p /etc/frr
   install -d -o frr -g frr -m 755 /run/frr /var/log/frr
@@ -70,7 +71,7 @@ exec env -u LAB_INIT --ignore-signal=CHLD cat >/dev/null 2>&1
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A node: network, mount, pid, uts and ipc namespaces with a private `/etc`, `/run` and `/var/log`.
+/// A node: network, mount, pid, uts and ipc namespaces with a private `/etc`, `/run`, `/var/log` and `/var/tmp`.
 ///
 /// Dropping it kills all that runs inside and removes its interfaces; so does the end of the owning process.
 pub struct Netns {

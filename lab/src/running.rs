@@ -379,19 +379,20 @@ impl Lab {
             None,
         )?;
         for address in &pod.addresses {
-            let (family, length, gateway) = match address {
-                IpAddr::V4(_) => ("-4", 32, POD_GATEWAY[0]),
-                IpAddr::V6(_) => ("-6", 128, POD_GATEWAY[1]),
+            let (family, length, gateway, flags) = match address {
+                IpAddr::V4(_) => ("-4", 32, POD_GATEWAY[0], ""),
+                // Even with DAD off, an address is tentative for a moment, and cannot be bound.
+                IpAddr::V6(_) => ("-6", 128, POD_GATEWAY[1], "nodad"),
             };
             netns.sh(&format!(
-                "ip addr add {address}/{length} dev eth0; ip {family} route replace {gateway} dev eth0; \
+                "ip addr add {address}/{length} dev eth0 {flags}; ip {family} route replace {gateway} dev eth0; \
                  ip {family} route add default via {gateway} dev eth0"
             ))?;
             // The node talks to its pods as itself, not as their gateway.
             let source = own.iter().find(|own| own.is_ipv4() == address.is_ipv4());
             let source = source.map(|source| format!("src {source}")).unwrap_or_default();
             node.sh(&format!(
-                "ip addr add {gateway}/{length} dev {outside}; \
+                "ip addr add {gateway}/{length} dev {outside} {flags}; \
                  ip {family} route add {address} dev {outside} {source}"
             ))?;
         }

@@ -22,7 +22,7 @@ pub struct Values {
 }
 
 /// Value path, ConfigMap key, default. Keys without a default are written only if the value is given.
-const KEYS: [(&str, &str, Option<&str>); 13] = [
+const KEYS: [(&str, &str, Option<&str>); 12] = [
     ("/ipam/mode", "ipam", Some("cluster-pool")),
     ("/ipv4/enabled", "enable-ipv4", Some("true")),
     ("/ipv6/enabled", "enable-ipv6", Some("false")),
@@ -63,7 +63,6 @@ const KEYS: [(&str, &str, Option<&str>); 13] = [
         "enable-no-service-endpoints-routable",
         Some("true"),
     ),
-    ("/routingMode", "routing-mode", None),
 ];
 
 /// The values are not YAML, or ask for an address management that a lab cannot play.
