@@ -55,73 +55,100 @@ pub(crate) fn elect(
     existing: ExistingExternal,
     mut lost: impl FnMut(&Candidate, WhyNotBest),
 ) {
-    let mut step = |left: &mut Vec<Candidate>, why, key: &dyn Fn(&Candidate) -> u64| {
-        if left.len() > 1 {
-            lowest(left, why, key, &mut lost);
-        }
+    use WhyNotBest::{
+        AsPathLength, ClusterListLength, External, IgpCost, LocalPref, NotLocal, Origin, PeerAddress,
+        RouterId,
     };
-    step(left, WhyNotBest::NotLocal, &|c| u64::from(c.origin != From::Here));
-    step(left, WhyNotBest::LocalPref, &|c| u64::from(!c.rank.local_pref));
-    step(left, WhyNotBest::AsPathLength, &|c| c.rank.path_length.into());
-    step(left, WhyNotBest::Origin, &|c| c.rank.origin as u64);
+    lowest(
+        left,
+        [NotLocal, LocalPref, AsPathLength, Origin],
+        preference,
+        &mut lost,
+    );
     if left.len() > 1 {
         lowest_med(left, &mut lost);
     }
-    let mut step = |left: &mut Vec<Candidate>, why, key: &dyn Fn(&Candidate) -> u64| {
-        if left.len() > 1 {
-            lowest(left, why, key, &mut lost);
-        }
-    };
-    step(left, WhyNotBest::External, &|c| match c.origin {
-        From::Here => 0,
-        From::Peer { session, .. } => match session {
-            SessionKind::External => 0,
-            SessionKind::Internal => 1,
-        },
-    });
-    step(left, WhyNotBest::IgpCost, &|c| c.igp_cost.into());
+    lowest(left, [External, IgpCost], distance, &mut lost);
     if existing == ExistingExternal::Keep && left.iter().all(external) {
-        step(left, WhyNotBest::ExistingExternal, &|c| {
-            u64::from(c.standing != Before::Best)
-        });
+        let key = |c: &Candidate| [c.standing != Before::Best];
+        lowest(left, [WhyNotBest::ExistingExternal], key, &mut lost);
     }
-    // RFC 4456 9: ORIGINATOR_ID stands for the router ID where there is one.
-    step(left, WhyNotBest::RouterId, &|c| router_id(c).into());
-    step(left, WhyNotBest::ClusterListLength, &|c| {
-        c.rank.cluster_length.into()
-    });
-    if left.len() > 1 {
-        lowest(left, WhyNotBest::PeerAddress, address, &mut lost);
-    }
+    let whys = [RouterId, ClusterListLength, PeerAddress, PeerAddress];
+    lowest(left, whys, identity, &mut lost);
 }
 
 /// How the paths that are equal up to the IGP cost stand among themselves: the first of them are used
 /// beside the best one (multipath). Their AS paths are of equal length and need not be equal.
 pub(crate) fn multipath_order(candidate: &Candidate) -> impl Ord + use<> {
-    (
-        router_id(candidate),
-        candidate.rank.cluster_length,
-        address(candidate),
-    )
+    identity(candidate)
 }
 
-/// Drops what has not the lowest key.
-fn lowest<K: Ord>(
+/// Several steps at once: keeps what is lowest in the first number, of that what is lowest in the second, and
+/// so on. The number in which another is higher for the first time is the step that dropped it.
+fn lowest<K: Ord + Copy, const N: usize>(
     left: &mut Vec<Candidate>,
-    why: WhyNotBest,
-    key: impl Fn(&Candidate) -> K,
+    whys: [WhyNotBest; N],
+    key: impl Fn(&Candidate) -> [K; N],
     lost: &mut impl FnMut(&Candidate, WhyNotBest),
 ) {
+    if left.len() < 2 {
+        return;
+    }
     let Some(best) = left.iter().map(&key).min() else {
         return;
     };
     left.retain(|candidate| {
-        let stays = key(candidate) == best;
-        if !stays {
+        let steps = key(candidate).into_iter().zip(best).zip(whys);
+        let dropped = steps.into_iter().find(|((own, best), _)| own != best);
+        if let Some((_, why)) = dropped {
             lost(candidate, why);
         }
-        stays
+        dropped.is_none()
     });
+}
+
+/// RFC 4271 9.1.1 and 9.1.2.2 a and b.
+fn preference(candidate: &Candidate) -> [u32; 4] {
+    let rank = &candidate.rank;
+    [
+        u32::from(candidate.origin != From::Here),
+        !rank.local_pref,
+        rank.path_length,
+        rank.origin as u32,
+    ]
+}
+
+/// RFC 4271 9.1.2.2 d and e.
+fn distance(candidate: &Candidate) -> [u32; 2] {
+    let internal = match candidate.origin {
+        From::Here => false,
+        From::Peer { session, .. } => session == SessionKind::Internal,
+    };
+    [u32::from(internal), candidate.igp_cost]
+}
+
+/// RFC 4271 9.1.2.2 f and g. RFC 4456 9: ORIGINATOR_ID stands for the router ID where there is one, and a
+/// shorter CLUSTER_LIST wins before the address does.
+fn identity(candidate: &Candidate) -> [u128; 4] {
+    let (router_id, address) = match candidate.origin {
+        From::Here => (0, [0, 0]),
+        From::Peer {
+            router_id, address, ..
+        } => {
+            let address = match address {
+                IpAddr::V4(address) => [0, address.to_bits().into()],
+                IpAddr::V6(address) => [1, address.to_bits()],
+            };
+            (router_id, address)
+        }
+    };
+    let router_id = candidate.rank.originator.map_or(router_id, |id| id.to_bits());
+    [
+        router_id.into(),
+        candidate.rank.cluster_length.into(),
+        address[0],
+        address[1],
+    ]
 }
 
 /// RFC 4271 9.1.2.2 c: MEDs of different neighbour ASes say nothing to each other.
@@ -147,21 +174,6 @@ fn external(candidate: &Candidate) -> bool {
     match candidate.origin {
         From::Here => false,
         From::Peer { session, .. } => session == SessionKind::External,
-    }
-}
-
-fn router_id(candidate: &Candidate) -> u32 {
-    match (candidate.rank.originator, candidate.origin) {
-        (Some(originator), _) => originator.to_bits(),
-        (None, From::Peer { router_id, .. }) => router_id,
-        (None, From::Here) => 0,
-    }
-}
-
-fn address(candidate: &Candidate) -> Option<IpAddr> {
-    match candidate.origin {
-        From::Here => None,
-        From::Peer { address, .. } => Some(address),
     }
 }
 
