@@ -19,7 +19,7 @@ use crate::cilium_node::CiliumNode;
 use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crate::object::{Kind, Object, Version};
 use crate::pod_ip_pool::CiliumPodIPPool;
-use crate::schema::{Schema, SchemaError, compile};
+use crate::schema::{Dialect, Schema, SchemaError, compile};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -94,16 +94,19 @@ fn build(kind: Kind, version: Version) -> Result<Schema, SchemaError> {
 /// A CRD's schema says nothing about `metadata`; the API server holds it against its own type, and knows the two
 /// fields that say which object it is.
 pub(crate) fn of_definition(schema: &Json) -> Result<Schema, SchemaError> {
-    let mut schema = compile(schema)?;
+    let mut schema = compile(schema, Dialect::Structural)?;
     schema.set_property("metadata", of_type::<ObjectMeta>()?);
     for name in ["apiVersion", "kind"] {
-        schema.set_property(name, compile(&serde_json::json!({ "type": "string" }))?);
+        schema.set_property(
+            name,
+            compile(&serde_json::json!({ "type": "string" }), Dialect::Structural)?,
+        );
     }
     Ok(schema)
 }
 
 fn of_type<T: JsonSchema>() -> Result<Schema, SchemaError> {
-    compile(&schemars::schema_for!(T).to_value())
+    compile(&schemars::schema_for!(T).to_value(), Dialect::OpenApi)
 }
 
 /// Fields of the one type that this version of the kind does not have.

@@ -146,7 +146,7 @@ pub fn large(text: &str) -> Result<(u32, u32, u32), CommunityError> {
 ///
 /// `rt` and `soo` (sub-types 2 and 3) take an AS of two octets with a 32-bit number, or an AS of
 /// four octets or an IPv4 address with a 16-bit number; an AS up to 65535 makes the two-octet form
-/// unless the number after it is written `asn4`-style as `65000L`. `link-bandwidth` (type 0x40,
+/// unless it is written with an L, as `65000L`. `link-bandwidth` (type 0x40,
 /// sub-type 4, non-transitive) takes an AS and bytes per second, carried as a float of 32 bits.
 pub fn extended(text: &str) -> Result<[u8; 8], CommunityError> {
     read_extended(text).ok_or_else(|| CommunityError::Extended(text.to_owned()))

@@ -9,6 +9,17 @@
 //!                                                              +----------------+
 //! ```
 //!
+//! Every document valid for Cilium is valid here. What is not in Cilium is optional:
+//!
+//! | field | default | meaning |
+//! |---|---|---|
+//! | ClusterConfig `bgpInstances[].multipath` | one best route | use several equal routes |
+//! | ClusterConfig `peers[].peerPrefix`, `dynamicLimit` | none, 100 | accept sessions from a prefix |
+//! | PeerConfig `ttlSecurity.hops` | off | RFC 5082 |
+//! | PeerConfig `maxPrefixes` | no limit | `limit`, `warningPercent` 75, `action` Teardown, `restartSeconds` |
+//! | PeerConfig `transport.passive`, `localAddress`, `interface` | dial, any, any | how the connection is made |
+//! | Advertisement `attributes.med`, `asPathPrepend`, `extendedCommunities`, `nextHop` | as is | path attributes |
+//!
 //! Sources: the CRDs of Cilium 1.19 (groups, fields, patterns, defaults), `CiliumBGPPeeringPolicy`
 //! of 1.18, the Kubernetes API (core/v1, discovery.k8s.io/v1, meta/v1).
 //!

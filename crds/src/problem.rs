@@ -222,4 +222,22 @@ mod tests {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(names.iter().all(|name| name.chars().all(plain)));
     }
+
+    #[test]
+    fn every_reason_is_asserted_somewhere() {
+        let tests = [
+            include_str!("read/tests.rs"),
+            include_str!("rules/tests.rs"),
+            include_str!("check/tests.rs"),
+        ];
+        // The reason of the folder, which alone sees two files.
+        let elsewhere = [Reason::DuplicateObject];
+        for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
+            let (name, variant) = (format!(" {reason} "), format!("Reason::{reason:?}"));
+            let asserted = tests
+                .iter()
+                .any(|text| text.contains(&name) || text.contains(&variant));
+            assert!(asserted, "no test asserts {reason}");
+        }
+    }
 }

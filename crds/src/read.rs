@@ -191,7 +191,7 @@ impl Reader {
                     line: node.line,
                     field: String::new(),
                     reason: Reason::Unreadable,
-                    message: error.to_string(),
+                    message: format!("the document cannot be used: {error}"),
                 }),
             }
         }

@@ -306,6 +306,86 @@ fn fields_of_one_version_are_unknown_in_the_other() {
     );
 }
 
+#[test]
+fn objects_as_kubectl_prints_them_are_read() {
+    let read = read_text(
+        "\
+apiVersion: v1
+kind: Node
+metadata:
+  annotations:
+    node.alpha.kubernetes.io/ttl: \"0\"
+  creationTimestamp: \"2026-01-31T12:00:00Z\"
+  managedFields:
+  - apiVersion: v1
+    fieldsType: FieldsV1
+    fieldsV1:
+      f:metadata:
+        f:annotations:
+          .: {}
+    manager: kubelet
+    operation: Update
+    time: \"2026-01-31T12:00:00Z\"
+  name: worker
+  resourceVersion: \"7\"
+  uid: 3f0d
+spec:
+  podCIDR: 10.1.0.0/24
+  podCIDRs: [10.1.0.0/24]
+  taints:
+  - {effect: NoSchedule, key: a}
+status:
+  addresses:
+  - {address: 10.0.0.1, type: InternalIP}
+  allocatable: {cpu: 8, memory: 32Gi, pods: \"110\"}
+  conditions:
+  - lastHeartbeatTime: \"2026-01-31T12:00:00Z\"
+    status: \"True\"
+    type: Ready
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  ports:
+  - {name: a, port: 80, targetPort: http}
+  - {name: b, port: 81, targetPort: 8080}
+status:
+  loadBalancer:
+    ingress:
+    - {ip: 10.0.0.1, ipMode: VIP}
+",
+    );
+    assert_eq!(summary(&read), [] as [&str; 0]);
+    assert_eq!(read.objects.len(), 2);
+}
+
+#[test]
+fn what_the_schema_asks_for_is_named() {
+    let spec = |spec: &str| {
+        read_text(&format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumBGPClusterConfig\nmetadata: {{name: x}}\nspec: {spec}\n"
+        ))
+    };
+    assert_eq!(summary(&spec("{}")), ["4 required spec.bgpInstances"]);
+    assert_eq!(
+        summary(&spec("{bgpInstances: []}")),
+        ["4 wrong-length spec.bgpInstances"]
+    );
+    assert_eq!(
+        summary(&spec("{bgpInstances: [{name: ''}]}")),
+        ["4 wrong-length spec.bgpInstances[0].name"]
+    );
+    // Null is the same as nothing.
+    assert_eq!(
+        summary(&spec("{bgpInstances: null}")),
+        ["4 required spec.bgpInstances"]
+    );
+    let never =
+        "apiVersion: v1\nkind: Node\nmetadata: {name: x, creationTimestamp: '2026-02-31T00:00:00Z'}\n";
+    assert_eq!(summary(&read_text(never)), ["1 unreadable "]);
+}
+
 /// Texts that look like manifests, broken here and there.
 fn some_text() -> impl Strategy<Value = String> {
     let line = prop_oneof![

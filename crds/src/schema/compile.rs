@@ -18,13 +18,23 @@ pub(crate) enum SchemaError {
     TooDeep { at: String },
 }
 
+/// What an object schema without properties means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// In a CRD: an object without members.
+    Structural,
+    /// In the API server's own types: any object.
+    OpenApi,
+}
+
 /// References within the document (`$ref: "#/..."`) are followed.
-pub(crate) fn compile(root: &Json) -> Result<Schema, SchemaError> {
-    Compiler { root }.schema(root, "", 0)
+pub(crate) fn compile(root: &Json, dialect: Dialect) -> Result<Schema, SchemaError> {
+    Compiler { root, dialect }.schema(root, "", 0)
 }
 
 struct Compiler<'a> {
     root: &'a Json,
+    dialect: Dialect,
 }
 
 impl Compiler<'_> {
@@ -46,7 +56,10 @@ impl Compiler<'_> {
                 .strip_prefix('#')
                 .and_then(|pointer| self.root.pointer(pointer));
             let target = target.ok_or_else(|| unsupported(at, reference))?;
-            return self.schema(target, at, depth.saturating_add(1));
+            let mut schema = self.schema(target, at, depth.saturating_add(1))?;
+            // May be written as a number and is held as text.
+            schema.number_as_text = reference.ends_with("resource.Quantity");
+            return Ok(schema);
         }
         let mut schema = Schema::default();
         // A reference with a description beside it, and controller-gen's doubled enums.
@@ -137,7 +150,11 @@ impl Compiler<'_> {
                 (name, _) => return Err(unsupported(at, name)),
             }
         }
-        if schema.others.is_unknown() && schema.kind.is_none() && schema.properties.is_empty() {
+        let is_open = match (self.dialect, schema.kind) {
+            (_, None) | (Dialect::OpenApi, Some(Type::Object)) => true,
+            (Dialect::OpenApi | Dialect::Structural, Some(_)) => false,
+        };
+        if is_open && schema.others.is_unknown() && schema.properties.is_empty() {
             schema.others = Others::Any;
         }
         Ok(schema)

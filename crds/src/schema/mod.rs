@@ -21,7 +21,7 @@ use serde_json::Value as Json;
 
 use crate::problem::{Reason, Severity};
 
-pub(crate) use compile::{SchemaError, compile};
+pub(crate) use compile::{Dialect, SchemaError, compile};
 pub(crate) use near::nearest;
 pub(crate) use prune::pruned;
 pub(crate) use walk::{quote, validate};
@@ -33,6 +33,8 @@ pub(crate) struct Schema {
     /// Null stands for a value here, rather than for nothing.
     nullable: bool,
     int_or_string: bool,
+    /// The type holds text where a number may be written.
+    number_as_text: bool,
     properties: BTreeMap<String, Schema>,
     required: Vec<String>,
     /// What members without a property of their own must look like.

@@ -26,6 +26,7 @@ pub(crate) fn pruned(node: &Node, schema: &Schema) -> Json {
             }
             Json::Object(members)
         }
+        Value::Number(number) if schema.number_as_text => Json::String(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => node.to_json(),
     }
 }
