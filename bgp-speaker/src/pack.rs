@@ -48,6 +48,13 @@ pub(crate) struct Chunk {
     pub(crate) messages: u32,
 }
 
+impl Chunk {
+    /// Octets it takes in a queue.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+}
+
 /// What of a session decides the encoding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Format {

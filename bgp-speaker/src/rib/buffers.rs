@@ -22,8 +22,9 @@ pub(crate) struct Limits {
     pub(crate) keep: usize,
     /// A change of more prefixes than this becomes a batch.
     pub(crate) big: usize,
-    /// Prefixes encoded at a time for one that catches up.
+    /// Prefixes, and octets, encoded at a time for one that catches up.
     pub(crate) slice: usize,
+    pub(crate) slice_octets: usize,
     /// Prefixes that may be dirty before nobody joins a batch any more, beside 256 per buffer.
     pub(crate) dirty: usize,
     /// Octets of a buffer.
@@ -36,6 +37,7 @@ impl Limits {
         keep: 8 << 20,
         big: 32 << 10,
         slice: 8 << 10,
+        slice_octets: 256 << 10,
         dirty: 1024,
         chunk: 32 << 10,
     };
@@ -78,7 +80,7 @@ impl Log {
     }
 
     pub(crate) fn push(&mut self, chunk: Chunk) {
-        self.bytes += chunk.bytes.len();
+        self.bytes += chunk.cost();
         self.chunks.push_back(chunk);
     }
 
@@ -95,7 +97,7 @@ impl Log {
             && let Some(chunk) = self.chunks.pop_front()
         {
             self.first += 1;
-            self.bytes -= chunk.bytes.len();
+            self.bytes -= chunk.cost();
         }
     }
 }
@@ -135,7 +137,7 @@ impl Batch {
         );
         self.at += done;
         if let Some(chunk) = chunk {
-            self.bytes += chunk.bytes.len();
+            self.bytes += chunk.cost();
             self.chunks.push_back(chunk);
         }
         if self.is_encoded() {

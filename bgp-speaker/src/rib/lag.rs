@@ -69,7 +69,7 @@ impl Group {
             if let Some(batch) = &mut self.batch
                 && let Some(chunk) = batch.chunks.pop_front()
             {
-                batch.bytes -= chunk.bytes.len();
+                batch.bytes -= chunk.cost();
                 batch.base += 1;
             }
         }

@@ -258,11 +258,6 @@ impl Rib {
         self.relax();
     }
 
-    /// The peer's End-of-RIB of a family: what it did not send again is gone (RFC 4724 4.2).
-    pub fn end_of_rib(&mut self, peer: PeerId, family: Family) {
-        self.sweep_stale(peer, family);
-    }
-
     /// Another export policy. What it changes is sent, nothing else.
     pub fn set_export(&mut self, peer: PeerId, family: Family, policy: &Arc<ExportPolicy>) {
         if let Some(own) = self.shared.peer_family_mut(peer, family) {

@@ -294,9 +294,7 @@ impl Group {
             Sync::CatchingUp { from, pass } => {
                 let (start, pass_now) = (*from, *pass);
                 match self.encode_marks(peer, member, start, pass_now, table, shared) {
-                    Some(from) => {
-                        member.sync = Sync::CatchingUp { from, pass: pass_now };
-                    }
+                    Some((from, pass)) => member.sync = Sync::CatchingUp { from, pass },
                     None => self.caught_up(peer, member, table, shared),
                 }
                 Step::Again
@@ -374,7 +372,8 @@ impl Group {
         }
     }
 
-    /// Encodes up to a slice of marks from `from` for one member. Gives where to go on; `None` at the end.
+    /// Encodes up to a slice of marks from `from` for one member. Gives where and how to go on; `None` at the
+    /// end.
     fn encode_marks(
         &self,
         peer: PeerId,
@@ -383,7 +382,7 @@ impl Group {
         pass: Pass,
         table: &mut Table,
         shared: &mut Shared,
-    ) -> Option<u32> {
+    ) -> Option<(u32, Pass)> {
         let mut next = member.marks.next(from)?;
         let mut work = std::mem::take(&mut shared.work);
         let mut at = from;
@@ -406,8 +405,8 @@ impl Group {
             }
         }
         work.sort_unstable();
-        let mut done = 0;
-        while done < work.len() {
+        let (mut done, mut octets) = (0, 0);
+        while done < work.len() && octets < shared.limits.slice_octets {
             let attrs = &shared.attrs;
             let (more, chunk) = pack::fill(
                 &work[done..],
@@ -417,11 +416,21 @@ impl Group {
                 |dest| Some(*table.prefix(dest)),
             );
             done += more;
+            octets += chunk.as_ref().map_or(0, Chunk::cost);
             member.private.extend(chunk);
+        }
+        // Long attributes: the others take another turn. By then some numbers ahead were told already.
+        let go_on = if done < work.len() {
+            (from, Pass::Later)
+        } else {
+            (at, pass)
+        };
+        for item in work.drain(done..) {
+            member.marks.set(item.dest);
         }
         work.clear();
         shared.work = work;
-        Some(at)
+        Some(go_on)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::config::{MaxPrefixes, MaxPrefixesAction};
 use crate::policy::{ExportPolicy, SetAttrs};
 use crate::rib::{Down, EndOfRib, LimitVerdict, PeerId, Standing, WhyNotBest, WhyRefused};
 use crate::types::{Family, Prefix};
+use crate::wire::attrs::Attrs;
 use crate::wire::route_refresh::Subtype;
 
 const V4: Family = Family::IPV4_UNICAST;
@@ -170,12 +171,56 @@ fn slow_peer_is_told_the_last_state_once() {
     for med in 0..500 {
         world.set_local(&[("192.0.2.1/32", local(Some(med)))]);
         world.drain(fast);
+        assert!(world.rib.v4.groups[0].log.bytes <= 1000);
     }
     world.set_local(&[("192.0.2.2/32", local(None))]);
     world.drain(fast);
     let pulled = world.drain(slow);
     assert_eq!(world.holds(slow), ["192.0.2.2/32"]);
     assert!(pulled.messages <= 2, "{}", pulled.messages);
+}
+
+#[test]
+fn a_pull_goes_over_its_budget_by_one_buffer_at_most() {
+    let mut world = World::new();
+    let feeder = world.up(9, internal(9));
+    world.announce_all(feeder, &learned(&[65009], "10.0.0.9"), many(50_000));
+    let peer = world.up(1, external(1));
+    let mut pulls = 0;
+    loop {
+        let pulled = world.pull(peer, 10_000);
+        assert!(pulled.bytes < 10_000 + (32 << 10) + 4096, "{}", pulled.bytes);
+        if pulled.bytes == 0 {
+            break;
+        }
+        pulls += 1;
+    }
+    assert!(pulls > 5);
+    assert_eq!(world.held(peer).len(), 50_000);
+}
+
+#[test]
+fn marks_with_long_attributes_are_encoded_a_little_at_a_time() {
+    let mut world = World::new();
+    let peer = world.up(1, external(1));
+    world.drain(peer);
+    let feeder = world.up(9, internal(9));
+    world.rib.shared.limits.lag = 0;
+    for (n, prefix) in (0..).zip(many(400)) {
+        let attrs = Attrs {
+            communities: (n..n + 900).collect(),
+            ..learned(&[65009], "10.0.0.9")
+        };
+        world.announce_all(feeder, &attrs, vec![prefix]);
+    }
+    world.drain(feeder);
+    assert_eq!(world.rib.v4.groups.len(), 2);
+    world.pull(peer, 1);
+    let group = world.rib.v4.group_of(peer).unwrap();
+    let waiting: usize = group.members[&peer].private.iter().map(|c| c.bytes.len()).sum();
+    assert!(waiting < 1 << 19, "{waiting}");
+    world.drain(peer);
+    assert_eq!(world.held(peer).len(), 400);
 }
 
 #[test]
@@ -324,7 +369,7 @@ fn stale_routes_stay_until_replaced_or_swept() {
     world.announce(a, &attrs, &["203.0.113.0/24"]);
     assert_eq!(world.rib.counts(a, V4).stale, 1);
     assert_eq!(world.drain(b).bytes, 0);
-    world.rib.end_of_rib(a, V4);
+    world.rib.sweep_stale(a, V4);
     world.drain(b);
     assert_eq!(world.holds(b), ["203.0.113.0/24"]);
     assert_eq!(world.rib.counts(a, V4).received, 1);

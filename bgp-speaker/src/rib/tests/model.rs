@@ -353,10 +353,11 @@ proptest! {
         keep in 0..300_usize,
         big in 0..6_usize,
         slice in 1..5_usize,
+        slice_octets in 1..100_usize,
         dirty in 0..4_usize,
         chunk in 50..400_usize,
     ) {
-        check(Limits { lag, keep, big, slice, dirty, chunk }, ops);
+        check(Limits { lag, keep, big, slice, slice_octets, dirty, chunk }, ops);
     }
 }
 
