@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::dial::ttl_option;
 use super::{Cx, Damping, Peer, Slot};
-use crate::config::{MaxPrefixesAction, RemoteAsn};
+use crate::config::{Auth, MaxPrefixesAction, RemoteAsn};
 use crate::graceful::{Past, loss};
 use crate::rib::{Down, EndOfRib, ExtendedNextHop, FamilyInfo, PeerInfo, Refresh as RibRefresh};
 use crate::session::agree::{Agreed, Offer, Refresh};
@@ -89,6 +89,21 @@ impl Peer {
             self.damping = Damping::Open;
             self.idle = self.config.timers.idle_hold;
         }
+    }
+
+    /// Nobody answered the dial so far. It goes on, but people want to know why there is no session.
+    pub(super) fn unanswered(&mut self, now: Instant) {
+        if self.state() != StateName::Connect {
+            return;
+        }
+        let hint = match &self.config.auth {
+            Auth::Md5(_) => "; a password that differs on the other side looks the same",
+            Auth::None | Auth::Missing { .. } => "",
+        };
+        let seconds = self.config.timers.connect_retry.as_secs();
+        let text = format!("no answer in {seconds} s{hint}");
+        let why = DownReason::ConnectFailed(text.into());
+        self.record.last_down = Some((now, Arc::new(why)));
     }
 
     /// The established session ended.

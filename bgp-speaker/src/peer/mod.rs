@@ -243,7 +243,10 @@ impl Peer {
                 .and_then(|s| s.fsm.timers_mut().take_due(cx.now))
             {
                 let event = match timer {
-                    Timer::ConnectRetry => Event::ConnectRetryTimerExpires,
+                    Timer::ConnectRetry => {
+                        self.unanswered(cx.now);
+                        Event::ConnectRetryTimerExpires
+                    }
                     Timer::Hold => Event::HoldTimerExpires,
                     Timer::Keepalive => Event::KeepaliveTimerExpires,
                     Timer::SendHold => Event::SendHoldTimerExpires,
