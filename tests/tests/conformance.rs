@@ -1,8 +1,8 @@
 //! Cilium's own BGP scripts (`bgp/*.txtar` of the conformance data), read in place, played twice: once against
 //! the planner alone, with a model of the router, and once with a real agent and real GoBGP daemons.
 //!
-//! The data is not part of this repository: `STENTOR_CONFORMANCE` says where it is, else `../shared/conformance`
-//! beside the repository. Without it there is nothing to play, and the tests say so.
+//! Their data is not part of this repository: `STENTOR_CONFORMANCE` says where it is, else `../shared/conformance`
+//! beside the repository. Without it only our own scripts in `conformance/` are played, and the tests say so.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -37,13 +37,9 @@ fn agent_and_gobgp_come_to_what_the_scripts_expect() {
 
 /// Plays every script there is; says all that failed, not only the first.
 fn each(what: &str, stage: impl Fn(&Script) -> anyhow::Result<Box<dyn Stage>>) {
-    let Some(folder) = folder() else {
-        eprintln!("skipped: no conformance data; set STENTOR_CONFORMANCE to its folder");
-        return;
-    };
     let only = std::env::var("ONLY").unwrap_or_default();
     let mut failed = Vec::new();
-    for path in scripts(&folder).unwrap() {
+    for path in folders().iter().flat_map(|folder| scripts(folder).unwrap()) {
         let name = path
             .file_name()
             .unwrap_or_default()
@@ -64,12 +60,23 @@ fn each(what: &str, stage: impl Fn(&Script) -> anyhow::Result<Box<dyn Stage>>) {
     assert!(failed.is_empty(), "{what}:\n{}", failed.join("\n\n"));
 }
 
-fn folder() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
-    let folder = std::env::var_os("STENTOR_CONFORMANCE")
+/// Ours, and Cilium's where they are.
+fn folders() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = here.join("../../shared/conformance");
+    let theirs = std::env::var_os("STENTOR_CONFORMANCE")
         .map_or(beside, PathBuf::from)
         .join("bgp");
-    folder.is_dir().then_some(folder)
+    let mut folders = vec![here.join("conformance")];
+    if theirs.is_dir() {
+        folders.push(theirs);
+    } else {
+        eprintln!(
+            "Cilium's scripts are skipped: {} is not there; set STENTOR_CONFORMANCE",
+            theirs.display()
+        );
+    }
+    folders
 }
 
 fn scripts(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -17,7 +17,6 @@
 //!
 //! It deliberately lacks TCP-AO (no kernel in reach has it; [`probe`] says whether this one does).
 
-mod companions;
 mod connection;
 mod dial;
 mod drive;

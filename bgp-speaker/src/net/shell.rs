@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Options;
-use super::companions::companions;
 use super::connection::{Connection, QueueFull};
 use super::dial;
 use super::listen::Listener;
@@ -293,12 +292,7 @@ impl Shell {
         self.ready.push_back(match opened {
             Ok((connection, local, remote)) => {
                 self.connections.insert(conn, connection);
-                Input::Connected {
-                    conn,
-                    local,
-                    remote,
-                    companions: companions(local.ip()),
-                }
+                Input::Connected { conn, local, remote }
             }
             Err(error) => Input::ConnectFailed { conn, error },
         });
@@ -344,7 +338,6 @@ impl Shell {
                     instance,
                     local: dial::canonical(local),
                     remote,
-                    companions: companions(dial::canonical(local).ip()),
                 });
             }
             Err(error) => tracing::debug!(%remote, %error, "the connection was gone at once"),

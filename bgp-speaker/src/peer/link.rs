@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::session::agree::Opener;
 use crate::session::fsm::Fsm;
-use crate::speaker::{Close, Companions, ConnId, Output};
+use crate::speaker::{Close, ConnId, Output};
 use crate::wire::update::Context;
 use crate::wire::{Framer, Open};
 
@@ -30,18 +30,10 @@ pub(crate) enum Line {
     Up(Box<Link>),
 }
 
-/// This end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalEnd {
-    pub(crate) address: SocketAddr,
-    pub(crate) companions: Companions,
-}
-
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) conn: ConnId,
     pub(crate) local: SocketAddr,
-    pub(crate) companions: Companions,
     pub(crate) framer: Framer,
     /// Octets given to the shell and not yet reported as sent.
     pub(crate) in_flight: usize,
@@ -86,11 +78,10 @@ impl Session {
 }
 
 impl Link {
-    pub(crate) fn new(conn: ConnId, local: LocalEnd) -> Self {
+    pub(crate) fn new(conn: ConnId, local: SocketAddr) -> Self {
         Self {
             conn,
-            local: local.address,
-            companions: local.companions,
+            local,
             framer: Framer::new(),
             in_flight: 0,
             ours: None,

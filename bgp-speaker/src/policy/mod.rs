@@ -1,9 +1,11 @@
 //! Import and export policy: ordered statements, first match decides, default deny (RFC 8212).
 //!
-//! Whoever makes the statements settles what several wishes for one prefix come to; `index` finds the first
-//! match fast.
+//! [`merge()`] makes one list of statements that came from several objects; `index` finds the first match.
 
 pub(crate) mod index;
+mod merge;
+
+pub use merge::merge;
 
 use crate::types::{Name, Prefix};
 use crate::wire::attrs::{Attrs, ExtCommunity, LargeCommunity, NextHop};

@@ -265,11 +265,11 @@ fn render(daemon: &Daemon) -> String {
             text += &format!("auth-password = \"{password}\"\n");
         }
         text += &format!(
-            "[neighbors.transport.config]\nlocal-address = \"{address}\"\npassive-mode = true\n[neighbors.timers.config]\nidle-hold-time-after-reset = 1\n"
+            "[neighbors.transport.config]\nlocal-address = \"{address}\"\npassive-mode = true\n[neighbors.timers.config]\nidle-hold-time-after-reset = 1\n[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 10\n"
         );
         for family in &peer.families {
             text += &format!(
-                "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{}\"\n",
+                "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{}\"\n[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n",
                 attrs::dashed(*family)
             );
         }
@@ -303,7 +303,7 @@ fn peers(neighbors: &Value) -> String {
             session_state(&state["session_state"]).to_owned(),
             number(&timers["keepalive_interval"]),
             number(&timers["negotiated_hold_time"]),
-            number(&neighbor["graceful_restart"]["peer_restart_time"]),
+            restart_time(&state["remote_cap"]).to_string(),
         ]);
     }
     rows.sort();
@@ -318,6 +318,40 @@ fn peers(neighbors: &Value) -> String {
     ];
     let rows = rows.iter().map(|row| row.iter().map(String::as_str).collect());
     table(std::iter::once(head).chain(rows))
+}
+
+/// From the peer's capabilities, which GoBGP prints as protobuf: field 2 of its `GracefulRestartCapability`.
+fn restart_time(capabilities: &Value) -> u32 {
+    let is_restart = |c: &&Value| {
+        c["type_url"]
+            .as_str()
+            .is_some_and(|t| t.ends_with("GracefulRestartCapability"))
+    };
+    let found = capabilities.as_array().into_iter().flatten().find(is_restart);
+    let octets = found
+        .and_then(|c| base64(c["value"].as_str()?))
+        .unwrap_or_default();
+    // Field 1, the flags, comes first where it is not zero: one octet each of key and value.
+    let rest = octets
+        .strip_prefix(&[0x08])
+        .and_then(|rest| rest.get(1..))
+        .unwrap_or(&octets);
+    let Some(varint) = rest.strip_prefix(&[0x10]) else {
+        return 0;
+    };
+    let len = varint
+        .iter()
+        .position(|octet| octet & 0x80 == 0)
+        .map_or(0, |last| last + 1);
+    varint[..len]
+        .iter()
+        .rev()
+        .fold(0, |value, octet| (value << 7) | u32::from(octet & 0x7f))
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
 fn routes(rib: &Value, family: Family) -> anyhow::Result<String> {
