@@ -107,9 +107,7 @@ const PLACES: [Place; 9] = [
 ];
 
 /// Names that say nothing about what a module answers.
-const EMPTY_NAMES: [&str; 9] = [
-    "base", "common", "helper", "helpers", "manager", "misc", "util", "utils", "shared",
-];
+const EMPTY_NAMES: [&str; 7] = ["base", "common", "helper", "helpers", "manager", "util", "utils"];
 
 /// Lines of one source file; tests and benches aside.
 const LENGTH: usize = 600;

@@ -23,8 +23,9 @@ const fn need(package: &'static str, has: &'static str, why: &'static str) -> Ne
 }
 
 /// Debian's names. All of it is used by `cargo xtask test` or `cargo xtask lab`.
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 16] = [
     need("gcc", "cc", "links Rust programs"),
+    need("g++", "c++", "builds the fuzzer"),
     need("libc6-dev", "/usr/include/stdio.h", "links Rust programs"),
     need("iproute2", "ip", "links, addresses and routes of labs"),
     need("util-linux", "nsenter", "enters namespaces"),
