@@ -196,6 +196,11 @@ impl Reader {
             }
         }
         for finding in findings {
+            let finding = if kind == Kind::Secret {
+                discreet(finding)
+            } else {
+                finding
+            };
             self.report(Some(&reference), prefixed(finding, prefix));
         }
         let sound = self
@@ -221,6 +226,23 @@ impl Reader {
             Some(_) | None => self.read.bad.push(reference),
         }
     }
+}
+
+/// Messages quote what they found, and what a Secret holds must not be seen.
+fn discreet(mut finding: Finding) -> Finding {
+    let concerns_data = ["data", "stringData"]
+        .iter()
+        .filter_map(|name| finding.field.strip_prefix(name))
+        .any(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    if concerns_data || finding.reason == Reason::Unreadable {
+        finding.message = match finding.reason {
+            Reason::WrongFormat => "the value (not shown) is not base64; plain text goes into stringData",
+            Reason::WrongType => "the value (not shown) is not text; put it in quotes",
+            _ => "the value (not shown) can not be used",
+        }
+        .to_owned();
+    }
+    finding
 }
 
 /// Kept only where a check between objects points at a field.

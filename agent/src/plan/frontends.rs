@@ -299,7 +299,10 @@ fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: 
         return endpoints;
     };
     let ports = spec.ports.as_deref().unwrap_or_default();
-    let not_ready_too = spec.publish_not_ready_addresses.unwrap_or(false);
+    let not_ready = match spec.publish_not_ready_addresses {
+        Some(true) => NotReady::Counts,
+        Some(false) | None => NotReady::Out,
+    };
     let key = (service.namespace(), service.name());
     let slices = slices.0.get(&key).map(Vec::as_slice).unwrap_or_default();
     for slice in slices {
@@ -309,7 +312,7 @@ fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: 
         for endpoint in slice.endpoints.iter().flatten() {
             let weight = endpoint.addresses.len();
             let local = endpoint.node_name.as_deref() == Some(node);
-            match state(endpoint, not_ready_too) {
+            match state(endpoint, not_ready) {
                 EndpointState::Active => {
                     endpoints.any += weight;
                     endpoints.local_active += if local { weight } else { 0 };
@@ -334,6 +337,13 @@ fn serves(slice: &EndpointSlice, ports: &[ServicePort]) -> bool {
         })
 }
 
+/// `publishNotReadyAddresses`: whether endpoints that are starting count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotReady {
+    Out,
+    Counts,
+}
+
 enum EndpointState {
     Active,
     /// Shutting down, and still answering.
@@ -342,7 +352,7 @@ enum EndpointState {
 }
 
 /// `ready` overrides everything; a missing `ready` means ready (Kubernetes API, EndpointConditions).
-fn state(endpoint: &Endpoint, not_ready_too: bool) -> EndpointState {
+fn state(endpoint: &Endpoint, not_ready: NotReady) -> EndpointState {
     let Some(conditions) = &endpoint.conditions else {
         return EndpointState::Active;
     };
@@ -352,7 +362,7 @@ fn state(endpoint: &Endpoint, not_ready_too: bool) -> EndpointState {
     match (ready, terminating, serving) {
         (true, _, _) => EndpointState::Active,
         (false, true, true) => EndpointState::Terminating,
-        (false, false, _) if not_ready_too => EndpointState::Active,
+        (false, false, _) if not_ready == NotReady::Counts => EndpointState::Active,
         (false, _, _) => EndpointState::Out,
     }
 }
@@ -372,8 +382,8 @@ mod tests {
         }
     }
 
-    fn word(endpoint: &Endpoint, not_ready_too: bool) -> &'static str {
-        match state(endpoint, not_ready_too) {
+    fn word(endpoint: &Endpoint, not_ready: NotReady) -> &'static str {
+        match state(endpoint, not_ready) {
             EndpointState::Active => "active",
             EndpointState::Terminating => "terminating",
             EndpointState::Out => "out",
@@ -395,20 +405,23 @@ mod tests {
         ] {
             let endpoint = endpoint(ready, serving, terminating);
             assert_eq!(
-                word(&endpoint, false),
+                word(&endpoint, NotReady::Out),
                 expected,
                 "{ready:?} {serving:?} {terminating:?}"
             );
         }
-        assert_eq!(word(&Endpoint::default(), false), "active");
+        assert_eq!(word(&Endpoint::default(), NotReady::Out), "active");
     }
 
     #[test]
     fn publishing_not_ready_addresses_takes_those_that_start_not_those_that_end() {
         assert_eq!(
-            word(&endpoint(Some(false), Some(false), Some(false)), true),
+            word(&endpoint(Some(false), Some(false), Some(false)), NotReady::Counts),
             "active"
         );
-        assert_eq!(word(&endpoint(Some(false), Some(false), Some(true)), true), "out");
+        assert_eq!(
+            word(&endpoint(Some(false), Some(false), Some(true)), NotReady::Counts),
+            "out"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The store of objects: one map ordered by kind, read through one typed view per kind.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -18,8 +19,17 @@ use crds::pod_ip_pool::CiliumPodIPPool;
 use crds::{Kind, Object, ObjectRef, Parsed};
 
 /// Every object in force, by reference.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Objects(BTreeMap<ObjectRef, Arc<Parsed>>);
+
+/// Names only: among the objects are Secrets.
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.keys().map(ToString::to_string))
+            .finish()
+    }
+}
 
 /// An object with where it was written. Derefs to the object.
 #[derive(Debug)]

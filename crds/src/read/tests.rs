@@ -456,3 +456,25 @@ proptest! {
         prop_assert!(has("before") && has("after"));
     }
 }
+
+#[test]
+fn no_message_shows_what_a_secret_holds() {
+    for data in [
+        "data: {password: 's3cret !'}",
+        "data: {password: [s3cret]}",
+        "data: s3cret",
+        "stringData: {password: 53cre7}",
+        "stringData: {password: 1234567}",
+        "stringData: {password: {s3cret: 1234567}}",
+        "stringdata: {password: s3cret}",
+        "type: [s3cret, 1234567]",
+    ] {
+        let read = read_text(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\n{data}\n"
+        ));
+        for problem in &read.problems {
+            let text = problem.to_string();
+            assert!(!text.contains("s3cret") && !text.contains("1234567"), "{text}");
+        }
+    }
+}
