@@ -16,7 +16,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -153,6 +153,8 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
     setup::run()?;
     test::build(false)?;
     let agent = test::target_folder()?.join("debug/stentor");
+    // One pipe for all it says, errors too: it must not hold the terminal, or the pipe, of `up` when that is over.
+    let (from_server, to_up) = io::pipe()?;
     let mut server = Command::new(env::current_exe()?)
         .args(["lab", "serve", "--topo"])
         .arg(file.canonicalize()?)
@@ -165,14 +167,14 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
         .arg("--agent")
         .arg(&agent)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(to_up.try_clone()?)
+        .stderr(to_up)
         // Ctrl-C is for `up` alone: the server notices that its pipe is closed, and cleans up.
         .process_group(0)
         .spawn()?;
     let mut leash = server.stdin.take().context("the server has a pipe")?;
-    let lines = BufReader::new(server.stdout.take().context("the server has a pipe")?).lines();
     let mut ready = false;
-    for line in lines {
+    for line in BufReader::new(from_server).lines() {
         let line = line?;
         if line == serve::READY {
             ready = true;
