@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,9 +63,9 @@ pub enum StateError {
     #[error("the state folder {path} can not be used: {source}; create it, or choose another with --state")]
     Folder { path: PathBuf, source: io::Error },
     #[error(
-        "another agent uses the state folder {path}; stop it, or give this one another folder with --state"
+        "another agent ({holder}) uses the state folder {path}; stop it, or give this one another folder with --state"
     )]
-    InUse { path: PathBuf },
+    InUse { path: PathBuf, holder: String },
     #[error(
         "{path} was written by another version of Stentor (layout {found}, this one knows {VERSION}); run that version, \
          or move the file away: Services may then get other addresses"
@@ -110,17 +110,34 @@ impl StateFolder {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path.join("lock"))
             .map_err(folder)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateError::InUse {
-                path: path.to_owned(),
-            }),
+            Ok(mut lock) => {
+                // Only for the message of whoever comes second.
+                let pid = std::process::id();
+                lock.set_len(0)
+                    .and_then(|()| lock.write_all(format!("process {pid}").as_bytes()))
+                    .map_err(folder)?;
+                Ok(Self {
+                    path: path.to_owned(),
+                    _lock: lock,
+                })
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut holder = String::new();
+                let told = file.read_to_string(&mut holder).is_ok() && !holder.is_empty();
+                Err(StateError::InUse {
+                    path: path.to_owned(),
+                    holder: if told {
+                        holder
+                    } else {
+                        "its process is not known".to_owned()
+                    },
+                })
+            }
             Err((_, errno)) => Err(folder(errno.into())),
         }
     }

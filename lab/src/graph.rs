@@ -431,7 +431,8 @@ fn line(svg: &mut String, from: (u32, u32), to: (u32, u32), style: &str) {
 fn text(svg: &mut String, x: u32, y: u32, text: &str, colour: &str) {
     let _ = writeln!(
         svg,
-        "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\">{}</text>",
+        "<text x=\"{x}\" y=\"{y}\" fill=\"{colour}\" paint-order=\"stroke\" stroke=\"white\" \
+         stroke-opacity=\"0.7\" stroke-width=\"3\">{}</text>",
         escape(text)
     );
 }

@@ -258,7 +258,7 @@ impl Agent {
 
     /// Carries out the difference to what was applied last.
     fn apply(&mut self, desired: Arc<Desired>) {
-        let before = std::mem::replace(&mut self.desired, Arc::clone(&desired));
+        self.desired = Arc::clone(&desired);
         let wish = match self.config.bgp {
             BgpControlPlane::Enabled => Arc::clone(&desired.speaker),
             BgpControlPlane::Disabled => Arc::default(),
@@ -276,18 +276,14 @@ impl Agent {
             differs
         });
         // Planning again must come to the same addresses.
-        self.world.observed.held_vips.clone_from(&desired.vips);
+        let held = std::mem::replace(&mut self.world.observed.held_vips, desired.vips.clone());
         for (service, addresses) in &desired.vips {
-            if before.vips.get(service) != Some(addresses) {
+            if held.get(service) != Some(addresses) {
                 let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
                 self.note(Note::here("vip", format!("{service} has {}", list.join(", "))));
             }
         }
-        for service in before
-            .vips
-            .keys()
-            .filter(|service| !desired.vips.contains_key(*service))
-        {
+        for service in held.keys().filter(|service| !desired.vips.contains_key(*service)) {
             self.note(Note::here("vip", format!("{service} gave its addresses back")));
         }
         self.keep_vips();

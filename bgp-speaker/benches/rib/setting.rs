@@ -61,6 +61,7 @@ pub(crate) fn info(n: u16) -> PeerInfo {
         router_id: RouterId::new(address).unwrap(),
         address: address.into(),
         local_address: IpAddr::from([10, 0, 255, 254]),
+        local_ipv4: None,
         local_ipv6: None,
         asn_width: AsnWidth::Four,
         max_message: 4096,

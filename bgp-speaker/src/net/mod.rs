@@ -17,6 +17,7 @@
 //!
 //! It deliberately lacks TCP-AO (no kernel in reach has it; [`probe`] says whether this one does).
 
+mod companions;
 mod connection;
 mod dial;
 mod drive;

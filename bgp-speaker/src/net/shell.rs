@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Options;
+use super::companions::companions;
 use super::connection::{Connection, QueueFull};
 use super::dial;
 use super::listen::Listener;
@@ -292,7 +293,12 @@ impl Shell {
         self.ready.push_back(match opened {
             Ok((connection, local, remote)) => {
                 self.connections.insert(conn, connection);
-                Input::Connected { conn, local, remote }
+                Input::Connected {
+                    conn,
+                    local,
+                    remote,
+                    companions: companions(local.ip()),
+                }
             }
             Err(error) => Input::ConnectFailed { conn, error },
         });
@@ -338,6 +344,7 @@ impl Shell {
                     instance,
                     local: dial::canonical(local),
                     remote,
+                    companions: companions(dial::canonical(local).ip()),
                 });
             }
             Err(error) => tracing::debug!(%remote, %error, "the connection was gone at once"),

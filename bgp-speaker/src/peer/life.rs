@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::dial::ttl_option;
 use super::{Cx, Damping, Peer, Slot};
-use crate::config::{MaxPrefixesAction, RemoteAsn};
+use crate::config::{Auth, MaxPrefixesAction, RemoteAsn};
 use crate::graceful::{Past, loss};
 use crate::rib::{Down, EndOfRib, ExtendedNextHop, FamilyInfo, PeerInfo, Refresh as RibRefresh};
 use crate::session::agree::{Agreed, Offer, Refresh};
-use crate::speaker::{DownReason, Output, StateName};
+use crate::speaker::{Companions, DownReason, Output, StateName};
 use crate::types::{Family, SessionKind};
 use crate::wire::update;
 
@@ -26,7 +26,7 @@ impl Peer {
             return;
         };
         let Some(link) = session.link_mut() else { return };
-        let (conn, local) = (link.conn, link.local.ip());
+        let (conn, local, companions) = (link.conn, link.local.ip(), link.companions);
         link.context = Some(update::Context {
             asn_width: agreed.asn_width,
             session: agreed.kind,
@@ -47,7 +47,7 @@ impl Peer {
         self.past = Past::SessionLost;
         self.end_of_rib.clear();
         let flush = self.helper.session_up(cx.now, &agreed);
-        let info = self.info(&agreed, local);
+        let info = self.info(&agreed, local, companions);
         cx.rib.peer_up(self.id, info);
         for family in flush {
             cx.rib.sweep_stale(self.id, family);
@@ -89,6 +89,21 @@ impl Peer {
             self.damping = Damping::Open;
             self.idle = self.config.timers.idle_hold;
         }
+    }
+
+    /// Nobody answered the dial so far. It goes on, but people want to know why there is no session.
+    pub(super) fn unanswered(&mut self, now: Instant) {
+        if self.state() != StateName::Connect {
+            return;
+        }
+        let hint = match &self.config.auth {
+            Auth::Md5(_) => "; a password that differs on the other side looks the same",
+            Auth::None | Auth::Missing { .. } => "",
+        };
+        let seconds = self.config.timers.connect_retry.as_secs();
+        let text = format!("no answer in {seconds} s{hint}");
+        let why = DownReason::ConnectFailed(text.into());
+        self.record.last_down = Some((now, Arc::new(why)));
     }
 
     /// The established session ended.
@@ -134,7 +149,7 @@ impl Peer {
         }
     }
 
-    fn info(&self, agreed: &Agreed, local: IpAddr) -> PeerInfo {
+    fn info(&self, agreed: &Agreed, local: IpAddr, companions: Companions) -> PeerInfo {
         let families = agreed.families.iter().filter_map(|family| {
             let (_, config) = self.config.families.iter().find(|(f, _)| f == family)?;
             let extended_next_hop = if agreed.extended_next_hop.contains(family) {
@@ -156,7 +171,8 @@ impl Peer {
             router_id: agreed.remote_id,
             address: self.address,
             local_address: local,
-            local_ipv6: None,
+            local_ipv4: companions.ipv4,
+            local_ipv6: companions.ipv6,
             asn_width: agreed.asn_width,
             max_message: agreed.max_message,
             reflector_client: self.config.reflector_client,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::session::agree::Opener;
 use crate::session::fsm::Fsm;
-use crate::speaker::{Close, ConnId, Output};
+use crate::speaker::{Close, Companions, ConnId, Output};
 use crate::wire::update::Context;
 use crate::wire::{Framer, Open};
 
@@ -30,10 +30,18 @@ pub(crate) enum Line {
     Up(Box<Link>),
 }
 
+/// This end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalEnd {
+    pub(crate) address: SocketAddr,
+    pub(crate) companions: Companions,
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) conn: ConnId,
     pub(crate) local: SocketAddr,
+    pub(crate) companions: Companions,
     pub(crate) framer: Framer,
     /// Octets given to the shell and not yet reported as sent.
     pub(crate) in_flight: usize,
@@ -78,10 +86,11 @@ impl Session {
 }
 
 impl Link {
-    pub(crate) fn new(conn: ConnId, local: SocketAddr) -> Self {
+    pub(crate) fn new(conn: ConnId, local: LocalEnd) -> Self {
         Self {
             conn,
-            local,
+            local: local.address,
+            companions: local.companions,
             framer: Framer::new(),
             in_flight: 0,
             ours: None,

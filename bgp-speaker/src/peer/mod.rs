@@ -23,7 +23,7 @@ mod status;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,7 @@ use crate::speaker::{ConnId, DownReason, Event as News, Output, Refusal, Start, 
 use crate::types::{Asn, Family, Name, RouterId};
 use crate::wire::keepalive;
 
+pub(crate) use link::LocalEnd;
 use link::{Line, Link, Session};
 
 /// What a peer needs of its instance for one input.
@@ -175,7 +176,7 @@ impl Peer {
         self.step(Slot::Main, event, cx);
     }
 
-    pub(crate) fn connected(&mut self, conn: ConnId, local: SocketAddr, cx: &mut Cx<'_>) {
+    pub(crate) fn connected(&mut self, conn: ConnId, local: LocalEnd, cx: &mut Cx<'_>) {
         if self.main.conn() == Some(conn) {
             self.main.line = Line::Up(Box::new(Link::new(conn, local)));
             self.step(Slot::Main, Event::TcpCrAcked, cx);
@@ -194,13 +195,8 @@ impl Peer {
     ///
     /// # Errors
     /// Why it can't be taken; the caller closes it.
-    pub(crate) fn accepted(
-        &mut self,
-        conn: ConnId,
-        local: SocketAddr,
-        cx: &mut Cx<'_>,
-    ) -> Result<(), Refusal> {
-        if self.config.local_address.is_some_and(|a| a != local.ip()) {
+    pub(crate) fn accepted(&mut self, conn: ConnId, local: LocalEnd, cx: &mut Cx<'_>) -> Result<(), Refusal> {
+        if self.config.local_address.is_some_and(|a| a != local.address.ip()) {
             return Err(Refusal::WrongLocalAddress);
         }
         if self.held.is_some() {
@@ -247,7 +243,10 @@ impl Peer {
                 .and_then(|s| s.fsm.timers_mut().take_due(cx.now))
             {
                 let event = match timer {
-                    Timer::ConnectRetry => Event::ConnectRetryTimerExpires,
+                    Timer::ConnectRetry => {
+                        self.unanswered(cx.now);
+                        Event::ConnectRetryTimerExpires
+                    }
                     Timer::Hold => Event::HoldTimerExpires,
                     Timer::Keepalive => Event::KeepaliveTimerExpires,
                     Timer::SendHold => Event::SendHoldTimerExpires,

@@ -5,6 +5,7 @@
 //! The lowest statement number among the hits is the first match: the result is that of the linear walk.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use super::{SetAttrs, Statement, Verdict};
@@ -20,7 +21,7 @@ pub(crate) struct Index {
     sets: Vec<SetAttrs>,
     /// The first statement that matches every prefix.
     any: Option<u32>,
-    filed: HashMap<Prefix, Vec<Range>, Seed>,
+    filed: HashMap<Prefix, Ranges, Seed>,
     /// Lengths that occur among the filed prefixes.
     v4_lengths: Vec<u8>,
     v6_lengths: Vec<u8>,
@@ -29,6 +30,13 @@ pub(crate) struct Index {
 /// A position in [`Index::set`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SetId(u32);
+
+/// In the order of the statements. Most prefixes have one: it takes no memory of its own.
+#[derive(Debug)]
+struct Ranges {
+    first: Range,
+    more: Vec<Range>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Range {
@@ -65,7 +73,13 @@ impl Index {
                     min: m.min,
                     max: m.max,
                 };
-                index.filed.entry(m.prefix).or_default().push(range);
+                match index.filed.entry(m.prefix) {
+                    Entry::Occupied(mut known) => known.get_mut().more.push(range),
+                    Entry::Vacant(new) => {
+                        let more = Vec::new();
+                        new.insert(Ranges { first: range, more });
+                    }
+                }
                 let lengths = match m.prefix.addr() {
                     IpAddr::V4(_) => &mut index.v4_lengths,
                     IpAddr::V6(_) => &mut index.v6_lengths,
@@ -105,8 +119,8 @@ impl Index {
             let Some(ranges) = self.filed.get(&prefix.shortened(filed)) else {
                 continue;
             };
-            // In the order of the statements.
-            let hit = ranges.iter().find(|r| r.min <= len && len <= r.max);
+            let mut ranges = std::iter::once(&ranges.first).chain(&ranges.more);
+            let hit = ranges.find(|r| r.min <= len && len <= r.max);
             if let Some(hit) = hit {
                 first = Some(first.map_or(hit.statement, |f| f.min(hit.statement)));
             }

@@ -1,11 +1,9 @@
 //! Import and export policy: ordered statements, first match decides, default deny (RFC 8212).
 //!
-//! [`merge()`] makes one list of statements that came from several objects; `index` finds the first match.
+//! Whoever makes the statements settles what several wishes for one prefix come to; `index` finds the first
+//! match fast.
 
 pub(crate) mod index;
-mod merge;
-
-pub use merge::merge;
 
 use crate::types::{Name, Prefix};
 use crate::wire::attrs::{Attrs, ExtCommunity, LargeCommunity, NextHop};

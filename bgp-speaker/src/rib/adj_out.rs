@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::PeerId;
 use super::attrs::AttrsId;
+use super::bits::Bits;
 use super::buffers::{Batch, Log};
 use super::export::{Target, WhyNotSent, may_send, outgoing};
 use super::hash::Seed;
@@ -71,8 +72,8 @@ pub(crate) struct Group {
     /// By destination number. Each holds a count of its attributes.
     out: Vec<Out>,
     announced: u32,
-    /// How many of them a peer does not get.
-    hidden: BTreeMap<PeerId, u32>,
+    /// How many of them a peer does not get, by its number.
+    hidden: Vec<u32>,
     /// Whether a next hop may be the address of a peer.
     foreign: Foreign,
     pub(crate) members: BTreeMap<PeerId, Member>,
@@ -113,7 +114,7 @@ impl Group {
             target,
             out: Vec::new(),
             announced: 0,
-            hidden: BTreeMap::new(),
+            hidden: Vec::new(),
             foreign: Foreign::No,
             members: BTreeMap::new(),
             log: Log::default(),
@@ -152,14 +153,14 @@ impl Group {
     }
 
     pub(crate) fn advertised(&self, peer: PeerId) -> u32 {
-        self.announced - self.hidden.get(&peer).copied().unwrap_or(0)
+        self.announced - self.hidden.get(usize::from(peer.0)).copied().unwrap_or(0)
     }
 
-    /// Whether anything here still speaks of the number.
-    pub(crate) fn speaks_of(&self, dest: u32) -> bool {
-        self.out(dest).attrs != AttrsId::NONE
-            || self.batch.as_ref().is_some_and(|b| b.dirty.holds(dest))
-            || self.members.values().any(|m| m.marks.holds(dest))
+    /// The prefixes somebody must still be told about.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &Bits> {
+        let members = self.members.values().map(|member| &member.marks);
+        let batch = self.batch.iter().map(|batch| &batch.dirty);
+        members.chain(batch).filter(|bits| !bits.is_empty())
     }
 
     /// Why a prefix is not announced to this kind of peer. `None`: it is, or there is no best path.
@@ -299,7 +300,11 @@ impl Group {
             shared.attrs.retain(new.attrs);
             self.announced += 1;
             for peer in new.hidden_from() {
-                *self.hidden.entry(peer).or_default() += 1;
+                let slot = usize::from(peer.0);
+                if self.hidden.len() <= slot {
+                    self.hidden.resize(slot + 1, 0);
+                }
+                self.hidden[slot] += 1;
             }
         }
         if old.attrs != AttrsId::NONE {
@@ -307,9 +312,7 @@ impl Group {
             self.memo.held.push(old.attrs);
             self.announced -= 1;
             for peer in old.hidden_from() {
-                if let Some(count) = self.hidden.get_mut(&peer) {
-                    *count -= 1;
-                }
+                self.hidden[usize::from(peer.0)] -= 1;
             }
         }
     }

@@ -43,13 +43,19 @@ impl Limits {
     };
 }
 
-/// Changes, encoded once for all followers.
+/// Changes, encoded once for all followers. A chunk goes when the last of them has read it.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    pub(crate) chunks: VecDeque<Chunk>,
+    chunks: VecDeque<Unread>,
     /// The number of the first chunk.
-    pub(crate) first: u64,
-    pub(crate) bytes: usize,
+    first: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Unread {
+    chunk: Chunk,
+    readers: usize,
 }
 
 /// Many prefixes, encoded on demand and once for all that read it.
@@ -75,26 +81,52 @@ pub(crate) enum Kind {
 }
 
 impl Log {
+    /// One more than the number of the last chunk.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.chunks.len() as u64
     }
 
-    pub(crate) fn push(&mut self, chunk: Chunk) {
+    /// The number of the first chunk that somebody has not read.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Octets held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn push(&mut self, chunk: Chunk, readers: usize) {
         self.bytes += chunk.cost();
-        self.chunks.push_back(chunk);
+        self.chunks.push_back(Unread { chunk, readers });
+        self.forget_read();
     }
 
-    pub(crate) fn unread(&self, next: u64) -> impl Iterator<Item = &Chunk> {
-        self.chunks.iter().skip((next - self.first) as usize)
+    /// For one of the readers.
+    pub(crate) fn read(&mut self, number: u64) -> Option<Chunk> {
+        let unread = self.chunks.get_mut((number - self.first) as usize)?;
+        unread.readers -= 1;
+        let chunk = unread.chunk.clone();
+        self.forget_read();
+        Some(chunk)
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&Chunk> {
-        self.chunks.get((number - self.first) as usize)
+    /// One of the readers will not read on from `number`. Gives what it has not read.
+    pub(crate) fn leave(&mut self, number: u64) -> Vec<Chunk> {
+        let rest = self.chunks.range_mut((number - self.first) as usize..);
+        let left = rest
+            .map(|unread| {
+                unread.readers -= 1;
+                unread.chunk.clone()
+            })
+            .collect();
+        self.forget_read();
+        left
     }
 
-    pub(crate) fn forget_until(&mut self, number: u64) {
-        while self.first < number
-            && let Some(chunk) = self.chunks.pop_front()
+    fn forget_read(&mut self) {
+        while self.chunks.front().is_some_and(|unread| unread.readers == 0)
+            && let Some(Unread { chunk, .. }) = self.chunks.pop_front()
         {
             self.first += 1;
             self.bytes -= chunk.cost();

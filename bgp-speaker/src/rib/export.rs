@@ -214,7 +214,7 @@ fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<
         (Family::IPV4_UNICAST, IpAddr::V6(address)) => match (address.to_ipv4_mapped(), v6) {
             (Some(address), _) => Some(NextHop::Ip(address.into())),
             (None, ExtendedNextHop::Agreed) => global(address),
-            (None, ExtendedNextHop::No) => None,
+            (None, ExtendedNextHop::No) => peer.local_ipv4.map(|address| NextHop::Ip(address.into())),
         },
         (_, IpAddr::V6(address)) => global(address),
         (_, IpAddr::V4(address)) => {

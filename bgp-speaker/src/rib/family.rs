@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 
 use super::EndOfRib;
 use super::adj_out::{Group, Which};
+use super::attrs::AttrsId;
+use super::bits::Bits;
 use super::decision::{Before, Candidate, From, elect, multipath_order};
 use super::export::{Source, Target};
 use super::lag::nominate;
@@ -341,8 +343,14 @@ impl FamilyRib {
     }
 
     pub(crate) fn free_loose(&mut self) {
+        if !self.table.has_loose() {
+            return;
+        }
+        let groups = &self.groups;
+        let marks: Vec<&Bits> = groups.iter().flat_map(Group::marks).collect();
         while let Some(dest) = self.table.take_loose() {
-            if self.table.is_unused(dest) && !self.groups.iter().any(|g| g.speaks_of(dest)) {
+            let announced = groups.iter().any(|g| g.out(dest).attrs != AttrsId::NONE);
+            if self.table.is_unused(dest) && !announced && !marks.iter().any(|m| m.holds(dest)) {
                 self.table.free(dest);
             }
         }

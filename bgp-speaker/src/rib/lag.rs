@@ -18,6 +18,7 @@ impl Group {
             self.start_change(work, table);
             return;
         }
+        let readers = self.members.values().filter(|m| m.follows()).count();
         let mut at = 0;
         while at < work.len() {
             let attrs = &shared.attrs;
@@ -30,7 +31,7 @@ impl Group {
             );
             at += done;
             if let Some(chunk) = chunk {
-                self.log.push(chunk);
+                self.log.push(chunk, readers);
             }
         }
         self.drop_laggards(shared.limits.lag, table);
@@ -82,22 +83,30 @@ impl Group {
     }
 
     /// Turns what a member has not read yet into marks.
-    pub(crate) fn detach(&self, peer: PeerId, member: &mut Member, table: &mut Table) {
-        let mut mark = |chunk: &Chunk| {
+    pub(crate) fn detach(&mut self, peer: PeerId, member: &mut Member, table: &mut Table) {
+        let format = self.format();
+        let mut mark = |chunk: &Chunk, marks: &mut Bits| {
             if chunk.to.includes(peer) {
-                for prefix in prefixes(&chunk.bytes, self.format()) {
-                    member.marks.set(table.dest(&prefix));
+                for prefix in prefixes(&chunk.bytes, format) {
+                    marks.set(table.dest(&prefix));
                 }
             }
         };
+        let marks = &mut member.marks;
         match (member.sync, &self.batch) {
-            (Sync::Following { next }, _) => self.log.unread(next).for_each(mark),
-            (Sync::InBatch { next }, Some(batch)) => {
-                batch.chunks.iter().skip(next - batch.base).for_each(&mut mark);
-                for item in batch.items[batch.at..].iter().filter(|i| i.to.includes(peer)) {
-                    member.marks.set(item.dest);
+            (Sync::Following { next }, _) => {
+                for chunk in self.log.leave(next) {
+                    mark(&chunk, marks);
                 }
-                member.marks.add(&batch.dirty);
+            }
+            (Sync::InBatch { next }, Some(batch)) => {
+                for chunk in batch.chunks.iter().skip(next - batch.base) {
+                    mark(chunk, marks);
+                }
+                for item in batch.items[batch.at..].iter().filter(|i| i.to.includes(peer)) {
+                    marks.set(item.dest);
+                }
+                marks.add(&batch.dirty);
             }
             (Sync::InBatch { .. }, None) => unreachable!("a batch stays as long as someone reads it"),
             // It goes on where it is, with its pass.
@@ -107,11 +116,6 @@ impl Group {
             from: 0,
             pass: Pass::Later,
         };
-    }
-
-    pub(crate) fn forget_read(&mut self) {
-        let until = self.slowest().unwrap_or_else(|| self.log.end());
-        self.log.forget_until(until);
     }
 
     /// Followers that are up to date read the change as a batch, the others go by marks.
@@ -146,33 +150,27 @@ impl Group {
         self.batch = Some(batch);
     }
 
+    /// Those furthest behind lose the log until it is short enough.
     fn drop_laggards(&mut self, lag: usize, table: &mut Table) {
-        while self.log.bytes > lag {
-            let Some(first) = self.slowest() else { break };
+        while self.log.bytes() > lag {
+            let first = self.log.first();
+            let is_last = |member: &Member| member.sync == Sync::Following { next: first };
             let slow: Vec<PeerId> = self
                 .members
                 .iter()
-                .filter(|(_, m)| m.sync == Sync::Following { next: first })
+                .filter(|(_, member)| is_last(member))
                 .map(|(peer, _)| *peer)
                 .collect();
+            if slow.is_empty() {
+                break;
+            }
             for peer in slow {
                 if let Some(mut member) = self.members.remove(&peer) {
                     self.detach(peer, &mut member, table);
                     self.members.insert(peer, member);
                 }
             }
-            self.forget_read();
         }
-    }
-
-    fn slowest(&self) -> Option<u64> {
-        self.members
-            .values()
-            .filter_map(|member| match member.sync {
-                Sync::Following { next } => Some(next),
-                Sync::InBatch { .. } | Sync::CatchingUp { .. } => None,
-            })
-            .min()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the RIB must know of a peer.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::config::{MaxPrefixes, ReflectorClient};
@@ -20,6 +20,9 @@ pub struct PeerInfo {
     pub address: IpAddr,
     /// The session's local address: the next hop of what is announced with "self".
     pub local_address: IpAddr,
+    /// An IPv4 address of the same interface, for IPv4 routes over an IPv6 session whose peer does not speak
+    /// RFC 8950. Without one they are not sent.
+    pub local_ipv4: Option<Ipv4Addr>,
     /// A global IPv6 address of the same interface, for IPv6 routes over an IPv4 session. Without one their
     /// next hop is the IPv4-mapped form of `local_address`.
     pub local_ipv6: Option<Ipv6Addr>,

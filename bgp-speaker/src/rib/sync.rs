@@ -183,15 +183,16 @@ impl Group {
         let mut member = self.members.remove(&peer)?;
         self.detach(peer, &mut member, table);
         self.drop_idle_batch(table, shared);
-        self.forget_read();
         Some(member)
     }
 
     /// Takes a peer out for good.
     pub(crate) fn forget(&mut self, peer: PeerId, table: &mut Table, shared: &Shared) -> Option<Member> {
         let member = self.members.remove(&peer)?;
+        if let Sync::Following { next } = member.sync {
+            self.log.leave(next);
+        }
         self.drop_idle_batch(table, shared);
-        self.forget_read();
         Some(member)
     }
 
@@ -253,7 +254,6 @@ impl Group {
             }
         }
         self.members.insert(peer, member);
-        self.forget_read();
         pulled
     }
 
@@ -262,10 +262,10 @@ impl Group {
             return Step::Took(chunk);
         }
         match &mut member.sync {
-            Sync::Following { next } => match self.log.get(*next) {
+            Sync::Following { next } => match self.log.read(*next) {
                 Some(chunk) => {
                     *next += 1;
-                    took(chunk, peer)
+                    took(&chunk, peer)
                 }
                 None => Step::Idle,
             },

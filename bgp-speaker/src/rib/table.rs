@@ -278,6 +278,10 @@ impl Table {
         }
     }
 
+    pub(crate) fn has_loose(&self) -> bool {
+        !self.loose.is_empty()
+    }
+
     pub(crate) fn take_loose(&mut self) -> Option<u32> {
         self.loose.pop()
     }

@@ -10,7 +10,7 @@ use super::{Close, ConnId, Event, ListenKey, Output, PathView, PeerStatus, Refus
 use crate::config::change::{self, Class};
 use crate::config::{Auth, InstanceConfig, PeerAddress, PeerConfig};
 use crate::graceful::Deferral;
-use crate::peer::{Cx, Gone, Origin, Peer};
+use crate::peer::{Cx, Gone, LocalEnd, Origin, Peer};
 use crate::policy::Verdict;
 use crate::rib::{Down, ExistingExternal, Options, PeerId, Rib, RouteView, Standing};
 use crate::session::agree::Identity;
@@ -170,7 +170,7 @@ impl Instance {
     pub(super) fn accepted(
         &mut self,
         conn: ConnId,
-        local: SocketAddr,
+        local: LocalEnd,
         remote: SocketAddr,
         shared: &mut Shared<'_>,
     ) {

@@ -1,6 +1,6 @@
 //! What goes into a [`Speaker`](super::Speaker) and what comes out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,14 @@ pub enum ConnId {
     Accepted(u64),
 }
 
+/// Addresses of the interface that has a connection's local address: next hops of routes of the family that the
+/// connection is not of. No loopback and no link-local ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Companions {
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+}
+
 /// News, in the past tense.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -31,6 +39,7 @@ pub enum Input {
         conn: ConnId,
         local: SocketAddr,
         remote: SocketAddr,
+        companions: Companions,
     },
     ConnectFailed {
         conn: ConnId,
@@ -42,6 +51,7 @@ pub enum Input {
         instance: Name,
         local: SocketAddr,
         remote: SocketAddr,
+        companions: Companions,
     },
     Received {
         conn: ConnId,

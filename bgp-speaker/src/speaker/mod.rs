@@ -24,11 +24,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::SpeakerConfig;
+use crate::peer::LocalEnd;
 use crate::session::timers::Jitter;
 use crate::types::Name;
 
 pub use event::{DownReason, Event, LimitEvent, Refusal, StateName};
-pub use io::{Close, ConnId, Dial, Input, ListenKey, Output, Request, Shutdown, Start, TtlOption};
+pub use io::{
+    Close, Companions, ConnId, Dial, Input, ListenKey, Output, Request, Shutdown, Start, TtlOption,
+};
 pub use query::QueryError;
 pub use status::{FamilyStatus, PathView, PeerStatus, Table};
 
@@ -94,7 +97,12 @@ impl Speaker {
                 instance,
                 local,
                 remote,
+                companions,
             } => {
+                let local = LocalEnd {
+                    address: local,
+                    companions,
+                };
                 if self.instances.contains_key(&instance) {
                     self.on_instance(&instance, now, out, |i, shared| {
                         i.accepted(conn, local, remote, shared);
@@ -106,7 +114,16 @@ impl Speaker {
                     });
                 }
             }
-            Input::Connected { conn, local, .. } => self.on_conn(conn, now, out, |peer, cx| {
+            Input::Connected {
+                conn,
+                local,
+                companions,
+                remote: _,
+            } => self.on_conn(conn, now, out, |peer, cx| {
+                let local = LocalEnd {
+                    address: local,
+                    companions,
+                };
                 peer.connected(conn, local, cx);
             }),
             Input::ConnectFailed { conn, error } => {

@@ -82,6 +82,9 @@ const ENHANCED_ROUTE_REFRESH: u8 = 70;
 const FQDN: u8 = 73;
 const SOFTWARE_VERSION: u8 = 75;
 
+/// The drafts' limit of a name. Two of them fit into one capability.
+const MAX_NAME: usize = 64;
+
 const R_BIT: u16 = 0x8000;
 const N_BIT: u16 = 0x4000;
 const RESTART_TIME: u16 = 0x0fff;
@@ -290,13 +293,12 @@ fn software_version(value: &[u8]) -> Option<Capability> {
 
 fn name(octets: &mut Octets<'_>) -> Option<Bytes> {
     let length = octets.u8().ok()?;
-    let text = octets.take(length).ok()?;
-    Some(Bytes::copy_from_slice(text.rest()))
+    let text = octets.take(length).ok()?.rest();
+    (text.len() <= MAX_NAME).then(|| Bytes::copy_from_slice(text))
 }
 
 fn put_name(name: &[u8], out: &mut BytesMut) {
-    // 64 octets are the drafts' limit, and two names must fit into one capability.
-    let name = name.get(..64).unwrap_or(name);
-    out.put_u8(u8::try_from(name.len()).unwrap_or(64));
+    let name = name.get(..MAX_NAME).unwrap_or(name);
+    out.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
     out.put_slice(name);
 }

@@ -11,7 +11,7 @@ use bgp_speaker::config::{
 };
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, Statement, Verdict};
 use bgp_speaker::speaker::{
-    ConnId, Event, Input, Output, PathView, PeerStatus, Speaker, Start, StateName, Table,
+    Companions, ConnId, Event, Input, Output, PathView, PeerStatus, Speaker, Start, StateName, Table,
 };
 use bgp_speaker::types::{Asn, Family, Prefix, RouterId};
 use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
@@ -145,8 +145,15 @@ impl Cable {
                 self.nodes[node].ends.insert(conn, (other, accepted));
                 self.nodes[other].ends.insert(accepted, (node, conn));
                 let remote = to.remote;
-                self.queue
-                    .push_back((node, Input::Connected { conn, local, remote }));
+                self.queue.push_back((
+                    node,
+                    Input::Connected {
+                        conn,
+                        local,
+                        remote,
+                        companions: Companions::default(),
+                    },
+                ));
                 self.queue.push_back((
                     other,
                     Input::Accepted {
@@ -154,6 +161,7 @@ impl Cable {
                         instance,
                         local: remote,
                         remote: local,
+                        companions: Companions::default(),
                     },
                 ));
             }

@@ -214,3 +214,12 @@ fn names_over_64_octets_are_cut() {
     let long = Capability::SoftwareVersion(vec![b'x'; 200].into());
     assert_eq!(long.to_bytes().len(), 2 + 1 + 64);
 }
+
+#[test]
+fn names_over_64_octets_from_a_peer_are_kept_as_they_are() {
+    let mut value = vec![75];
+    value.extend([b'x'; 75]);
+    let capability = Capability::decode(75, &value).unwrap();
+    assert!(matches!(capability, Capability::Unknown { .. }));
+    assert_eq!(capability.to_bytes().slice(2..), value);
+}

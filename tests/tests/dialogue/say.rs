@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use bgp_speaker::speaker::{ConnId, Input, Request, Shutdown, Speaker, Start, Table};
+use bgp_speaker::speaker::{Companions, ConnId, Input, Request, Shutdown, Speaker, Start, Table};
 use bgp_speaker::types::{Asn, AsnWidth, Family, HoldTime, Prefix, RouterId, SessionKind};
 use bgp_speaker::wire::attr::{self, EncodeContext};
 use bgp_speaker::wire::attrs::{AsPath, AsSegment, Attrs, NextHop, Origin};
@@ -181,7 +181,12 @@ fn connected(stage: &mut Stage<'_>, words: &Words, conn: ConnId) -> anyhow::Resu
     let remote = stage.line(conn)?.remote;
     let local = words.get("local").map_or_else(|| here(remote.ip()), address)?;
     let local = SocketAddr::new(local, 40000);
-    stage.give(Input::Connected { conn, local, remote });
+    stage.give(Input::Connected {
+        conn,
+        local,
+        remote,
+        companions: Companions::default(),
+    });
     Ok(())
 }
 
@@ -195,6 +200,7 @@ fn accepted(stage: &mut Stage<'_>, words: &Words, conn: ConnId) -> anyhow::Resul
         instance: words.get("instance").unwrap_or("main").into(),
         local: SocketAddr::new(local, 179),
         remote,
+        companions: Companions::default(),
     });
     Ok(())
 }

@@ -171,7 +171,7 @@ fn slow_peer_is_told_the_last_state_once() {
     for med in 0..500 {
         world.set_local(&[("192.0.2.1/32", local(Some(med)))]);
         world.drain(fast);
-        assert!(world.rib.v4.groups[0].log.bytes <= 1000);
+        assert!(world.rib.v4.groups[0].log.bytes() <= 1000);
     }
     world.set_local(&[("192.0.2.2/32", local(None))]);
     world.drain(fast);

@@ -204,6 +204,10 @@ fn own_next_hop_is_one_the_peer_can_use() {
     assert_eq!(net4(over("fd00::fe", agreed, None)), Some(ip("fd00::fe")));
     // Nothing an IPv4 route could name.
     assert_eq!(net4(over("fd00::fe", no, None)), None);
+    let beside = with(over("fd00::fe", no, None), |info| {
+        info.local_ipv4 = "10.0.0.254".parse().ok()
+    });
+    assert_eq!(net4(beside), Some(ip("10.0.0.254")));
     assert_eq!(net6(over("fd00::fe", no, None)), Some(ip("fd00::fe")));
     assert_eq!(net6(over("10.0.0.254", no, None)), Some(ip("::ffff:10.0.0.254")));
     assert_eq!(

@@ -121,6 +121,7 @@ pub(super) fn info(n: u16, session: SessionKind) -> PeerInfo {
         router_id: RouterId::new(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n))).unwrap(),
         address: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n))),
         local_address: "10.0.0.254".parse().unwrap(),
+        local_ipv4: None,
         local_ipv6: None,
         asn_width: AsnWidth::Four,
         max_message: 4096,

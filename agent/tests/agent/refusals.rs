@@ -1,0 +1,239 @@
+//! Everything an agent or a command refuses: one line that says what, where and what to do, and its code.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::stage::{BGP, NODE, POOL, Stage, run, service};
+
+fn agent(stage: &Stage, more: &[&str]) -> crate::stage::Printed {
+    let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
+    let socket = stage.text_path("agent.sock");
+    let mut words = vec!["agent", "--node", "node-a", "--manifests", &manifests];
+    words.extend(["--state", &state, "--socket", &socket]);
+    words.extend(more);
+    run(&words)
+}
+
+#[track_caller]
+fn one_line(printed: &crate::stage::Printed, code: i32, parts: &[&str]) {
+    assert_eq!(printed.code, code, "{printed:?}");
+    assert_eq!(printed.stdout, "");
+    assert_eq!(printed.stderr.lines().count(), 1, "{printed:?}");
+    for part in parts {
+        assert!(
+            printed.stderr.contains(part),
+            "{part:?} is missing in {printed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_second_agent_names_the_first_and_leaves_it_alone() {
+    let mut stage = Stage::new("second");
+    stage.start(&[]);
+    let holder = stage.agent().pid().to_string();
+    one_line(
+        &agent(&stage, &[]),
+        5,
+        &["another agent (process ", "uses the state folder", "--state"],
+    );
+    let other_state = stage.text_path("other");
+    let printed = run(&[
+        "agent",
+        "--node",
+        "node-a",
+        "--manifests",
+        &stage.text_path("manifests"),
+        "--state",
+        &other_state,
+        "--socket",
+        &stage.text_path("agent.sock"),
+    ]);
+    one_line(
+        &printed,
+        5,
+        &["another agent (process ", &holder, "listens on", "--socket"],
+    );
+    assert_eq!(stage.ask(&["bgp", "peers"]).code, 0);
+}
+
+#[test]
+fn folders_that_can_not_be_used_are_named() {
+    let stage = Stage::new("folders");
+    let missing = stage.text_path("nowhere");
+    let printed = run(&[
+        "agent",
+        "--node",
+        "n",
+        "--manifests",
+        &missing,
+        "--state",
+        &stage.text_path("state"),
+        "--socket",
+        &stage.text_path("agent.sock"),
+    ]);
+    one_line(&printed, 5, &[&missing, "--manifests", "can not be read"]);
+    fs::write(stage.path("file"), "").unwrap();
+    let below_a_file = stage.text_path("file/state");
+    let printed = run(&[
+        "agent",
+        "--node",
+        "n",
+        "--manifests",
+        &stage.text_path("manifests"),
+        "--state",
+        &below_a_file,
+        "--socket",
+        &stage.text_path("agent.sock"),
+    ]);
+    one_line(&printed, 5, &[&below_a_file, "--state"]);
+}
+
+#[test]
+fn a_state_folder_of_another_version_is_refused_and_left_alone() {
+    let stage = Stage::new("version");
+    fs::create_dir(stage.path("state")).unwrap();
+    let text = r#"{"version": 99, "content": {}}"#;
+    fs::write(stage.path("state/vips.json"), text).unwrap();
+    one_line(
+        &agent(&stage, &[]),
+        5,
+        &[
+            "vips.json",
+            "another version of Stentor",
+            "layout 99",
+            "run that version",
+        ],
+    );
+    assert_eq!(fs::read_to_string(stage.path("state/vips.json")).unwrap(), text);
+}
+
+#[test]
+fn ports_in_use_are_named() {
+    let stage = Stage::new("ports");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    one_line(
+        &agent(&stage, &["--metrics", &address]),
+        5,
+        &[&address, "--metrics"],
+    );
+}
+
+#[test]
+fn a_listen_port_in_use_keeps_the_rest_running_and_is_in_the_status() {
+    let mut stage = Stage::new("bgp-port");
+    let _holder = stage
+        .node
+        .run(|| TcpListener::bind("0.0.0.0:179").unwrap())
+        .unwrap();
+    stage.write("node.yaml", NODE);
+    stage.write(
+        "bgp.yaml",
+        &BGP.replace("localASN: 65001", "localASN: 65001\n      localPort: 179"),
+    );
+    stage.start(&[]);
+    let status = stage.until("the port to be reported", &["status"], |status| {
+        status["bgp"]["instances"][0]["listenError"].is_string()
+    });
+    assert_eq!(status["verdict"], "notGreen");
+    assert_eq!(status["because"][0]["reason"], "can-not-listen", "{status:#}");
+    let error = status["bgp"]["instances"][0]["listenError"].as_str().unwrap();
+    assert!(error.contains("179"), "{error}");
+}
+
+#[test]
+fn a_bad_configuration_names_file_line_key_and_what_would_do() {
+    let stage = Stage::new("config");
+    fs::write(
+        stage.path("agent.yaml"),
+        "ipam: kubernetes\nenable-ipv4: perhaps\n",
+    )
+    .unwrap();
+    let path = stage.text_path("agent.yaml");
+    one_line(
+        &agent(&stage, &["--config", &path]),
+        5,
+        &[&format!("{path}:2:"), "enable-ipv4", "perhaps", "true or false"],
+    );
+    one_line(&agent(&stage, &["--log", "=="]), 5, &["--log", "info"]);
+}
+
+#[test]
+fn clients_say_when_no_agent_listens() {
+    let stage = Stage::new("absent");
+    for words in [
+        &["status"][..],
+        &["bgp", "peers"],
+        &["vip", "list"],
+        &["bgp", "reset", "--all"],
+    ] {
+        one_line(
+            &stage.ask(words),
+            3,
+            &["no agent listens on", "agent.sock", "--socket"],
+        );
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_ends_with_2() {
+    for words in [
+        &["nonsense"][..],
+        &["agent"],
+        &["bgp", "reset"],
+        &["status", "-o", "xml"],
+    ] {
+        let printed = run(words);
+        assert_eq!(printed.code, 2, "{printed:?}");
+        assert!(!printed.stderr.is_empty());
+    }
+    assert_eq!(run(&["--help"]).code, 0);
+    assert!(run(&["--help"]).stdout.contains("Exit codes:"));
+}
+
+#[test]
+fn the_agent_refuses_orders_for_nobody_with_4() {
+    let mut stage = Stage::new("nobody");
+    stage.start(&[]);
+    one_line(
+        &stage.ask(&["bgp", "reset", "--peer", "nobody"]),
+        4,
+        &["no session matches peer nobody"],
+    );
+}
+
+#[test]
+fn check_lists_problems_with_their_place_and_ends_with_1() {
+    let stage = Stage::new("check");
+    stage.write("good.yaml", &[POOL, "---\n", &service("front")].concat());
+    let folder = stage.text_path("manifests");
+    let good = run(&["check", &folder]);
+    assert_eq!((good.code, good.stderr.as_str()), (0, ""), "{good:?}");
+    assert!(good.stdout.ends_with("no problems\n"), "{good:?}");
+    stage.write("bad.yaml", &POOL.replace("192.0.2.0/24", "192.0.2.0/33"));
+    let bad = run(&["check", &folder]);
+    assert_eq!(bad.code, 1, "{bad:?}");
+    let line = bad
+        .stdout
+        .lines()
+        .find(|line| line.contains("bad.yaml:"))
+        .unwrap();
+    assert!(line.starts_with(&format!("{folder}/bad.yaml:4:")), "{line}");
+    let json = run(&["check", &folder, "-o", "json"]);
+    let problems: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert!(problems.as_array().is_some_and(|list| !list.is_empty()));
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    let stage = Stage::new("man");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell]).stdout.contains("stentor"));
+    }
+    let dir = stage.text_path("man");
+    assert_eq!(run(&["man", "--dir", &dir]).code, 0);
+    let page = fs::read_to_string(stage.path("man/stentor.1")).unwrap();
+    assert!(page.contains("Exit codes"), "{page}");
+    assert!(stage.path("man/stentor-bgp-plan.1").exists());
+}

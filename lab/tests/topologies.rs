@@ -1,0 +1,102 @@
+//! Every topology, end to end: real agents, a real FRR, and its expectations met. Needs root and FRR.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use lab::{Lab, Spec, expect, spec};
+
+/// Sessions come up in seconds; a machine that runs six labs at once takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn service() {
+    meets_its_expectations(&own("service"), None);
+}
+
+#[test]
+fn multi_homing() {
+    meets_its_expectations(&own("multi-homing"), None);
+}
+
+#[test]
+fn pod_ip_pool() {
+    meets_its_expectations(&own("pod-ip-pool"), None);
+}
+
+#[test]
+fn default_gateway() {
+    meets_its_expectations(&own("default-gateway"), None);
+}
+
+#[test]
+fn the_service_topology_of_the_conformance_suite_runs_unmodified() {
+    if let Some(folder) = shared("service") {
+        meets_its_expectations(&folder, Some("bgp-cplane-dev-service.yaml"));
+    }
+}
+
+#[test]
+fn the_pod_ip_pool_topology_of_the_conformance_suite_runs_unmodified() {
+    if let Some(folder) = shared("pod-ip-pool") {
+        meets_its_expectations(&folder, Some("bgp-cplane-dev-pod-ip-pool.yaml"));
+    }
+}
+
+fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {
+    let mut spec = Spec::read(&spec::find_topology(folder).unwrap(), None).unwrap();
+    if let Some(file) = expectations {
+        spec = spec
+            .expecting(&root().join("lab/tests/expectations").join(file))
+            .unwrap();
+    }
+    let expectations = spec.expectations.clone().expect("the topology has expectations");
+    let name = spec.topology.name.clone();
+    let mut lab = Lab::up(spec, &AGENT, &|line| println!("{name}: {line}")).unwrap();
+    let met = expect::meet(&lab.handles(), &expectations, PATIENCE, &|line| {
+        println!("{name}: {line}")
+    });
+    if let Err(error) = &met {
+        for node in lab.cluster_nodes() {
+            println!("--- agent on {node}\n{}", lab.agent_log(&node));
+        }
+        panic!("{error}");
+    }
+    assert_eq!(lab.ended_agents(), Vec::<String>::new());
+}
+
+/// Built once, into the folder these tests were built into.
+static AGENT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "stentor"])
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", profile.parent().unwrap())
+        .status();
+    assert!(built.unwrap().success());
+    profile.join("stentor")
+});
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn own(name: &str) -> PathBuf {
+    root().join("containerlab").join(name)
+}
+
+/// The folder of a topology that is not part of this repository.
+fn shared(name: &str) -> Option<PathBuf> {
+    let conformance = env::var_os("STENTOR_CONFORMANCE")
+        .map_or_else(|| root().join("../shared/conformance"), PathBuf::from);
+    let folder = conformance.join("containerlab").join(name);
+    if folder.exists() {
+        return Some(folder);
+    }
+    println!("skipped: {} is not there", folder.display());
+    None
+}
