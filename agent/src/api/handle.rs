@@ -5,35 +5,28 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp_speaker::config::change::{Live, Opened};
 use bgp_speaker::net::{Ended, Handle, RouteQuery};
-use bgp_speaker::speaker::{PathView, PeerStatus, Request as Order, StateName, Table};
+use bgp_speaker::speaker::{PathView, PeerStatus, Request as Order, Table};
 use bgp_speaker::types::{Family, Name};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, Response};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::answer::{Answer, Error, json, read, respond};
 use super::journal::Journal;
-use super::model::{BgpFamily, BgpRoutePolicy, BgpRoutePolicyPrefixMatch, BgpRoutePolicyStatement};
-use super::query::{self, Invalid, Refusal};
+use super::query::{self, Refusal};
 use super::serve::Surface;
 use super::snapshot::Snapshot;
 use super::status::{self, Facts, Identity};
-use super::view::{Bundle, Direction, Generation, Ordered, PeerOrder, PlanDiff, VipChange};
-use super::{bgp, preview, route, view};
+use super::view::{Bundle, Direction, Generation, Ordered, PeerOrder};
+use super::{bgp, policy, preview, route, view};
 use crate::config::BgpControlPlane;
 use crate::metrics::Metrics;
-use crate::plan::{PolicyKind, RoutePolicy, plan};
-use crate::problem::Problem;
-use crate::source::folder::{Folder, Found, Look};
-use crate::world::World;
 
-/// A folder sent to be planned with may be this large.
-const LARGEST_BUNDLE: usize = 64 << 20;
 /// How long a question for the next change may wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Changes that come together are told together.
@@ -49,28 +42,6 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub identity: Identity,
 }
-
-/// An answer that is no 200.
-#[derive(Debug)]
-enum Error {
-    Invalid(Invalid),
-    /// 500 with this text, as a JSON string.
-    Failed(String),
-    /// 501.
-    Disabled,
-    NotFound(String),
-    MethodNotAllowed(&'static str),
-    /// 400.
-    BadRequest(String),
-}
-
-impl From<Ended> for Error {
-    fn from(ended: Ended) -> Self {
-        Self::Failed(ended.to_string())
-    }
-}
-
-type Answer = Result<Bytes, Error>;
 
 impl Api {
     /// Never fails: what goes wrong is an answer too.
@@ -127,6 +98,7 @@ impl Api {
                 }))
             }
             Path::Routes => self.routes(query).await,
+            Path::Policies => self.policies(query),
             Path::Plan => self.plan(body).await,
             Path::Reset => self.reset(body).await,
             Path::Refresh => self.refresh(body).await,
@@ -152,6 +124,7 @@ impl Api {
             "/v1/stentor/generation" => Path::Generation,
             "/v1/stentor/bgp/peers" => Path::Peers,
             "/v1/stentor/bgp/routes" => Path::Routes,
+            "/v1/stentor/bgp/policies" => Path::Policies,
             "/v1/stentor/bgp/plan" => Path::Plan,
             "/v1/stentor/bgp/reset" => Path::Reset,
             "/v1/stentor/bgp/refresh" => Path::Refresh,
@@ -252,7 +225,20 @@ impl Api {
         if let Some(asn) = asn.filter(|asn| !policies.asns().any(|known| known == *asn)) {
             return Err(failed(Refusal::UnknownRouter(i64::from(asn)).to_string()));
         }
-        json(&policies.view(asn).iter().map(policy).collect::<Vec<_>>())
+        json(&policies.view(asn).iter().map(policy::policy).collect::<Vec<_>>())
+    }
+
+    fn policies(&self, query: &str) -> Answer {
+        let snapshot = self.snapshot();
+        let parameters = query::parameters(query);
+        let asn = query::one(&parameters, "asn")
+            .map(|text| {
+                text.parse::<u32>()
+                    .map_err(|_| Error::BadRequest(format!("asn {text:?} is no number")))
+            })
+            .transpose()?;
+        let policies = snapshot.desired.policies.view(asn);
+        json(&policies.iter().map(policy::own_policy).collect::<Vec<_>>())
     }
 
     async fn status(&self) -> Result<view::Status, Error> {
@@ -365,7 +351,7 @@ impl Api {
         let snapshot = self.snapshot();
         let peers = self.speaker.peers().await?;
         let node = self.identity.node.clone();
-        let planned = tokio::task::spawn_blocking(move || diff(&bundle, &node, &snapshot, &peers));
+        let planned = tokio::task::spawn_blocking(move || preview::folder(&bundle, &node, &snapshot, &peers));
         let diff = planned
             .await
             .map_err(|error| Error::Failed(format!("planning failed: {error}")))?;
@@ -484,6 +470,7 @@ enum Path {
     Generation,
     Peers,
     Routes,
+    Policies,
     Plan,
     Reset,
     Refresh,
@@ -496,164 +483,4 @@ fn reasons(facts: Facts<'_>) -> Answer {
         .filter(|vip| vip.state != view::VipState::Announced)
         .collect();
     json(&wanting)
-}
-
-fn policy(policy: &RoutePolicy) -> BgpRoutePolicy {
-    BgpRoutePolicy {
-        name: policy.name.clone(),
-        router_asn: i64::from(policy.router_asn),
-        statements: policy
-            .statements
-            .iter()
-            .map(|statement| BgpRoutePolicyStatement {
-                add_communities: statement.add_communities.clone(),
-                add_large_communities: statement.add_large_communities.clone(),
-                match_families: statement
-                    .match_families
-                    .iter()
-                    .map(|family| {
-                        let (afi, safi) = bgp::words(*family);
-                        BgpFamily { afi, safi }
-                    })
-                    .collect(),
-                match_neighbors: statement.match_neighbors.clone(),
-                match_prefixes: statement
-                    .match_prefixes
-                    .iter()
-                    .map(|m| BgpRoutePolicyPrefixMatch {
-                        cidr: m.prefix.to_string(),
-                        prefix_len_max: i64::from(m.max),
-                        prefix_len_min: i64::from(m.min),
-                    })
-                    .collect(),
-                nexthop: None,
-                route_action: "accept".to_owned(),
-                set_local_preference: statement.set_local_preference.map_or(-1, i64::from),
-            })
-            .collect(),
-        r#type: match policy.kind {
-            PolicyKind::Export => "export",
-            PolicyKind::Import => "import",
-        }
-        .to_owned(),
-    }
-}
-
-fn diff(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerStatus]) -> PlanDiff {
-    let mut folder = Folder::new(std::path::PathBuf::new());
-    let files = bundle
-        .files
-        .iter()
-        .map(|file| {
-            (
-                file.path.as_str().into(),
-                Found::Text(file.text.clone().into_bytes()),
-            )
-        })
-        .collect();
-    let mut world = World::new(node);
-    world.take(folder.take(Look::Files(files)));
-    world.observed = (*snapshot.observed).clone();
-    let desired = plan(&world, &snapshot.config.options);
-    let (old, new) = (&snapshot.desired, &desired);
-    let live = |instance: &Name, peer: &Name| {
-        let session = peers
-            .iter()
-            .find(|p| p.instance == *instance && p.name == *peer && p.state == StateName::Established);
-        session.map_or_else(Live::default, |session| Live {
-            opened: Opened::Unknown,
-            remote_asn: session.remote_asn,
-            local_address: session.local_address,
-        })
-    };
-    let mut problems: Vec<Problem> = world
-        .source_problems
-        .iter()
-        .chain(&desired.problems)
-        .cloned()
-        .collect();
-    problems.sort();
-    problems.dedup();
-    let services: BTreeSet<_> = old.vips.keys().chain(new.vips.keys()).collect();
-    let text = |list: Option<&Vec<IpAddr>>| list.into_iter().flatten().map(IpAddr::to_string).collect();
-    PlanDiff {
-        sessions: preview::sessions(&old.speaker, &new.speaker, live),
-        prefixes: preview::prefixes(&old.speaker, &new.speaker),
-        vips: services
-            .into_iter()
-            .filter(|service| old.vips.get(*service) != new.vips.get(*service))
-            .map(|service| VipChange {
-                service: service.to_string(),
-                before: text(old.vips.get(service)),
-                after: text(new.vips.get(service)),
-            })
-            .collect(),
-        problems: problems.iter().map(view::Problem::from).collect(),
-    }
-}
-
-/// # Errors
-/// What is wrong with the body; never what is in it.
-async fn read<T: serde::de::DeserializeOwned>(body: Incoming) -> Result<T, Error> {
-    let octets = Limited::new(body, LARGEST_BUNDLE)
-        .collect()
-        .await
-        .map_err(|error| Error::BadRequest(format!("the request's body can not be read: {error}")))?
-        .to_bytes();
-    serde_json::from_slice(&octets).map_err(|error| {
-        // The text of the error could quote a Secret.
-        Error::BadRequest(format!(
-            "the request's body is not what is expected here (line {}, column {})",
-            error.line(),
-            error.column()
-        ))
-    })
-}
-
-fn json<T: Serialize>(value: &T) -> Answer {
-    serde_json::to_vec(value)
-        .map(|mut octets| {
-            octets.push(b'\n');
-            octets.into()
-        })
-        .map_err(|error| Error::Failed(error.to_string()))
-}
-
-fn respond(done: Answer) -> Response<Full<Bytes>> {
-    let text = |text: String| serde_json::Value::from(text).to_string() + "\n";
-    let (status, body, allow) = match done {
-        Ok(body) => (StatusCode::OK, body, None),
-        Err(Error::Invalid(invalid)) => {
-            let body = serde_json::to_vec(&invalid).unwrap_or_default();
-            (StatusCode::UNPROCESSABLE_ENTITY, body.into(), None)
-        }
-        Err(Error::Failed(why)) => (StatusCode::INTERNAL_SERVER_ERROR, text(why).into(), None),
-        Err(Error::Disabled) => (
-            StatusCode::NOT_IMPLEMENTED,
-            text("BGP control plane is disabled".to_owned()).into(),
-            None,
-        ),
-        Err(Error::NotFound(path)) => (
-            StatusCode::NOT_FOUND,
-            text(format!("path {path} was not found")).into(),
-            None,
-        ),
-        Err(Error::MethodNotAllowed(allowed)) => (
-            StatusCode::METHOD_NOT_ALLOWED,
-            text(format!("only {allowed} is possible here")).into(),
-            Some(allowed),
-        ),
-        Err(Error::BadRequest(why)) => (StatusCode::BAD_REQUEST, text(why).into(), None),
-    };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
-    if let Some(allowed) = allow {
-        headers.insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
-    }
-    response
 }

@@ -1,10 +1,12 @@
 //! The HTTP interface of the agent, on a unix socket: `/v1/bgp/...` as Cilium's agent answers it, and what
 //! is ours under `/v1/stentor/`.
 
+mod answer;
 pub mod bgp;
 pub mod handle;
 pub mod journal;
 pub mod model;
+pub mod policy;
 pub mod preview;
 pub mod query;
 pub mod reason;

@@ -1,15 +1,79 @@
 //! What a new configuration would do to sessions and announcements, before it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use bgp_speaker::config::change::{self, Class, Live};
+use bgp_speaker::config::change::{self, Class, Live, Opened};
 use bgp_speaker::config::{FamilyConfig, InstanceConfig, PeerConfig, SpeakerConfig};
 use bgp_speaker::policy::{PrefixMatch, SetAttrs, SetNextHop, Verdict};
+use bgp_speaker::speaker::{PeerStatus, StateName};
 use bgp_speaker::types::{Name, Prefix};
 use bgp_speaker::wire::attrs::Attrs;
 
-use super::view::{PrefixChange, PrefixEffect, SessionChange, SessionEffect};
+use super::snapshot::Snapshot;
+use super::view::{
+    self, Bundle, PlanDiff, PrefixChange, PrefixEffect, SessionChange, SessionEffect, VipChange,
+};
+use crate::plan::plan;
+use crate::problem::Problem;
 use crate::render::attrs as text;
+use crate::source::folder::{Folder, Found, Look};
+use crate::world::World;
+
+/// Everything a folder would change on this node, now that it looks as it does.
+#[must_use]
+pub fn folder(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerStatus]) -> PlanDiff {
+    let mut folder = Folder::new(std::path::PathBuf::new());
+    let files = bundle
+        .files
+        .iter()
+        .map(|file| {
+            (
+                file.path.as_str().into(),
+                Found::Text(file.text.clone().into_bytes()),
+            )
+        })
+        .collect();
+    let mut world = World::new(node);
+    world.take(folder.take(Look::Files(files)));
+    world.observed = (*snapshot.observed).clone();
+    let desired = plan(&world, &snapshot.config.options);
+    let (old, new) = (&snapshot.desired, &desired);
+    let live = |instance: &Name, peer: &Name| {
+        let session = peers
+            .iter()
+            .find(|p| p.instance == *instance && p.name == *peer && p.state == StateName::Established);
+        session.map_or_else(Live::default, |session| Live {
+            opened: Opened::Unknown,
+            remote_asn: session.remote_asn,
+            local_address: session.local_address,
+        })
+    };
+    let mut problems: Vec<Problem> = world
+        .source_problems
+        .iter()
+        .chain(&desired.problems)
+        .cloned()
+        .collect();
+    problems.sort();
+    problems.dedup();
+    let services: BTreeSet<_> = old.vips.keys().chain(new.vips.keys()).collect();
+    let text = |list: Option<&Vec<IpAddr>>| list.into_iter().flatten().map(IpAddr::to_string).collect();
+    PlanDiff {
+        sessions: sessions(&old.speaker, &new.speaker, live),
+        prefixes: prefixes(&old.speaker, &new.speaker),
+        vips: services
+            .into_iter()
+            .filter(|service| old.vips.get(*service) != new.vips.get(*service))
+            .map(|service| VipChange {
+                service: service.to_string(),
+                before: text(old.vips.get(service)),
+                after: text(new.vips.get(service)),
+            })
+            .collect(),
+        problems: problems.iter().map(view::Problem::from).collect(),
+    }
+}
 
 /// Sessions that would not stay as they are, harmless first.
 #[must_use]

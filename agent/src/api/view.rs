@@ -246,6 +246,35 @@ pub struct Route {
     pub reason: Option<String>,
 }
 
+/// A route policy, with what Cilium's form of it has no place for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    pub router_asn: u32,
+    pub name: String,
+    /// `import` or `export`.
+    pub r#type: String,
+    pub statements: Vec<PolicyStatement>,
+}
+
+/// A statement: what matches (empty: everything) is accepted with these attributes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyStatement {
+    pub peers: Vec<String>,
+    /// `10.0.0.0/24`, or `10.0.0.0/16 le 24` with a range of lengths.
+    pub prefixes: Vec<String>,
+    pub communities: Vec<String>,
+    pub large_communities: Vec<String>,
+    pub extended_communities: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_preference: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub med: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_path_prepend: Option<u8>,
+}
+
 /// What would happen if a folder were applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

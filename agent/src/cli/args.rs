@@ -150,9 +150,8 @@ pub struct CheckArgs {
     /// Only what concerns this node (default: every node the folder names).
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    #[command(flatten)]
+    pub print: Print,
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,9 +213,8 @@ pub enum BgpCommand {
         /// The folder that might replace the present one.
         #[arg(short, long = "file", value_name = "DIR")]
         file: PathBuf,
-        /// Form of the output.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
+        #[command(flatten)]
+        print: Print,
     },
     /// End sessions; they come back by themselves.
     Reset {

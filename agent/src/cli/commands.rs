@@ -15,11 +15,10 @@ use super::args::{
     StatusArgs, VipCommand, Whom,
 };
 use super::client::{self, ClientError, Endpoint};
-use super::{cilium_dbg, tables};
-use crate::api::model::BgpRoutePolicy;
+use super::tables;
 use crate::api::view::{
-    Bundle, BundleFile, Direction, Entry, Generation, Ordered, Peer, PeerOrder, PlanDiff, Problem, Route,
-    Status, Verdict, Vip,
+    Bundle, BundleFile, Direction, Entry, Generation, Ordered, Peer, PeerOrder, PlanDiff, Policy, Problem,
+    Route, Status, Verdict, Vip,
 };
 use crate::render::yaml;
 
@@ -140,15 +139,13 @@ pub(super) fn bgp(command: &BgpCommand) -> Done {
         }
         BgpCommand::Policies { at, print, asn } => {
             let path = asn.map_or_else(
-                || "/v1/bgp/route-policies".to_owned(),
-                |asn| format!("/v1/bgp/route-policies?router_asn={asn}"),
+                || "/v1/stentor/bgp/policies".to_owned(),
+                |asn| format!("/v1/stentor/bgp/policies?asn={asn}"),
             );
-            let table = |policies: &Option<Vec<BgpRoutePolicy>>| {
-                cilium_dbg::tables::route_policies(policies.as_deref().unwrap_or_default())
-            };
+            let table = |policies: &Vec<Policy>| tables::policies(policies);
             show(at, print, &path, table, good)
         }
-        BgpCommand::Plan { at, file, output } => plan(at, file, *output),
+        BgpCommand::Plan { at, file, print } => repeat(file, print, || plan(at, file, print.output)),
         BgpCommand::Reset { at, whom, message } => {
             let order = PeerOrder {
                 text: message.clone(),
@@ -172,14 +169,41 @@ pub(super) fn bgp(command: &BgpCommand) -> Done {
 
 /// `stentor check`: the same reader and planner as the agent's, without an agent.
 pub(super) fn check(args: &CheckArgs) -> Done {
-    let problems = crate::check::folder(&args.dir, args.node.as_deref());
-    print_one(&problems, args.output, |problems| {
-        check_table(problems, &args.dir)
-    })?;
-    Ok(if problems.is_empty() {
-        Exit::Good
-    } else {
-        Exit::Problems
+    repeat(&args.dir, &args.print, || {
+        let problems = crate::check::folder(&args.dir, args.node.as_deref());
+        print_one(&problems, args.print.output, |problems| {
+            check_table(problems, &args.dir)
+        })?;
+        Ok(if problems.is_empty() {
+            Exit::Good
+        } else {
+            Exit::Problems
+        })
+    })
+}
+
+/// Once, or with `--watch` whenever the folder says something else.
+fn repeat(folder: &Path, print: &Print, once: impl Fn() -> Done) -> Done {
+    if !print.watch {
+        return once();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::problem)?;
+    runtime.block_on(async {
+        let (rescan, mut batches, source) = crate::source::dir::start(folder.to_owned());
+        let mut last = Ok(Exit::Good);
+        while batches.recv().await.is_some() {
+            last = once();
+            if last.is_err() {
+                break;
+            }
+        }
+        drop((rescan, batches));
+        // It only ever ends by itself: there is nothing to tell.
+        let _ = source.await;
+        last
     })
 }
 

@@ -10,7 +10,9 @@
 //! The speaker begins with the first plan: until then this node has nothing to say, and whether peers may
 //! still hold routes of the last run depends on the restart time the configuration asks of them.
 
+mod events;
 mod problems;
+mod signals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -22,7 +24,6 @@ use bgp_speaker::config::SpeakerConfig;
 use bgp_speaker::net::{self, Handle, Support};
 use bgp_speaker::speaker::{Event, Shutdown};
 use bgp_speaker::types::{Name, Prefix};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,11 +48,14 @@ use crate::state::{self, Ended, LastRun, StateFolder};
 use crate::world::World;
 
 use problems::Problems;
+use signals::{Heard, Signals};
 
 /// News of the kernel under way.
 const NEWS: usize = 64;
 /// How often the state folder learns that this agent is alive, and failed writes are tried again.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// Refused connections are logged this far apart.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// How long sessions may take to close.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// A speaker that does not answer in this time is stuck, and the watchdog hears nothing.
@@ -106,6 +110,13 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         SystemTime::now(),
         longest_restart(&desired.speaker),
     );
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.node,
+        manifests = %args.manifests.display(),
+        ?start,
+        "started"
+    );
     let options = net::Options {
         host_name: Some(args.node.as_str().into()),
         ..net::Options::default()
@@ -133,6 +144,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         notifier: Notifier::from_environment(),
         rescan,
         args,
+        refused_logged: None,
+        refused_dropped: 0,
     };
     agent.note(Note::here(
         "started",
@@ -203,6 +216,9 @@ struct Agent {
     notifier: Notifier,
     rescan: dir::Rescan,
     args: AgentArgs,
+    /// When a refused connection was last logged, and how many were not since.
+    refused_logged: Option<Instant>,
+    refused_dropped: u64,
 }
 
 impl Agent {
@@ -312,75 +328,6 @@ impl Agent {
         stale
     }
 
-    fn told(&mut self, event: &Event) {
-        match event {
-            Event::State {
-                instance,
-                peer,
-                address,
-                from,
-                to,
-                why,
-            } => {
-                let reason = why.as_ref().map(|why| why.to_string());
-                let reason = reason.as_deref();
-                let established = bgp_speaker::speaker::StateName::Established;
-                if *to == established {
-                    tracing::info!(%instance, %peer, %address, "session established");
-                } else if *from == established {
-                    tracing::warn!(%instance, %peer, %address, reason, "session lost");
-                } else {
-                    tracing::debug!(%instance, %peer, %address, ?from, ?to, reason, "session changed state");
-                }
-            }
-            Event::ListenFailed {
-                instance,
-                port,
-                error,
-            } => {
-                tracing::warn!(%instance, port, %error, "can not listen; is another BGP daemon running? It is tried again");
-                self.listen_errors
-                    .insert(instance.clone(), format!("port {port}: {error}"));
-                self.publish();
-            }
-            Event::MaxPrefixes {
-                peer,
-                address,
-                family,
-                count,
-                limit,
-                ..
-            } => {
-                tracing::warn!(%peer, %address, %family, count, limit, "too many prefixes");
-            }
-            Event::Malformed {
-                peer, address, what, ..
-            } => {
-                tracing::warn!(%peer, %address, %what, "malformed attribute");
-            }
-            Event::Refused {
-                instance,
-                remote,
-                why,
-            } => {
-                tracing::info!(%instance, %remote, reason = %why, "connection refused");
-            }
-            Event::EndOfRib {
-                peer,
-                address,
-                family,
-                ..
-            } => {
-                tracing::debug!(%peer, %address, %family, "end of RIB");
-            }
-            Event::Changed { .. } => {}
-        }
-        if let Some(note) = Note::of(event) {
-            self.note(note);
-        }
-        self.generation.send_modify(|generation| *generation += 1);
-    }
-
     /// SIGHUP. A configuration that can't be understood leaves the present one in force.
     fn reload(&mut self) {
         self.notifier.tell(&State::Reloading);
@@ -437,13 +384,26 @@ impl Agent {
         let problems = self.problems.all(&self.world, &self.desired);
         let before = self.snapshot.borrow().problems.clone();
         for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-            match problem.severity {
-                Severity::Error => tracing::error!(reason = problem.reason, "{problem}"),
-                Severity::Warning => tracing::warn!(reason = problem.reason, "{problem}"),
+            let Problem {
+                file,
+                line,
+                object,
+                field,
+                reason,
+                message,
+                severity,
+            } = problem;
+            let file = file.as_ref().map(|file| file.display().to_string());
+            let object = object.as_ref().map(ToString::to_string);
+            match severity {
+                Severity::Error => tracing::error!(reason, file, line, object, field, "{message}"),
+                Severity::Warning => tracing::warn!(reason, file, line, object, field, "{message}"),
             }
         }
         for problem in before.iter().filter(|problem| !problems.contains(problem)) {
-            tracing::info!(reason = problem.reason, "solved: {problem}");
+            let file = problem.file.as_ref().map(|file| file.display().to_string());
+            let object = problem.object.as_ref().map(ToString::to_string);
+            tracing::info!(reason = problem.reason, file, object, "a problem is solved");
         }
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
@@ -550,7 +510,8 @@ fn timed_plan(world: &World, config: &Config, metrics: &Metrics) -> Desired {
     desired
 }
 
-/// The longest any peer is asked to keep our routes.
+/// The longest any peer is asked to keep our routes, and the age a sign of life may have. Zero where no peer
+/// is asked.
 fn longest_restart(config: &SpeakerConfig) -> Duration {
     let seconds = config
         .instances
@@ -559,7 +520,9 @@ fn longest_restart(config: &SpeakerConfig) -> Duration {
         .filter_map(|peer| peer.graceful_restart)
         .map(|graceful| graceful.restart_time)
         .max();
-    Duration::from_secs(seconds.map_or(0, u64::from))
+    seconds.map_or(Duration::ZERO, |seconds| {
+        Duration::from_secs(u64::from(seconds)) + SIGN_OF_LIFE
+    })
 }
 
 /// Identity of this boot; empty where the kernel does not tell.
@@ -615,42 +578,4 @@ fn unexpected(ended: Result<(&'static str, Result<(), JoinError>), JoinError>) -
         exit: Exit::Problems,
         text: format!("{text}; this is a defect of the agent, which ends to be started again"),
     })
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The name of the signal that says to end.
-    async fn end(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    async fn next(&mut self) -> Heard {
-        tokio::select! {
-            _ = self.terminate.recv() => Heard::End("SIGTERM"),
-            _ = self.interrupt.recv() => Heard::End("SIGINT"),
-            _ = self.hangup.recv() => Heard::Reload,
-        }
-    }
-}
-
-enum Heard {
-    /// The name of the signal.
-    End(&'static str),
-    Reload,
 }

@@ -190,6 +190,25 @@ fn watch_prints_again_when_something_changed() {
 }
 
 #[test]
+fn check_watches_a_folder_without_an_agent() {
+    let stage = Stage::new("check-watch");
+    stage.write("pool.yaml", POOL);
+    let mut watch = Command::new(BINARY)
+        .args(["check", &stage.text_path("manifests"), "--watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.next().is_some_and(|line| line.ends_with("no problems")));
+    stage.write("pool.yaml", &POOL.replace("192.0.2.0/24", "300.0.2.0/24"));
+    assert!(lines.any(|line| line.contains("pool.yaml:4: error:")));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
 fn every_output_form_says_the_same() {
     let mut stage = Stage::new("forms");
     stage.write("node.yaml", NODE);

@@ -268,7 +268,7 @@ fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     }
 }
 
-/// Which of `peers` were reached through `prefixes` and have no other way among `others`.
+/// Which of `peers` are neighbours on a link that `prefixes` were connected to.
 #[must_use]
 pub fn reached_through(prefixes: &[Prefix], peers: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
     peers
