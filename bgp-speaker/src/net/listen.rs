@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::dial::plain;
 use super::shell::News;
 use super::sockopt;
 use crate::speaker::ListenKey;
-use crate::types::Name;
+use crate::types::{Name, Prefix, Secret};
 
 /// Connections the kernel completes before they are accepted.
 const BACKLOG: i32 = 128;
@@ -44,21 +44,30 @@ impl Listener {
         news: &mpsc::Sender<News>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, Arc<str>> {
-        let v4 = bind(Ipv4Addr::UNSPECIFIED.into(), port).map_err(|error| explain(port, &error))?;
-        let mut sockets = vec![Arc::new(v4)];
+        let mut bound =
+            vec![bind(Ipv4Addr::UNSPECIFIED.into(), port).map_err(|error| explain(port, &error))?];
         match bind(Ipv6Addr::UNSPECIFIED.into(), port) {
-            Ok(v6) => sockets.push(Arc::new(v6)),
+            Ok(v6) => bound.push(v6),
             Err(error) if no_such_family(&error) => {}
             Err(error) => return Err(explain(port, &error)),
+        }
+        let mut sockets = Vec::with_capacity(bound.len());
+        for socket in bound {
+            // Before it listens: a handshake that began without its key would end without it.
+            for entry in &keys {
+                set_key(socket.as_fd(), entry, Some(&entry.key))?;
+            }
+            let listening = socket
+                .listen(BACKLOG)
+                .and_then(|()| TcpListener::from_std(socket.into()));
+            sockets.push(Arc::new(listening.map_err(|error| explain(port, &error))?));
         }
         let mut listener = Self {
             port,
             sockets,
-            keys: Vec::new(),
+            keys,
             acceptors: Vec::new(),
         };
-        // Before the first accept: no connection without its key.
-        listener.set_keys(keys)?;
         for socket in &listener.sockets {
             let task = accept(instance.clone(), Arc::clone(socket), news.clone());
             listener.acceptors.push(tasks.spawn(task));
@@ -86,17 +95,20 @@ impl Listener {
         Ok(())
     }
 
-    fn set_key(&self, entry: &ListenKey, key: Option<&crate::types::Secret>) -> Result<(), Arc<str>> {
-        for socket in &self.sockets {
-            let same = socket
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv4() == entry.from.addr().is_ipv4());
-            if same {
-                sockopt::set_md5(socket.as_fd(), &entry.from, key)
-                    .map_err(|error| explain_key(entry, &error))?;
-            }
-        }
-        Ok(())
+    fn set_key(&self, entry: &ListenKey, key: Option<&Secret>) -> Result<(), Arc<str>> {
+        self.sockets
+            .iter()
+            .try_for_each(|socket| set_key(socket.as_fd(), entry, key))
+    }
+
+    /// The key of a source: that of the longest prefix, as the kernel chooses it.
+    pub(super) fn key_of(&self, source: IpAddr) -> Option<&Secret> {
+        let source = Prefix::host(source);
+        self.keys
+            .iter()
+            .filter(|entry| entry.from.contains(&source))
+            .max_by_key(|entry| entry.from.len())
+            .map(|entry| &entry.key)
     }
 }
 
@@ -113,7 +125,18 @@ impl Drop for Listener {
     }
 }
 
-fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+/// Sets or removes a key on the socket of its family; does nothing on the other one.
+fn set_key(socket: BorrowedFd<'_>, entry: &ListenKey, key: Option<&Secret>) -> Result<(), Arc<str>> {
+    let local = SockRef::from(&socket)
+        .local_addr()
+        .map_err(|error| explain_key(entry, &error))?;
+    if local.is_ipv4() == entry.from.addr().is_ipv4() {
+        sockopt::set_md5(socket, &entry.from, key).map_err(|error| explain_key(entry, &error))?;
+    }
+    Ok(())
+}
+
+fn bind(address: IpAddr, port: u16) -> io::Result<Socket> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -123,8 +146,7 @@ fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
     sockopt::set_ttl(socket.as_fd(), address.ip(), Some(LISTENER_TTL))?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 async fn accept(instance: Name, socket: Arc<TcpListener>, news: mpsc::Sender<News>) {

@@ -1,7 +1,9 @@
 //! Every socket of a speaker. Carries out its orders and brings the news; knows nothing of BGP.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +17,9 @@ use super::companions::companions;
 use super::connection::{Connection, QueueFull};
 use super::dial;
 use super::listen::Listener;
+use super::sockopt;
 use crate::speaker::{Close, ConnId, Dial, Event, Input, ListenKey, Output, Refusal, StateName};
-use crate::types::Name;
+use crate::types::{Name, Prefix};
 
 /// News under way from the tasks. Each connection has at most two of them here, so this never fills by one.
 const NEWS: usize = 1024;
@@ -319,6 +322,10 @@ impl Shell {
             });
             return;
         }
+        if let Err(error) = self.require_key(&instance, &stream, remote.ip()) {
+            tracing::warn!(%instance, %remote, %error, "refused: its TCP-MD5 key can not be set");
+            return;
+        }
         // The oldest makes room: a peer that means it is past OpenConfirm in a moment.
         if self.half_open.len() >= self.options.half_open_total
             && let Some((oldest, _)) = self.half_open.first_key_value()
@@ -348,6 +355,19 @@ impl Shell {
                 });
             }
             Err(error) => tracing::debug!(%remote, %error, "the connection was gone at once"),
+        }
+    }
+
+    /// A connection whose handshake was over before its source got a key, or another one, has none, or the
+    /// old one. With the key of today no unsigned segment of it is taken any more.
+    fn require_key(&self, instance: &Name, stream: &TcpStream, source: IpAddr) -> io::Result<()> {
+        match self
+            .listeners
+            .get(instance)
+            .and_then(|listener| listener.key_of(source))
+        {
+            Some(key) => sockopt::set_md5(stream.as_fd(), &Prefix::host(source), Some(key)),
+            None => Ok(()),
         }
     }
 

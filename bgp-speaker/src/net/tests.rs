@@ -320,6 +320,24 @@ async fn keys_change_without_dropping_what_is_connected() {
 }
 
 #[tokio::test]
+async fn a_connection_from_before_its_source_had_a_key_is_not_heard() {
+    let (mut b, _b) = shell();
+    let port = free_port();
+    open(&mut b, listen(port, vec![])).await;
+    let early = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
+    // The handshake is over, and nobody has looked at the connection.
+    open(&mut b, listen(port, vec![key("127.0.0.0/8", "s3cret")])).await;
+    assert!(matches!(next(&mut b).await, Input::Accepted { .. }));
+    b.settle();
+    early.writable().await.unwrap();
+    early.try_write(b"unsigned").unwrap();
+    let heard = tokio::time::timeout(Duration::from_millis(500), b.next()).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+#[tokio::test]
 async fn md5_works_over_ipv6() {
     let (mut a, _a) = shell();
     let (mut b, _b) = shell();

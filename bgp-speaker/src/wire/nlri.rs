@@ -34,8 +34,16 @@ pub(crate) fn decode(width: Width, octets: &[u8], into: &mut Vec<Prefix>) -> Res
 /// Length and octets.
 pub fn encode(prefix: &Prefix, out: &mut BytesMut) {
     match prefix {
-        Prefix::V4 { bits, len } => put(*len, &bits.to_be_bytes(), out),
-        Prefix::V6 { bits, len } => put(*len, bits, out),
+        Prefix::V4 { bits, len } => {
+            let [a, b, c, d] = bits.to_be_bytes();
+            put(*len, &[*len, a, b, c, d], out);
+        }
+        Prefix::V6 { bits, len } => {
+            let mut all = [0; 17];
+            let [first, rest @ ..] = &mut all;
+            (*first, *rest) = (*len, *bits);
+            put(*len, &all, out);
+        }
     }
 }
 
@@ -49,9 +57,11 @@ fn octets_of(bits: u8) -> usize {
     usize::from(bits.div_ceil(8))
 }
 
-fn put<const N: usize>(len: u8, bits: &[u8; N], out: &mut BytesMut) {
-    out.put_u8(len);
-    out.put_slice(bits.get(..octets_of(len)).unwrap_or(bits));
+/// Writes all octets and takes back those not needed: a copy of fixed length costs less than one of any.
+fn put<const N: usize>(len: u8, all: &[u8; N], out: &mut BytesMut) {
+    out.put_slice(all);
+    let unused = N.saturating_sub(1).saturating_sub(octets_of(len));
+    out.truncate(out.len().saturating_sub(unused));
 }
 
 fn decode_v4(mut octets: &[u8], into: &mut Vec<Prefix>) -> Result<usize, Malformed> {

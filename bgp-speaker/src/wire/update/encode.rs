@@ -144,11 +144,9 @@ fn put_unreach_head(family: Family, out: &mut BytesMut) -> usize {
 
 /// Writes prefixes as long as `out` stays within `limit`; says how many.
 fn put_prefixes(prefixes: &[Prefix], limit: usize, out: &mut BytesMut) -> usize {
-    out.reserve(
-        limit
-            .saturating_sub(out.len())
-            .min(prefixes.len().saturating_mul(17)),
-    );
+    // One prefix more than fits: `nlri::encode` takes back what it does not need.
+    let most = prefixes.len().saturating_add(1).saturating_mul(17);
+    out.reserve(limit.saturating_sub(out.len()).saturating_add(17).min(most));
     let mut room = limit.saturating_sub(out.len());
     let mut taken: usize = 0;
     for prefix in prefixes {
