@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::PeerInfo;
 use super::attrs::{AttrsId, path_holds};
-use super::export::imported;
+use super::export::{global, imported};
 use super::family::{FamilyRib, Touched, Was};
 use super::peer::PeerId;
 use super::shared::Shared;
@@ -13,7 +13,7 @@ use super::view::{LimitReached, LimitVerdict, WhyRefused};
 use crate::config::{MaxPrefixes, MaxPrefixesAction};
 use crate::policy::index::{Index, SetId};
 use crate::types::{Family, Prefix};
-use crate::wire::attrs::{Attrs, NextHop};
+use crate::wire::attrs::Attrs;
 
 /// Prefixes of one peer and family that are stored without any limit configured: four times what the whole
 /// Internet has. More are dropped and counted, so that no peer can fill the memory.
@@ -81,11 +81,7 @@ impl FamilyRib {
             {
                 refused = refused.or(Some(WhyRefused::MaxPrefixes));
             }
-            let mut path = Path::new(peer, import.received, accepted, since);
-            path.refused = refused;
-            if refused.is_some() {
-                path.accepted = AttrsId::NONE;
-            }
+            let path = Path::new(peer, import.received, accepted, refused, since);
             self.put(dest, known, path, shared);
         }
         import.finish(shared);
@@ -105,7 +101,7 @@ impl FamilyRib {
         let id = shared.attrs.intern(attrs);
         let dest = self.table.dest(prefix);
         let known = self.table.path_of(dest, HERE);
-        self.put(dest, known, Path::new(HERE, id, id, since), shared);
+        self.put(dest, known, Path::new(HERE, id, id, None, since), shared);
         shared.attrs.release(id);
     }
 
@@ -187,23 +183,29 @@ impl FamilyRib {
     }
 
     /// Adds or replaces a path and decides again.
+    #[inline]
     fn put(&mut self, dest: u32, known: Option<u32>, new: Path, shared: &mut Shared) {
-        let Some(number) = known else {
-            shared.hold(&new);
-            self.count(new.source, |counts| {
-                counts.received += 1;
-                counts.accepted += u32::from(new.refused.is_none());
-            });
-            let number = self.table.add(dest, new);
-            if new.refused.is_none() {
-                let touched = Touched {
-                    path: Some(number),
-                    was: Was::Other,
-                };
-                self.select(dest, touched, shared);
+        match known {
+            Some(number) => self.put_again(dest, number, new, shared),
+            None => {
+                shared.hold(&new);
+                self.count(new.source, |counts| {
+                    counts.received += 1;
+                    counts.accepted += u32::from(new.refused.is_none());
+                });
+                let number = self.table.add(dest, new);
+                if new.refused.is_none() {
+                    let touched = Touched {
+                        path: Some(number),
+                        was: Was::Other,
+                    };
+                    self.select(dest, touched, shared);
+                }
             }
-            return;
-        };
+        }
+    }
+
+    fn put_again(&mut self, dest: u32, number: u32, new: Path, shared: &mut Shared) {
         let was = self.was(dest, number);
         let old = *self.table.path(number);
         let same = (old.received, old.accepted, old.refused) == (new.received, new.accepted, new.refused);
@@ -294,11 +296,10 @@ fn refusal(attrs: &Attrs, shared: &Shared) -> Option<WhyRefused> {
     } else if attrs.cluster_list.contains(&id) {
         Some(WhyRefused::ClusterLoop)
     } else {
-        let address = match attrs.next_hop {
-            NextHop::Ip(address) => address,
-            NextHop::V6WithLinkLocal(global, _) => global.into(),
+        let address = global(&attrs.next_hop);
+        let ours = |peer: &PeerInfo| {
+            peer.local_address == address || peer.local_ipv6.is_some_and(|own| address == own)
         };
-        let ours = |peer: &PeerInfo| peer.local_address == address;
         let nowhere = address.is_unspecified() || address.is_loopback() || address.is_multicast();
         (nowhere || shared.infos().any(ours)).then_some(WhyRefused::NextHop)
     }

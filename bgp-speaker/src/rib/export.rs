@@ -193,18 +193,18 @@ pub(crate) fn imported(attrs: &Attrs, set: &SetAttrs, peer: &PeerInfo) -> Attrs 
     out
 }
 
-/// An address that stands for nothing: the session's own is meant.
-pub(crate) fn is_unspecified(next_hop: &NextHop) -> bool {
+/// The address to compare with: an IPv4-mapped one is the IPv4 address it stands for.
+pub(crate) fn global(next_hop: &NextHop) -> IpAddr {
     match next_hop {
-        NextHop::Ip(address) => address.is_unspecified(),
-        NextHop::V6WithLinkLocal(global, _) => global.is_unspecified(),
+        NextHop::Ip(address) => address.to_canonical(),
+        NextHop::V6WithLinkLocal(global, _) => (*global).into(),
     }
 }
 
 /// RFC 4271 5.1.3, RFC 2545 3, RFC 4291 2.5.5.2.
 fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<NextHop> {
     // A link-local address by itself is no next hop: the peer could not tell on which link (RFC 2545 3).
-    let global = |address: Ipv6Addr| match (address.is_unicast_link_local(), peer.local_ipv6) {
+    let usable = |address: Ipv6Addr| match (address.is_unicast_link_local(), peer.local_ipv6) {
         (false, _) => Some(NextHop::Ip(address.into())),
         (true, Some(global)) => Some(NextHop::V6WithLinkLocal(global, address)),
         (true, None) => None,
@@ -213,10 +213,10 @@ fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<
         (Family::IPV4_UNICAST, IpAddr::V4(address)) => Some(NextHop::Ip(address.into())),
         (Family::IPV4_UNICAST, IpAddr::V6(address)) => match (address.to_ipv4_mapped(), v6) {
             (Some(address), _) => Some(NextHop::Ip(address.into())),
-            (None, ExtendedNextHop::Agreed) => global(address),
+            (None, ExtendedNextHop::Agreed) => usable(address),
             (None, ExtendedNextHop::No) => peer.local_ipv4.map(|address| NextHop::Ip(address.into())),
         },
-        (_, IpAddr::V6(address)) => global(address),
+        (_, IpAddr::V6(address)) => usable(address),
         (_, IpAddr::V4(address)) => {
             let address = peer.local_ipv6.unwrap_or(address.to_ipv6_mapped());
             Some(NextHop::Ip(address.into()))
@@ -229,7 +229,8 @@ fn next_hop(attrs: &Attrs, from: Source<'_>, to: &Form, set: &SetAttrs) -> Resul
     let wished = match (set.next_hop, from, to.session) {
         (SetNextHop::Is(next_hop), _, _) => Some(next_hop),
         (SetNextHop::Local, _, _) => to.own,
-        _ if is_unspecified(&given) => to.own,
+        // It stands for nothing: the session's own is meant.
+        _ if global(&given).is_unspecified() => to.own,
         // A local route that names its next hop means it. Between internal peers it stays (RFC 4271 5.1.3 1).
         (SetNextHop::Default, Source::Here, _)
         | (SetNextHop::Default, Source::Peer(_), SessionKind::Internal)

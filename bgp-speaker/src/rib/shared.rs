@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::attrs::Interner;
 use super::buffers::Limits;
-use super::export::{Own, Source};
+use super::export::{Own, Source, global};
 use super::hash::Seed;
 use super::peer::{FamilyInfo, PeerId, PeerInfo};
 use super::table::{HERE, Path};
@@ -80,10 +80,7 @@ impl Shared {
 
     /// The peer with this address, or [`HERE`].
     pub(crate) fn peer_at(&self, next_hop: &NextHop) -> PeerId {
-        let address = match next_hop {
-            NextHop::Ip(address) => *address,
-            NextHop::V6WithLinkLocal(global, _) => (*global).into(),
-        };
+        let address = global(next_hop);
         let at = |peer: &&Option<Box<Peer>>| peer.as_ref().is_some_and(|p| p.info.address == address);
         let found = self.peers.iter().zip(0..).find(|(peer, _)| at(peer));
         found.map_or(HERE, |(_, number)| PeerId(number))

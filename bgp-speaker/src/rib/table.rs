@@ -80,14 +80,25 @@ pub(crate) struct Table {
 }
 
 impl Path {
-    pub(crate) fn new(source: PeerId, received: AttrsId, accepted: AttrsId, since: u32) -> Self {
+    /// `accepted` counts unless it is refused.
+    pub(crate) fn new(
+        source: PeerId,
+        received: AttrsId,
+        accepted: AttrsId,
+        refused: Option<WhyRefused>,
+        since: u32,
+    ) -> Self {
         Self {
             next: NIL,
             received,
-            accepted,
+            accepted: if refused.is_none() {
+                accepted
+            } else {
+                AttrsId::NONE
+            },
             since,
             source,
-            refused: None,
+            refused,
             fresh: Fresh::Fresh,
         }
     }
@@ -193,8 +204,8 @@ impl Table {
     }
 
     /// Behind all others.
-    pub(crate) fn add(&mut self, dest: u32, mut path: Path) -> u32 {
-        path.next = NIL;
+    #[inline]
+    pub(crate) fn add(&mut self, dest: u32, path: Path) -> u32 {
         let number = match self.free_paths.pop() {
             Some(free) => {
                 self.paths[free as usize] = path;

@@ -233,6 +233,7 @@ fn refused_routes_stay_in_the_adj_rib_in_with_the_reason() {
     world.announce(a, &learned(&[65001], "10.0.0.1"), &["203.0.113.0/24"]);
     world.announce(b, &learned(&[65002, LOCAL_ASN], "10.0.0.2"), &["203.0.113.0/24"]);
     world.announce(b, &learned(&[65002], "10.0.0.254"), &["203.0.113.1/32"]);
+    world.announce(b, &learned(&[65002], "::ffff:10.0.0.254"), &["2001:db8::/48"]);
     let mut reflected = learned(&[65002], "10.0.0.2");
     reflected.originator_id = Some("10.0.0.254".parse().unwrap());
     world.announce(b, &reflected, &["203.0.113.2/32"]);
@@ -254,6 +255,8 @@ fn refused_routes_stay_in_the_adj_rib_in_with_the_reason() {
         ]
         .map(Standing::Refused)
     );
+    let mapped = world.rib.adj_in(b, V6).remove(0);
+    assert_eq!(mapped.standing, Standing::Refused(WhyRefused::NextHop));
     assert_eq!(world.loc_rib(), []);
     let counts = world.rib.counts(b, V4);
     assert_eq!((counts.received, counts.accepted), (4, 0));
