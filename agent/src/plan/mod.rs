@@ -25,6 +25,7 @@ mod policy_view;
 mod reasons;
 pub mod router_id;
 mod services;
+mod session;
 mod vips;
 
 use std::collections::BTreeSet;

@@ -88,7 +88,10 @@ impl Rules<'_> {
             self.warn(field, Reason::PaddedAddress, message);
         }
         if let Some(zone) = written.zone {
-            let message = format!("the zone '%{zone}' is ignored; '{}' is used", written.address);
+            let message = format!(
+                "the zone '%{zone}' is no part of the address '{}'; of a peer it names the interface, elsewhere it is ignored",
+                written.address
+            );
             self.warn(field, Reason::AddressZone, message);
         }
     }
