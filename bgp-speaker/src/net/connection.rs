@@ -87,10 +87,19 @@ impl Connection {
         self.remote.ip()
     }
 
+    /// An accepted connection may hold octets that came before its minimum TTL was in force, so its SYN has to
+    /// pass the check as well (RFC 5082 3).
     pub(super) fn set_ttl(&self, ttl: TtlOption) -> io::Result<()> {
         let socket = self.stream.as_fd();
         sockopt::set_ttl(socket, self.source(), ttl.send)?;
-        sockopt::set_minimum_ttl(socket, self.source(), ttl.minimum.unwrap_or(0))
+        sockopt::set_minimum_ttl(socket, self.source(), ttl.minimum.unwrap_or(0))?;
+        match (ttl.minimum, sockopt::syn_ttl(socket, self.source())?) {
+            (Some(minimum), Some(syn)) if syn < minimum => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("the connection came with {syn}, at least {minimum} is required (RFC 5082)"),
+            )),
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
     }
 
     /// Reading begins only when what the speaker ordered for the new connection (its TTL) is in force.

@@ -19,15 +19,7 @@ pub(super) async fn connect(dial: &Dial) -> Result<TcpStream, Arc<str>> {
     match tokio::time::timeout(dial.timeout, socket.connect(remote)).await {
         Err(_) => Err(format!("{remote} did not answer within {} s", dial.timeout.as_secs()).into()),
         Ok(Err(error)) => Err(format!("{remote}: {}", plain(&error)).into()),
-        Ok(Ok(stream)) => {
-            // Only now: a peer whose listener answers with a lower TTL than its connections is common, and
-            // nothing was read yet.
-            if let Some(minimum) = dial.ttl.minimum {
-                sockopt::set_minimum_ttl(stream.as_fd(), remote.ip(), minimum)
-                    .map_err(|error| format!("TTL security: {error}"))?;
-            }
-            Ok(stream)
-        }
+        Ok(Ok(stream)) => Ok(stream),
     }
 }
 
@@ -40,6 +32,12 @@ fn prepare(dial: &Dial) -> Result<TcpSocket, Arc<str>> {
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(say("socket".into()))?;
     socket.set_nonblocking(true).map_err(say("socket".into()))?;
     sockopt::set_ttl(socket.as_fd(), dial.remote.ip(), dial.ttl.send).map_err(say("TTL".into()))?;
+    // Before the first segment: what arrives right after the handshake must pass the check too. A listener that
+    // answers with a lower TTL is not the neighbour that RFC 5082 speaks of.
+    if let Some(minimum) = dial.ttl.minimum {
+        sockopt::set_minimum_ttl(socket.as_fd(), dial.remote.ip(), minimum)
+            .map_err(say("TTL security".into()))?;
+    }
     if let Some(key) = &dial.md5 {
         sockopt::set_md5(socket.as_fd(), &Prefix::host(dial.remote.ip()), Some(key))
             .map_err(say("TCP-MD5".into()))?;

@@ -145,6 +145,7 @@ fn bind(address: IpAddr, port: u16) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     sockopt::set_ttl(socket.as_fd(), address.ip(), Some(LISTENER_TTL))?;
+    sockopt::save_syn(socket.as_fd())?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

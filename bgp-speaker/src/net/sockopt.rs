@@ -76,6 +76,45 @@ pub(crate) fn set_ttl(socket: BorrowedFd<'_>, remote: IpAddr, ttl: Option<u8>) -
     }
 }
 
+/// Makes a listener keep the SYN of each connection it accepts, for [`syn_ttl`].
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn save_syn(listener: BorrowedFd<'_>) -> io::Result<()> {
+    let on: c_int = 1;
+    set(listener, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, &on)
+}
+
+/// The TTL or hop limit of the SYN that opened an accepted connection. `None` where it was not kept or was
+/// asked for before.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn syn_ttl(socket: BorrowedFd<'_>, remote: IpAddr) -> io::Result<Option<u8>> {
+    // The IP header and the TCP header, each with its options: at most 60 octets; IPv6 extensions are few.
+    let mut value = [0_u8; 512];
+    let mut len = socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open as it is borrowed, `value` has `len` octets, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            value.as_mut_ptr().cast::<c_void>(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let syn = value.get(..usize::try_from(len).map_err(io::Error::other)?);
+    let offset = match remote {
+        IpAddr::V4(_) => 8,
+        IpAddr::V6(_) => 7,
+    };
+    Ok(syn.and_then(|syn| syn.get(offset)).copied())
+}
+
 /// Asks for the TCP-AO state of a socket that has none.
 ///
 /// # Errors

@@ -407,6 +407,38 @@ async fn ttl_security_drops_what_comes_from_further_away() {
 }
 
 #[tokio::test]
+async fn what_a_far_peer_says_before_ttl_security_is_in_force_is_not_heard() {
+    for remote in [IpAddr::V4(Ipv4Addr::LOCALHOST), "::1".parse().unwrap()] {
+        let (mut shell, _events) = shell();
+        let port = free_port();
+        open(&mut shell, listen(port, vec![])).await;
+        // The system's TTL, 64.
+        let mut far = std::net::TcpStream::connect((remote, port)).unwrap();
+        std::io::Write::write_all(&mut far, b"early").unwrap();
+        let Input::Accepted { conn, .. } = next(&mut shell).await else {
+            panic!()
+        };
+        shell.carry_out(Output::SetTtl {
+            conn,
+            ttl: TtlOption {
+                send: Some(255),
+                minimum: Some(255),
+            },
+        });
+        let Input::Closed {
+            error: Some(error), ..
+        } = next(&mut shell).await
+        else {
+            panic!()
+        };
+        assert_eq!(
+            &*error,
+            "TTL: the connection came with 64, at least 255 is required (RFC 5082)"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_takes_nothing_gets_no_more_than_its_queue_and_keeps_nobody_waiting() {
     let (mut a, _a) = shell();
     let (mut b, _b) = shell();
