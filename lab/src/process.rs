@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::wait::until;
-use crate::{Error, system};
+use crate::{Error, Netns, system};
 
 /// A running program. Dropping it kills it.
 ///
@@ -39,13 +39,33 @@ impl fmt::Debug for Process {
 impl Process {
     /// Starts an `nsenter` command and learns the pid of what it runs.
     pub(crate) fn spawn(label: String, mut command: Command) -> Result<Self, Error> {
-        let log = memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
-        let log = log.map_err(system("create a log"))?;
-        let copy = || log.try_clone().map_err(system("share a log"));
+        let log = new_log()?;
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::from(copy()?))
-            .stderr(Stdio::from(copy()?));
+            .stdout(Stdio::from(share(&log)?))
+            .stderr(Stdio::from(share(&log)?));
+        Self::follow(label, command, log)
+    }
+
+    /// Starts an `nsenter` command to talk with over its stdin and stdout. Only stderr goes to the log.
+    pub(crate) fn converse(
+        label: String,
+        mut command: Command,
+    ) -> Result<(Self, ChildStdin, ChildStdout), Error> {
+        let log = new_log()?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(share(&log)?));
+        let mut process = Self::follow(label, command, log)?;
+        let (Some(stdin), Some(stdout)) = (process.outer.stdin.take(), process.outer.stdout.take()) else {
+            unreachable!("both were asked for");
+        };
+        Ok((process, stdin, stdout))
+    }
+
+    /// Starts the command and finds out which of the machine's processes it has become.
+    fn follow(label: String, mut command: Command, log: OwnedFd) -> Result<Self, Error> {
         let outer = command.spawn().map_err(|source| Error::Start {
             program: label.clone(),
             source,
@@ -180,9 +200,32 @@ fn send(pid: u32, signal: Signal) -> Result<(), Error> {
     }
 }
 
+fn new_log() -> Result<OwnedFd, Error> {
+    let log = memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
+    log.map_err(system("create a log"))
+}
+
+fn share(log: &OwnedFd) -> Result<OwnedFd, Error> {
+    log.try_clone().map_err(system("share a log"))
+}
+
 /// Linux pids fit: they are at most 2^22.
 fn outer_pid(outer: &Child) -> Pid {
     Pid::from_raw(i32::try_from(outer.id()).unwrap_or(i32::MAX))
+}
+
+impl Netns {
+    /// Starts a long-running program to talk with over its stdin and stdout. Its end is as with
+    /// [`Netns::spawn`].
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn converse(&self, argv: &[&str]) -> Result<(Process, ChildStdin, ChildStdout), Error> {
+        let (program, arguments) = argv.split_first().unwrap_or((&"", &[]));
+        let mut command = self.command(program);
+        command.args(arguments);
+        Process::converse(format!("{}: {}", self.name(), argv.join(" ")), command)
+    }
 }
 
 impl Drop for Process {

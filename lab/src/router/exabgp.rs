@@ -10,16 +10,17 @@ use super::{DIR, Dials, Ext, Families, Neighbor, Origination, Router, Seen, Sess
 use crate::Error;
 
 /// The program ExaBGP talks with: events go to a file, commands come from a FIFO that never ends.
-const GO_BETWEEN: &str = "exec 3<&0
+const GO_BETWEEN: &str = "exec 3<&0 4<>/run/router/commands
 cat <&3 >/run/router/events &
-exec cat 0<>/run/router/commands
+: >/run/router/listens
+exec cat <&4
 ";
 
 pub(super) fn run(router: &mut Router) -> Result<(), Error> {
     router.write("exabgp.conf", &render(router))?;
     router.write("go-between", GO_BETWEEN)?;
     router.node.sh(&format!(
-        "cd {DIR}; rm -f commands; mkfifo commands; : >events; mkdir -p /run/exabgp"
+        "cd {DIR}; rm -f commands listens; mkfifo commands; : >events; mkdir -p /run/exabgp"
     ))?;
     // Only accepting needs a listener; a dialling one would take the address of the other role's test.
     let bind = router.config.neighbors.iter().map(|n| n.local.to_string());
@@ -96,12 +97,9 @@ fn events(router: &Router) -> Result<Vec<Value>, Error> {
         .collect())
 }
 
+/// What is written to the FIFO before somebody holds it open is lost.
 pub(super) fn ready(router: &Router) -> Result<(), Error> {
-    let log = router.log();
-    match log.contains("loaded new configuration successfully") {
-        true => Ok(()),
-        false => Err(router.strange(log)),
-    }
+    router.node.exec(&["test", "-e", "/run/router/listens"]).map(drop)
 }
 
 pub(super) fn session(router: &Router, neighbor: IpAddr) -> Result<Session, Error> {

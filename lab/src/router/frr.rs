@@ -1,6 +1,7 @@
 //! FRR's zebra and bgpd. Commands go through `vtysh`, answers come as JSON.
 
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -73,7 +74,6 @@ fn render(router: &Router) -> String {
     let config = &router.config;
     let mut text = format!(
         "frr defaults traditional
-log commands
 router bgp {}
  bgp router-id {}
  no bgp default ipv4-unicast
@@ -128,11 +128,7 @@ router bgp {}
             .values()
             .filter(|r| family_of(r.prefix) == family)
         {
-            text += &format!(
-                "  network {} route-map {}\n",
-                route.prefix,
-                map_name(route.prefix)
-            );
+            text += &format!("  network {} route-map {}\n", route.prefix, map_name(route));
         }
         text += " exit-address-family\n";
     }
@@ -153,12 +149,15 @@ fn family_of(prefix: IpNet) -> &'static str {
     }
 }
 
-fn map_name(prefix: IpNet) -> String {
-    format!("set-{}", prefix.to_string().replace(['/', ':', '.'], "-"))
+/// A route map is named after what it sets: to change one in place, bgpd 8.4 must not be using it.
+fn map_name(route: &Origination) -> String {
+    let mut hasher = DefaultHasher::new();
+    format!("{route:?}").hash(&mut hasher);
+    format!("set-{:016x}", hasher.finish())
 }
 
 fn route_map(route: &Origination) -> String {
-    let mut text = format!("route-map {} permit 10\n", map_name(route.prefix));
+    let mut text = format!("route-map {} permit 10\n", map_name(route));
     if !route.communities.is_empty() {
         text += " set community";
         for (high, low) in &route.communities {
@@ -328,9 +327,8 @@ fn ext(word: &str) -> Option<Ext> {
 }
 
 pub(super) fn announce(router: &Router, route: &Origination) -> Result<(), Error> {
-    let map = map_name(route.prefix);
-    let mut script = format!("configure terminal\nno route-map {map}\n");
-    script += &route_map(route);
+    let map = map_name(route);
+    let mut script = format!("configure terminal\n{}", route_map(route));
     script += &format!(
         "router bgp {}\naddress-family {} unicast\nnetwork {} route-map {map}\nend\n",
         router.config.asn,
@@ -346,7 +344,7 @@ pub(super) fn withdraw(router: &Router, route: &Origination) -> Result<(), Error
         router.config.asn,
         family_of(route.prefix),
         route.prefix,
-        map_name(route.prefix),
+        map_name(route),
     );
     configure(router, &script)
 }

@@ -189,7 +189,7 @@ fn halves(community: u32) -> (u16, u16) {
     (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
-/// `{"type": 0, "subtype": 2, "value": "65010:5"}`; a link bandwidth's value is `asn: ..., bandwidth: ...`.
+/// `{"type": 0, "subtype": 2, "value": "65010:5"}`, `{"type": 64, "subtype": 4, "asn": 65010, "bandwidth": 1000}`.
 fn ext(value: &Value) -> Option<Ext> {
     let numbers = value["value"].as_str().and_then(super::seen::numbers::<2>);
     let (kind, subtype) = (value["type"].as_u64()?, value["subtype"].as_u64()?);
@@ -201,6 +201,10 @@ fn ext(value: &Value) -> Option<Ext> {
         (0, 3, Some([asn, number])) => Some(Ext::RouteOrigin {
             asn: u16::try_from(asn).ok()?,
             number,
+        }),
+        (64, 4, None) => Some(Ext::LinkBandwidth {
+            asn: u16::try_from(value["asn"].as_u64()?).ok()?,
+            bytes_per_second: number(&value["bandwidth"])?,
         }),
         _ => None,
     }
@@ -229,9 +233,11 @@ pub(super) fn announce(router: &Router, route: &Origination) -> Result<(), Error
     for ext in &route.ext {
         match ext {
             Ext::RouteTarget { asn, number } => args.extend(["rt".into(), format!("{asn}:{number}")]),
-            Ext::RouteOrigin { asn, number } => args.extend(["soo".into(), format!("{asn}:{number}")]),
             // GoBGP 3.10 has no words for them.
-            Ext::LinkBandwidth { .. } | Ext::TransitiveLinkBandwidth { .. } | Ext::Other(_) => {}
+            Ext::RouteOrigin { .. }
+            | Ext::LinkBandwidth { .. }
+            | Ext::TransitiveLinkBandwidth { .. }
+            | Ext::Other(_) => {}
         }
     }
     if let Some(med) = route.med {

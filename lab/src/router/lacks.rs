@@ -48,6 +48,14 @@ impl Kind {
                 Self::GoBgp | Self::OpenBgpd,
                 Feature::Originate(Ext::LinkBandwidth { .. } | Ext::TransitiveLinkBandwidth { .. }),
             ) => Some("no way to configure it"),
+            (Self::GoBgp, Feature::Originate(Ext::RouteOrigin { .. })) => Some("no way to configure it"),
+            (Self::OpenBgpd, Feature::Show(Ext::LinkBandwidth { .. })) => {
+                Some("it drops non-transitive communities of external peers")
+            }
+            (Self::OpenBgpd, Feature::AnswerRefresh) => {
+                Some("7.7 ignores every ROUTE-REFRESH: `AID IPv4 unicast not negotiated`, from BIRD too")
+            }
+            (Self::GoBgp, Feature::AskRefresh) => Some("its soft reset reads its own Adj-RIB-In"),
             (
                 _,
                 Feature::Ipv4OverIpv6

@@ -35,6 +35,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Netns, Process, system, until};
 
@@ -78,7 +79,7 @@ impl fmt::Display for Kind {
 }
 
 /// What a router should be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RouterConfig {
     pub asn: u32,
     pub router_id: Ipv4Addr,
@@ -86,7 +87,7 @@ pub struct RouterConfig {
 }
 
 /// One session of a router.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Neighbor {
     /// The other side.
     pub address: IpAddr,
@@ -107,7 +108,7 @@ pub struct Neighbor {
 }
 
 /// The address families of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Families {
     Ipv4,
     Ipv6,
@@ -135,7 +136,7 @@ impl Families {
 }
 
 /// Who opens the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dials {
     /// This router dials, and accepts too.
     Yes,
@@ -144,14 +145,14 @@ pub enum Dials {
 }
 
 /// GTSM (RFC 5082) for a direct neighbour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TtlSecurity {
     Off,
     On,
 }
 
 /// A route for a router to originate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origination {
     pub prefix: IpNet,
     pub communities: Vec<(u16, u16)>,
@@ -175,7 +176,7 @@ impl Origination {
 }
 
 /// How a router sees one of its sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Session {
     Established,
     /// The daemon's own word for any other state.
@@ -233,6 +234,11 @@ impl Router {
     #[must_use]
     pub fn config(&self) -> &RouterConfig {
         &self.config
+    }
+
+    /// What the next [`Router::run`] will make of it.
+    pub fn config_mut(&mut self) -> &mut RouterConfig {
+        &mut self.config
     }
 
     /// Starts the daemon again after [`Router::kill`] or [`Router::stop`], with the routes it originated before.
@@ -314,12 +320,15 @@ impl Router {
         Ok(seen)
     }
 
-    /// Originates a route, or changes the attributes of one.
+    /// Originates a route, or changes the attributes of one. A router that does not run will do so when it does.
     ///
     /// # Errors
     /// The daemon refuses it.
     pub fn announce(&mut self, route: Origination) -> Result<(), Error> {
         self.originated.insert(route.prefix, route.clone());
+        if self.processes.is_empty() {
+            return Ok(());
+        }
         match self.kind {
             Kind::Frr => frr::announce(self, &route),
             Kind::Bird => bird::reload(self),
@@ -345,6 +354,9 @@ impl Router {
         let Some(route) = self.originated.remove(&prefix) else {
             return Ok(());
         };
+        if self.processes.is_empty() {
+            return Ok(());
+        }
         match self.kind {
             Kind::Frr => frr::withdraw(self, &route),
             Kind::Bird => bird::reload(self),

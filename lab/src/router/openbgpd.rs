@@ -92,7 +92,7 @@ fn render_route(route: &Origination) -> String {
 
 fn render_neighbor(n: &Neighbor) -> String {
     let mut text = format!(
-        "neighbor {} {{\n remote-as {}\n local-address {}\n holdtime {}\n announce enhanced refresh yes\n",
+        "neighbor {} {{\n remote-as {}\n local-address {}\n holdtime {}\n",
         n.address, n.asn, n.local, n.hold
     );
     // A family that is not named is on by default where the session's addresses are of it.

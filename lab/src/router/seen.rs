@@ -5,9 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// A route as a daemon holds it after receiving it. What the daemon does not show is empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     pub prefix: IpNet,
     /// The global one, where the daemon shows a link-local one beside it.
@@ -23,7 +24,9 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(prefix: IpNet) -> Self {
+    /// A route that shows nothing but its prefix.
+    #[must_use]
+    pub fn new(prefix: IpNet) -> Self {
         Self {
             prefix,
             next_hop: None,
@@ -39,7 +42,7 @@ impl Seen {
 }
 
 /// An extended community (RFC 4360).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ext {
     /// `rt`, two-octet AS specific.
     RouteTarget {
