@@ -1,0 +1,64 @@
+//! The speaker against real BGP daemons, in network namespaces. Needs root and the daemons, see `cargo xtask
+//! setup`.
+//!
+//! Each test is a bed of two nodes, named `daemon::transport::what`; each fills some cells of one table, which
+//! is printed at the end: `ok`, `FAILED`, or a note that says what the daemon lacks. Arguments are those of any
+//! test program: `cargo test --test interop -- bird::ipv4`.
+
+mod bed;
+mod churn;
+mod exchange;
+mod graceful;
+mod secure;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use lab::router::{Families, Feature};
+use libtest_mimic::{Arguments, Trial};
+
+use crate::table::{Column, Row, Sheet};
+
+/// Tests spend most of their time waiting for timers, so more run at once than there are cores.
+const THREADS: usize = 6;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(THREADS));
+    let mut trials = Vec::new();
+    for row in Row::all() {
+        trials.extend(trials_of(row));
+    }
+    let listing = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !listing {
+        println!("\n{}", table::render());
+    }
+    conclusion.exit_code()
+}
+
+fn trials_of(row: Row) -> Vec<Trial> {
+    let trial = |name: &str, work: fn(Row) -> Result<()>| {
+        let name = format!("{}::{}::{name}", row.kind.name().to_lowercase(), row.transport());
+        Trial::test(name, move || {
+            work(row).map_err(|error| format!("{error:#}").into())
+        })
+    };
+    if row.families == Families::Ipv4OverIpv6 && row.kind.lacks(Feature::Ipv4OverIpv6).is_some() {
+        return vec![trial("is_not_supported", |row| {
+            let mut sheet = Sheet::new(row);
+            let why = row.kind.lacks(Feature::Ipv4OverIpv6).unwrap_or_default();
+            sheet.lacks(Column::Session, why);
+            sheet.finish()
+        })];
+    }
+    vec![
+        trial("routes_go_both_ways_and_silence_is_noticed", exchange::plain),
+        trial("routes_outlive_restarts_of_either_side", graceful::graceful),
+        trial("keys_and_ttl_guard_the_dialled_connection", secure::dialled),
+        trial("keys_and_ttl_guard_the_accepted_connection", secure::accepted),
+        trial("one_connection_survives_a_collision", churn::collisions),
+        trial("twenty_restarts_of_the_peer_are_survived", churn::restarts),
+    ]
+}
