@@ -284,11 +284,8 @@ impl Peer {
     }
 
     /// The connections that belong to this peer now.
-    pub(crate) fn conns(&self) -> impl Iterator<Item = ConnId> {
-        self.main
-            .conn()
-            .into_iter()
-            .chain(self.other.as_ref().and_then(Session::conn))
+    pub(crate) fn conns(&self) -> [Option<ConnId>; 2] {
+        [self.main.conn(), self.other.as_ref().and_then(Session::conn)]
     }
 
     /// The name the configuration knows it by.

@@ -276,3 +276,6 @@ fn refuse(answer: Notification, words: &str) -> Box<Ending> {
         why,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,25 @@
 //! One BGP instance: its identity, its RIB, its peers, its listener.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::listener::Listener;
 use super::schedule::Schedule;
-use super::{Close, ConnId, Event, ListenKey, Output, PathView, PeerStatus, Refusal, Shutdown, Start, Table};
+use super::{ConnId, Event, Output, Shutdown, Start};
 use crate::config::change::{self, Class};
-use crate::config::{Auth, InstanceConfig, PeerAddress, PeerConfig};
+use crate::config::{InstanceConfig, PeerAddress, PeerConfig};
 use crate::graceful::Deferral;
-use crate::peer::{Cx, Gone, LocalEnd, Origin, Peer};
+use crate::peer::{Cx, Gone, Origin, Peer};
 use crate::policy::Verdict;
-use crate::rib::{Down, ExistingExternal, Options, PeerId, Rib, RouteView, Standing};
+use crate::rib::{Down, ExistingExternal, Options, PeerId, Rib};
 use crate::session::agree::Identity;
 use crate::session::timers::Jitter;
 use crate::types::{Family, Name, Prefix};
 
 /// How often [`Event::Changed`] is told at most.
 const CHANGED_EVERY: Duration = Duration::from_secs(1);
-/// When a listener that failed is tried again.
-const LISTEN_AGAIN: Duration = Duration::from_secs(5);
-
 /// What all instances share during one input.
 #[derive(Debug)]
 pub(super) struct Shared<'a> {
@@ -33,26 +31,19 @@ pub(super) struct Shared<'a> {
 
 #[derive(Debug)]
 pub(super) struct Instance {
-    identity: Identity,
+    pub(super) identity: Identity,
     /// In force; `None` until the first [`Instance::configure`].
-    config: Option<InstanceConfig>,
-    rib: Rib,
-    peers: BTreeMap<PeerId, Peer>,
+    pub(super) config: Option<InstanceConfig>,
+    pub(super) rib: Rib,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
     conns: BTreeMap<ConnId, PeerId>,
     schedule: Schedule,
-    listener: Option<Listener>,
+    pub(super) listener: Option<Listener>,
     deferral: Deferral,
     changed: Changed,
     /// What peers of the next configuration start from.
     start: Start,
     seed: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Listener {
-    port: u16,
-    keys: Vec<ListenKey>,
-    again: Option<Instant>,
 }
 
 /// Whether there is something new to tell the status.
@@ -150,48 +141,6 @@ impl Instance {
         }
     }
 
-    pub(super) fn listened(&mut self, result: Result<(), Arc<str>>, shared: &mut Shared<'_>) {
-        let Some(listener) = &mut self.listener else {
-            return;
-        };
-        match result {
-            Ok(()) => listener.again = None,
-            Err(error) => {
-                listener.again = Some(shared.now + LISTEN_AGAIN);
-                shared.out.push(Output::Tell(Event::ListenFailed {
-                    instance: self.identity.instance.clone(),
-                    port: listener.port,
-                    error,
-                }));
-            }
-        }
-    }
-
-    pub(super) fn accepted(
-        &mut self,
-        conn: ConnId,
-        local: LocalEnd,
-        remote: SocketAddr,
-        shared: &mut Shared<'_>,
-    ) {
-        let taken = self.owner_of(remote.ip()).and_then(|id| {
-            let mut taken = Err(Refusal::UnknownPeer);
-            self.with_peer(id, shared, |peer, cx| taken = peer.accepted(conn, local, cx));
-            taken
-        });
-        if let Err(why) = taken {
-            shared.out.push(Output::Close {
-                conn,
-                how: Close::Abort,
-            });
-            shared.out.push(Output::Tell(Event::Refused {
-                instance: self.identity.instance.clone(),
-                remote,
-                why,
-            }));
-        }
-    }
-
     pub(super) fn link_down(&mut self, interface: &Name, addresses: &[IpAddr], shared: &mut Shared<'_>) {
         for id in self.ids() {
             if self
@@ -208,16 +157,7 @@ impl Instance {
         for id in self.schedule.due(shared.now) {
             self.with_peer(id, shared, |peer, cx| peer.timed_out(cx));
         }
-        if let Some(listener) = &mut self.listener
-            && listener.again.is_some_and(|at| at <= shared.now)
-        {
-            listener.again = None;
-            shared.out.push(Output::Listen {
-                instance: self.identity.instance.clone(),
-                port: listener.port,
-                keys: listener.keys.clone(),
-            });
-        }
+        self.listen_again(shared);
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -249,7 +189,7 @@ impl Instance {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let before: Vec<ConnId> = peer.conns().collect();
+        let before = peer.conns();
         let mut cx = Cx {
             now: shared.now,
             out: shared.out,
@@ -259,12 +199,12 @@ impl Instance {
             identity: &self.identity,
         };
         act(peer, &mut cx);
-        let after: Vec<ConnId> = peer.conns().collect();
+        let after = peer.conns();
         if before != after {
-            for conn in before {
+            for conn in before.into_iter().flatten() {
                 self.conns.remove(&conn);
             }
-            for conn in after {
+            for conn in after.into_iter().flatten() {
                 self.conns.insert(conn, id);
             }
         }
@@ -317,71 +257,6 @@ impl Instance {
             shared.out.push(Output::Tell(Event::Changed {
                 instance: self.identity.instance.clone(),
             }));
-        }
-    }
-
-    pub(super) fn peers(&self) -> Vec<PeerStatus> {
-        let mut peers: Vec<PeerStatus> = self
-            .peers
-            .values()
-            .map(|peer| peer.status(&self.identity, &self.rib))
-            .collect();
-        peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
-        peers
-    }
-
-    pub(super) fn has_peer(&self, address: IpAddr) -> bool {
-        self.peers.values().any(|peer| peer.address == address)
-    }
-
-    pub(super) fn routes(
-        &self,
-        table: Table,
-        family: Family,
-        address: Option<IpAddr>,
-        found: &mut Vec<PathView>,
-    ) {
-        let view = |route: RouteView, owner: Option<&Peer>| {
-            let learned = route.source.and_then(|id| self.peers.get(&id));
-            let named = |peer: &Peer| (peer.name.clone(), peer.address);
-            PathView {
-                instance: self.identity.instance.clone(),
-                local_asn: self.identity.asn,
-                peer: owner.or(learned).map(named),
-                prefix: route.prefix,
-                attrs: route.attrs,
-                since: route.since,
-                best: route.standing == Standing::Best,
-                stale: route.stale,
-                reason: match route.standing {
-                    Standing::Best => None,
-                    Standing::Multipath => Some("used beside the best (multipath)".into()),
-                    Standing::Lost(why) => Some(why.to_string().into()),
-                    Standing::Refused(why) => Some(why.to_string().into()),
-                },
-            }
-        };
-        if table == Table::LocRib {
-            found.extend(
-                self.rib
-                    .loc_rib(family)
-                    .into_iter()
-                    .map(|route| view(route, None)),
-            );
-            return;
-        }
-        let mut asked: Vec<(&PeerId, &Peer)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| address.is_none_or(|a| a == peer.address))
-            .collect();
-        asked.sort_by_key(|(_, peer)| (&peer.name, peer.address));
-        for (id, peer) in asked {
-            let routes = match table {
-                Table::LocRib | Table::AdjRibIn => self.rib.adj_in(*id, family),
-                Table::AdjRibOut => self.rib.adj_out(*id, family),
-            };
-            found.extend(routes.into_iter().map(|route| view(route, Some(peer))));
         }
     }
 
@@ -462,7 +337,7 @@ impl Instance {
         }
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         name: Name,
         template: Option<Name>,
@@ -480,81 +355,6 @@ impl Instance {
         let peer = Peer::new(id, name, address, origin, config.clone(), start);
         self.peers.insert(id, peer);
         Some(id)
-    }
-
-    /// The peer a connection from `address` is for: by its address, else a dynamic neighbour of the longest
-    /// prefix, made now if there is room.
-    fn owner_of(&mut self, address: IpAddr) -> Result<PeerId, Refusal> {
-        let address = address.to_canonical();
-        if let Some((id, _)) = self.peers.iter().find(|(_, peer)| peer.address == address) {
-            return Ok(*id);
-        }
-        let config = self.config.as_ref().ok_or(Refusal::UnknownPeer)?;
-        let (name, limit, peer) = config
-            .peers
-            .iter()
-            .filter_map(|(name, peer)| match peer.address {
-                PeerAddress::One(_) => None,
-                PeerAddress::Prefix { prefix, limit } => {
-                    let inside = prefix.contains(&Prefix::host(address));
-                    inside.then_some((prefix.len(), name, limit, peer))
-                }
-            })
-            .max_by_key(|(len, ..)| *len)
-            .map(|(_, name, limit, peer)| (name.clone(), limit, peer.clone()))
-            .ok_or(Refusal::UnknownPeer)?;
-        let live = self.peers.values().filter(|p| *p.template() == name).count();
-        if live >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            return Err(Refusal::DynamicLimit);
-        }
-        let own_name = format!("{name}/{address}").into();
-        self.insert(own_name, Some(name), address, &peer)
-            .ok_or(Refusal::DynamicLimit)
-    }
-
-    fn listen(&mut self, config: &InstanceConfig, shared: &mut Shared<'_>) {
-        let Some(port) = config.listen else {
-            self.unlisten(shared);
-            return;
-        };
-        let keys: Vec<ListenKey> = config
-            .peers
-            .values()
-            .filter_map(|peer| match &peer.auth {
-                Auth::Md5(key) => Some(ListenKey {
-                    from: match peer.address {
-                        PeerAddress::One(address) => Prefix::host(address.to_canonical()),
-                        PeerAddress::Prefix { prefix, .. } => prefix,
-                    },
-                    key: key.clone(),
-                }),
-                Auth::None | Auth::Missing { .. } => None,
-            })
-            .collect();
-        let same = self
-            .listener
-            .as_ref()
-            .is_some_and(|l| l.port == port && l.keys == keys);
-        if !same {
-            self.listener = Some(Listener {
-                port,
-                keys: keys.clone(),
-                again: None,
-            });
-            shared.out.push(Output::Listen {
-                instance: self.identity.instance.clone(),
-                port,
-                keys,
-            });
-        }
-    }
-
-    fn unlisten(&mut self, shared: &mut Shared<'_>) {
-        if self.listener.take().is_some() {
-            shared.out.push(Output::Unlisten {
-                instance: self.identity.instance.clone(),
-            });
-        }
     }
 
     fn ids(&self) -> Vec<PeerId> {

@@ -15,6 +15,7 @@
 mod event;
 mod instance;
 mod io;
+mod listener;
 mod query;
 mod schedule;
 mod status;

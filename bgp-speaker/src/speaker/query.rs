@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::instance::Instance;
 use super::{PathView, PeerStatus, Speaker, Table};
+use crate::peer::Peer;
+use crate::rib::{PeerId, RouteView, Standing};
 use crate::types::{Family, Name};
 
 /// A question nobody can answer.
@@ -20,7 +23,7 @@ impl Speaker {
     /// Every peer, by instance and name.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.instances.values().flat_map(super::Instance::peers).collect()
+        self.instances.values().flat_map(Instance::peers).collect()
     }
 
     /// The paths of one family in a table, by instance, peer and prefix. Without `instance` or `peer`: of
@@ -56,6 +59,73 @@ impl Speaker {
         match peer {
             Some(address) if !known => Err(QueryError::UnknownPeer(address)),
             Some(_) | None => Ok(found),
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn peers(&self) -> Vec<PeerStatus> {
+        let mut peers: Vec<PeerStatus> = self
+            .peers
+            .values()
+            .map(|peer| peer.status(&self.identity, &self.rib))
+            .collect();
+        peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+        peers
+    }
+
+    pub(super) fn has_peer(&self, address: IpAddr) -> bool {
+        self.peers.values().any(|peer| peer.address == address)
+    }
+
+    pub(super) fn routes(
+        &self,
+        table: Table,
+        family: Family,
+        address: Option<IpAddr>,
+        found: &mut Vec<PathView>,
+    ) {
+        let view = |route: RouteView, owner: Option<&Peer>| {
+            let learned = route.source.and_then(|id| self.peers.get(&id));
+            let named = |peer: &Peer| (peer.name.clone(), peer.address);
+            PathView {
+                instance: self.identity.instance.clone(),
+                local_asn: self.identity.asn,
+                peer: owner.or(learned).map(named),
+                prefix: route.prefix,
+                attrs: route.attrs,
+                since: route.since,
+                best: route.standing == Standing::Best,
+                stale: route.stale,
+                reason: match route.standing {
+                    Standing::Best => None,
+                    Standing::Multipath => Some("used beside the best (multipath)".into()),
+                    Standing::Lost(why) => Some(why.to_string().into()),
+                    Standing::Refused(why) => Some(why.to_string().into()),
+                },
+            }
+        };
+        if table == Table::LocRib {
+            found.extend(
+                self.rib
+                    .loc_rib(family)
+                    .into_iter()
+                    .map(|route| view(route, None)),
+            );
+            return;
+        }
+        let mut asked: Vec<(&PeerId, &Peer)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| address.is_none_or(|a| a == peer.address))
+            .collect();
+        asked.sort_by_key(|(_, peer)| (&peer.name, peer.address));
+        for (id, peer) in asked {
+            let routes = match table {
+                Table::LocRib | Table::AdjRibIn => self.rib.adj_in(*id, family),
+                Table::AdjRibOut => self.rib.adj_out(*id, family),
+            };
+            found.extend(routes.into_iter().map(|route| view(route, Some(peer))));
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
 mod cable;
+mod invariants;
 
 use std::sync::Arc;
 use std::time::Duration;
