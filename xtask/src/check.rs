@@ -46,7 +46,7 @@ const PLACES: [Place; 9] = [
     Place {
         word: "tokio",
         only_in: &["bgp-speaker/src/net", "agent/", "tests/"],
-        tests: Tests::Too,
+        tests: Tests::Free,
         why: "cores know no runtime",
     },
     Place {
