@@ -106,6 +106,28 @@ const PLACES: [Place; 9] = [
     },
 ];
 
+/// Folders of pure functions and what must not be in them, tests aside.
+const PURE: [&str; 2] = ["agent/src/plan", "lbipam/src"];
+const IMPURE: [&str; 7] = [
+    "std::fs",
+    "std::env",
+    "tokio",
+    "Instant::now",
+    "SystemTime::now",
+    "TcpStream",
+    "UdpSocket",
+];
+
+/// What the modules that read a peer's bytes must deny.
+const FOREIGN: (&str, [&str; 3]) = (
+    "bgp-speaker/src/wire/mod.rs",
+    [
+        "clippy::indexing_slicing",
+        "clippy::unwrap_used",
+        "clippy::as_conversions",
+    ],
+);
+
 /// Names that say nothing about what a module answers.
 const EMPTY_NAMES: [&str; 7] = ["base", "common", "helper", "helpers", "manager", "util", "utils"];
 
@@ -117,6 +139,13 @@ pub(crate) fn run() -> Result<()> {
     let sources = sources()?;
     for source in &sources {
         check_source(source, &mut faults);
+    }
+    let (path, lints) = FOREIGN;
+    let text = fs::read_to_string(step::root().join(path)).with_context(|| format!("read {path}"))?;
+    for lint in lints.into_iter().filter(|lint| !text.contains(lint)) {
+        faults.push(format!(
+            "{path}: must deny {lint}: what a peer sent is never unwrapped, indexed or cast"
+        ));
     }
     let documents: Vec<PathBuf> = ["ARCHITECTURE.md", "README.md"]
         .map(PathBuf::from)
@@ -215,12 +244,21 @@ fn check_source(source: &Source, faults: &mut Vec<String>) {
     }
     for (number, line) in source.text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
+        let is_test_code = number >= tests || is_test(&source.path);
+        if PURE.iter().any(|folder| source.path.starts_with(folder)) && !is_test_code {
+            for word in IMPURE.iter().filter(|word| has_word(code, word)) {
+                faults.push(format!(
+                    "{shown}:{}: `{word}` here: planners read what they are given",
+                    number + 1
+                ));
+            }
+        }
         for place in &PLACES {
             let allowed = place
                 .only_in
                 .iter()
                 .any(|prefix| source.path.to_string_lossy().starts_with(prefix));
-            let exempt = place.tests == Tests::Free && (number >= tests || is_test(&source.path));
+            let exempt = place.tests == Tests::Free && is_test_code;
             if !allowed && !exempt && has_word(code, place.word) {
                 faults.push(format!(
                     "{shown}:{}: `{}` here: {}",
