@@ -1,6 +1,7 @@
 //! How a connection is opened, and the first message on it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::link::{Line, Session};
 use super::{Cx, Peer, Slot};
@@ -8,6 +9,9 @@ use crate::config::{Auth, RemoteAsn, Ttl};
 use crate::session::agree::{Identity, our_open};
 use crate::speaker::{ConnId, Dial, Output, TtlOption};
 use crate::types::SessionKind;
+
+/// An attempt nobody answers ends before the ConnectRetryTimer does, so that its failure has a reason to show.
+const DIAL_MAX: Duration = Duration::from_secs(20);
 
 impl Peer {
     pub(super) fn dial(&mut self, cx: &mut Cx<'_>) {
@@ -26,7 +30,7 @@ impl Peer {
                 interface: self.config.interface.clone(),
                 md5,
                 ttl: self.ttl(cx.identity),
-                timeout: self.config.timers.connect_retry,
+                timeout: (self.config.timers.connect_retry / 2).min(DIAL_MAX),
             },
         });
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::listener::Listener;
+use super::listener::{Listener, Refusals};
 use super::schedule::Schedule;
 use super::{ConnId, Event, Output, Shutdown, Start};
 use crate::config::change::{self, Class};
@@ -39,6 +39,7 @@ pub(super) struct Instance {
     conns: BTreeMap<ConnId, PeerId>,
     schedule: Schedule,
     pub(super) listener: Option<Listener>,
+    pub(super) refusals: Refusals,
     deferral: Deferral,
     changed: Changed,
     /// What peers of the next configuration start from.
@@ -86,6 +87,7 @@ impl Instance {
             conns: BTreeMap::new(),
             schedule: Schedule::default(),
             listener: None,
+            refusals: Refusals::default(),
             deferral: Deferral::new(now, deferred),
             changed: Changed::No,
             start,

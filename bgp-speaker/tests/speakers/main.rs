@@ -7,10 +7,12 @@ mod invariants;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp_speaker::config::GracefulRestart;
-use bgp_speaker::config::{PeerConfig, Ttl};
+use bgp_speaker::config::{
+    Auth, Connect, GracefulRestart, MaxPrefixes, MaxPrefixesAction, PeerConfig, ReflectorClient, Ttl,
+};
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy};
 use bgp_speaker::speaker::{Event, Input, Request, Shutdown, Start, StateName, Table};
+use bgp_speaker::types::{Family, Secret};
 use cable::{Cable, asn, hosts, instance, peer, speaker};
 
 /// Two speakers, each with `routes` host routes on the first, up.
@@ -102,6 +104,42 @@ fn only_a_hard_reset_costs_the_session_its_uptime() {
             "remote_asn",
             |p| p.remote_asn = bgp_speaker::config::RemoteAsn::Any,
             true,
+        ),
+        ("passive", |p| p.connect = Connect::Passive, true),
+        ("reflector", |p| p.reflector_client = ReflectorClient::Yes, true),
+        (
+            "max_prefixes",
+            |p| {
+                p.families[0].1.max_prefixes = Some(MaxPrefixes {
+                    limit: 100,
+                    warning_percent: 75,
+                    action: MaxPrefixesAction::Refuse,
+                });
+            },
+            true,
+        ),
+        // The peer opened this session: what only a dial is made of does not concern it.
+        ("port", |p| p.port = 1179, true),
+        ("interface", |p| p.interface = Some("eth0".into()), true),
+        (
+            "local_address used already",
+            |p| p.local_address = Some([10, 0, 0, 1].into()),
+            true,
+        ),
+        (
+            "local_address",
+            |p| p.local_address = Some([10, 0, 0, 7].into()),
+            false,
+        ),
+        (
+            "auth",
+            |p| p.auth = Auth::Md5(Secret::new(b"key").unwrap()),
+            false,
+        ),
+        (
+            "families",
+            |p| p.families.push((Family::IPV6_UNICAST, p.families[0].1.clone())),
+            false,
         ),
         (
             "hold",
