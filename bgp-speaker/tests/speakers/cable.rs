@@ -31,6 +31,8 @@ pub(crate) struct Cable {
     pub(crate) nodes: Vec<Node>,
     queue: VecDeque<(usize, Input)>,
     next_accept: u64,
+    /// What a node that takes nothing leaves with its peers' kernels: octets per node.
+    pub(crate) stalled: BTreeMap<usize, usize>,
     /// Octets carried, all nodes together.
     pub(crate) carried: usize,
 }
@@ -44,6 +46,7 @@ impl Cable {
             nodes: (0..nodes).map(|n| fresh(n, now, Start::Cold)).collect(),
             queue: VecDeque::new(),
             next_accept: 0,
+            stalled: BTreeMap::new(),
             carried: 0,
         }
     }
@@ -173,6 +176,10 @@ impl Cable {
                 };
                 self.carried += bytes.len();
                 if let Some((other, conn)) = self.nodes[node].ends.get(&conn).copied() {
+                    if let Some(waiting) = self.stalled.get_mut(&other) {
+                        *waiting += bytes.len();
+                        return;
+                    }
                     self.queue.push_back((other, Input::Received { conn, bytes }));
                     self.queue.push_back((node, sent));
                 }

@@ -71,6 +71,26 @@ fn a_hundred_thousand_routes_pass_through_the_middle_one_of_three() {
 }
 
 #[test]
+fn a_peer_that_takes_nothing_costs_the_others_nothing_and_little_memory() {
+    let mut cable = Cable::new(3);
+    let both = || vec![("two", peer(2)), ("three", peer(3))];
+    cable.configure(0, speaker(instance(1, hosts(0), both())));
+    cable.configure(1, speaker(instance(2, hosts(0), vec![("one", peer(1))])));
+    cable.configure(2, speaker(instance(3, hosts(0), vec![("one", peer(1))])));
+    cable.pass(Duration::from_secs(5));
+    cable.stalled.insert(1, 0);
+    cable.configure(0, speaker(instance(1, hosts(100_000), both())));
+    assert_eq!(cable.table(2, Table::LocRib).len(), 100_000);
+    let waiting = cable.stalled[&1];
+    assert!((256 << 10..320 << 10).contains(&waiting), "{waiting} octets wait");
+    // Keepalives for the stalled one leave all the same, until the send hold timer ends its session.
+    cable.pass(Duration::from_secs(60));
+    let keepalives = (cable.stalled[&1] - waiting) / 19;
+    assert!((2..=3).contains(&keepalives), "{keepalives} keepalives");
+    assert!(cable.is_up(0, "three") && cable.is_up(2, "one"));
+}
+
+#[test]
 fn a_session_outlives_hours_of_silence_between_updates() {
     let mut cable = pair(1, |_| ());
     cable.pass(Duration::from_secs(6 * 3600));
