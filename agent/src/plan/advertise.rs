@@ -204,18 +204,18 @@ impl<'a> Offers<'a> {
 
 /// An offer in the making.
 #[derive(Default)]
-struct Draft {
+struct Draft<'a> {
     /// Per policy, what each list of prefixes is given.
     policies: BTreeMap<Subject, BTreeMap<Vec<PrefixMatch>, RouteAttributes>>,
-    /// Per prefix, what it is given by all of them, and the objects that say so.
-    given: BTreeMap<PrefixMatch, (RouteAttributes, BTreeSet<String>)>,
+    /// Per prefix, the objects that speak of it, by name.
+    sources: BTreeMap<PrefixMatch, Vec<&'a str>>,
     routes: BTreeMap<Prefix, Origin>,
     aggregates: BTreeSet<Prefix>,
     hits: Vec<(usize, usize, Prefix)>,
 }
 
-impl Draft {
-    fn add(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'_>, selected: &[usize]) {
+impl<'a> Draft<'a> {
+    fn add(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'a>, selected: &[usize]) {
         match &entry.what {
             What::PodCidr if !ground.options.ipam.has_pod_cidrs() => {}
             What::PodIpPool(_) if !ground.options.ipam.has_pod_pools() => {}
@@ -246,7 +246,7 @@ impl Draft {
         &mut self,
         ground: &Ground<'_>,
         family: Family,
-        entry: &Entry<'_>,
+        entry: &Entry<'a>,
         selector: Option<&LabelSelector>,
     ) {
         for pool in ground.world.objects.pod_pools() {
@@ -301,7 +301,7 @@ impl Draft {
         }
     }
 
-    fn service(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'_>, number: usize) {
+    fn service(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'a>, number: usize) {
         let Some(service) = ground.services.get(number) else {
             return;
         };
@@ -365,24 +365,16 @@ impl Draft {
         &mut self,
         subject: Subject,
         prefixes: Vec<PrefixMatch>,
-        entry: &Entry<'_>,
+        entry: &Entry<'a>,
         attributes: RouteAttributes,
     ) {
         if prefixes.is_empty() {
             return;
         }
         for prefix in &prefixes {
-            match self.given.get_mut(prefix) {
-                Some((known, sources)) => {
-                    *known = known.join(&attributes);
-                    if !sources.contains(entry.source) {
-                        sources.insert(entry.source.to_owned());
-                    }
-                }
-                None => {
-                    let sources = BTreeSet::from([entry.source.to_owned()]);
-                    self.given.insert(*prefix, (attributes.clone(), sources));
-                }
+            let sources = self.sources.entry(*prefix).or_default();
+            if let Err(at) = sources.binary_search(&entry.source) {
+                sources.insert(at, entry.source);
             }
         }
         let statements = self.policies.entry(subject).or_default();
@@ -397,8 +389,22 @@ impl Draft {
     fn finish(mut self) -> Offer {
         self.hits.sort();
         self.hits.dedup();
-        let mut groups: BTreeMap<(SetAttrs, BTreeSet<String>), Vec<PrefixMatch>> = BTreeMap::new();
-        for (prefix, (attributes, sources)) in self.given {
+        // Policies that meet in one prefix are one statement for the speaker: a route is announced once only.
+        let mut given: BTreeMap<PrefixMatch, RouteAttributes> = BTreeMap::new();
+        for (prefixes, attributes) in self.policies.values().flatten() {
+            for prefix in prefixes {
+                match given.get_mut(prefix) {
+                    Some(known) if known == attributes => {}
+                    Some(known) => *known = known.merge(attributes),
+                    None => {
+                        given.insert(*prefix, attributes.clone());
+                    }
+                }
+            }
+        }
+        let mut groups: BTreeMap<(SetAttrs, Vec<&str>), Vec<PrefixMatch>> = BTreeMap::new();
+        // Both maps have the same keys: every statement fills both.
+        for ((prefix, attributes), sources) in given.into_iter().zip(self.sources.into_values()) {
             groups
                 .entry((attributes.to_set(), sources))
                 .or_default()
@@ -407,7 +413,7 @@ impl Draft {
         let statements = groups
             .into_iter()
             .map(|((set, sources), prefixes)| Statement {
-                policy: sources.into_iter().collect::<Vec<_>>().join(",").into(),
+                policy: sources.join(",").into(),
                 prefixes,
                 verdict: Verdict::Accept(set),
             })
