@@ -151,9 +151,11 @@ fn bind(address: IpAddr, port: u16) -> io::Result<Socket> {
 }
 
 async fn accept(instance: Name, socket: Arc<TcpListener>, news: mpsc::Sender<News>) {
+    let mut pauses: u64 = 0;
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
+                pauses = 0;
                 let accepted = News::Accepted {
                     instance: instance.clone(),
                     stream,
@@ -164,7 +166,10 @@ async fn accept(instance: Name, socket: Arc<TcpListener>, news: mpsc::Sender<New
                 }
             }
             Err(error) if no_descriptor(&error) => {
-                tracing::warn!(%instance, %error, "connections wait: no descriptor left");
+                if pauses == 0 {
+                    tracing::warn!(%instance, %error, "connections wait: no descriptor left");
+                }
+                pauses += 1;
                 tokio::time::sleep(NO_DESCRIPTOR_PAUSE).await;
             }
             // Shut down: this listener has ended.

@@ -70,6 +70,8 @@ pub(super) struct Shell {
     to_me: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
     events: mpsc::Sender<Event>,
+    /// Events nobody took since the last one that was.
+    lost: u64,
 }
 
 impl Shell {
@@ -88,6 +90,7 @@ impl Shell {
             to_me,
             news,
             events,
+            lost: 0,
         }
     }
 
@@ -248,8 +251,14 @@ impl Shell {
         {
             self.half_open.retain(|_, source| source != address);
         }
-        if let Err(error) = self.events.try_send(event) {
-            tracing::warn!(%error, "an event was lost: nobody takes them");
+        match self.events.try_send(event) {
+            Ok(()) if self.lost > 0 => {
+                tracing::warn!(events = self.lost, "events were lost: nobody took them in time");
+                self.lost = 0;
+            }
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            // Told once it is over: a line per event would make it worse.
+            Err(mpsc::error::TrySendError::Full(_)) => self.lost += 1,
         }
     }
 
