@@ -67,6 +67,7 @@ impl Metrics {
         let mut page = Page::default();
         sessions(&mut page, facts);
         self.reconciliation(&mut page);
+        lb_ipam(&mut page, facts);
         features(&mut page, facts);
         ours(&mut page, facts, identity);
         process::write(&mut page);
@@ -189,6 +190,52 @@ fn sessions(page: &mut Page, facts: Facts<'_>) {
     for ((key, reason), ()) in &downs {
         let [a, b, c] = labels(key);
         page.sample(&[a, b, c, ("reason", reason)], 1);
+    }
+}
+
+/// In Cilium the operator serves these.
+fn lb_ipam(page: &mut Page, facts: Facts<'_>) {
+    let report = &facts.snapshot.desired.lb_ipam;
+    let conflicting = report
+        .pools
+        .values()
+        .filter(|pool| !pool.conflicts.is_empty())
+        .count();
+    for (name, help, value) in [
+        (
+            "cilium_lbipam_conflicting_pools",
+            "The number of conflicting pools",
+            conflicting,
+        ),
+        (
+            "cilium_lbipam_services_matching",
+            "The number of matching services",
+            report.matching,
+        ),
+        (
+            "cilium_lbipam_services_unsatisfied",
+            "The number of services which did not get requested IPs",
+            report.unsatisfied,
+        ),
+    ] {
+        page.family(name, Kind::Gauge, help);
+        page.sample(&[], as_u64(value));
+    }
+    page.family(
+        "cilium_lbipam_ips_available",
+        Kind::Gauge,
+        "The number of IP addresses available in the pool",
+    );
+    for (pool, state) in &report.pools {
+        page.sample(&[("pool", pool)], state.available);
+    }
+    page.family(
+        "cilium_lbipam_ips_used",
+        Kind::Gauge,
+        "The number of IP addresses used in the pool",
+    );
+    for (pool, state) in &report.pools {
+        page.sample(&[("pool", pool)], state.used);
     }
 }
 

@@ -27,12 +27,23 @@ pub struct Desired {
     /// LoadBalancer addresses Services hold, to be kept in the state folder and observed by the next plan: those
     /// they have, and those they would have again if their pool came back.
     pub vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
+    /// How full the pools are.
+    pub lb_ipam: LbIpamReport,
     /// Every Service: its addresses, where each is announced, or why not.
     pub services: Vec<ServiceReport>,
     /// Every peer of this node's configuration, also those that can not be run.
     pub peers: Vec<PeerReport>,
     /// What is wrong with the objects as a whole; problems of single documents come from the source.
     pub problems: Vec<Problem>,
+}
+
+/// LB-IPAM as a whole, for the metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LbIpamReport {
+    pub pools: BTreeMap<String, lbipam::PoolReport>,
+    /// Services it is responsible for, and how many of them lack something they ask for.
+    pub matching: usize,
+    pub unsatisfied: usize,
 }
 
 /// Where a node's BGP configuration comes from.

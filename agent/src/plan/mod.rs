@@ -38,8 +38,8 @@ use crate::problem::Problem;
 use crate::world::World;
 
 pub use desired::{
-    AddressKind, AddressReport, Announced, ConfigOrigin, Desired, Discovery, PeerReport, ServiceRef,
-    ServiceReport,
+    AddressKind, AddressReport, Announced, ConfigOrigin, Desired, Discovery, LbIpamReport, PeerReport,
+    ServiceRef, ServiceReport,
 };
 pub use options::Options;
 pub use policy_view::{Policies, PolicyKind, RoutePolicy, RouteStatement};
@@ -87,6 +87,7 @@ pub fn plan(world: &World, options: &Options) -> Desired {
         policies: peering.policies,
         discard_routes,
         vips: vips.held(&world.observed.held_vips),
+        lb_ipam: vips.report,
         services: reports,
         peers: peering.reports,
         problems,

@@ -15,14 +15,17 @@ use lbipam::{
     TrafficPolicy,
 };
 
-use super::desired::ServiceRef;
+use super::desired::{LbIpamReport, ServiceRef};
 use super::frontends::{BGP_CLASS, L2_CLASS};
 use super::options::{Families, LbIpam, Options};
 use crate::world::{Stored, World};
 
 /// The answer for every LoadBalancer Service.
 #[derive(Debug, Default)]
-pub(crate) struct Vips(BTreeMap<ServiceRef, Answer>);
+pub(crate) struct Vips {
+    answers: BTreeMap<ServiceRef, Answer>,
+    pub(crate) report: LbIpamReport,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -55,7 +58,7 @@ impl Vips {
             ingress: Vec::new(),
             lacking: None,
         };
-        self.0.get(service).unwrap_or(&NOTHING)
+        self.answers.get(service).unwrap_or(&NOTHING)
     }
 
     /// What every Service holds, and what one that lacks an address held before: when its pool comes back, so does
@@ -64,8 +67,8 @@ impl Vips {
         &self,
         before: &BTreeMap<ServiceRef, Vec<IpAddr>>,
     ) -> BTreeMap<ServiceRef, Vec<IpAddr>> {
-        let given: BTreeSet<IpAddr> = self.0.values().flat_map(Answer::vips).collect();
-        let held = self.0.iter().map(|(service, answer)| {
+        let given: BTreeSet<IpAddr> = self.answers.values().flat_map(Answer::vips).collect();
+        let held = self.answers.iter().map(|(service, answer)| {
             let mut vips: Vec<IpAddr> = answer.vips().collect();
             for address in before.get(service).into_iter().flatten() {
                 let has_family = vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4());
@@ -122,6 +125,11 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         );
     }
     let plan = lbipam::plan(&pools, &requests);
+    let report = LbIpamReport {
+        matching: plan.decisions.len(),
+        unsatisfied: plan.decisions.values().filter(|d| !d.is_satisfied()).count(),
+        pools: plan.pools,
+    };
     for (id, decision) in plan.decisions {
         let reference = ServiceRef {
             namespace: id.namespace.into(),
@@ -137,7 +145,7 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
             answer.lacking = Some(nobody(world, reference, options, &pools));
         }
     }
-    Vips(answers)
+    Vips { answers, report }
 }
 
 /// Whether the pools serve a Service of this class.

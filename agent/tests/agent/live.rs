@@ -234,6 +234,7 @@ fn metrics_can_be_scraped() {
     let mut stage = Stage::new("metrics");
     stage.write("node.yaml", NODE);
     stage.write("bgp.yaml", BGP);
+    stage.write("pool.yaml", &[POOL, "---\n", &service("front")].concat());
     stage.start(&["--metrics", "127.0.0.1:9962"]);
     let page = stage
         .node
@@ -251,6 +252,14 @@ fn metrics_can_be_scraped() {
         .unwrap();
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(page.contains("text/plain; version=0.0.4"), "{page}");
+    assert!(
+        page.contains("cilium_lbipam_ips_used{pool=\"pool\"} 1\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("cilium_lbipam_ips_available{pool=\"pool\"} 255\n"),
+        "{page}"
+    );
     assert!(page.contains(
         "cilium_bgp_control_plane_session_state{vrouter=\"65001\",neighbor=\"10.9.0.2:179\",neighbor_asn=\"65010\"} 0\n"
     ));
