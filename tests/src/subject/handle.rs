@@ -304,6 +304,12 @@ impl Subject {
         Ok(kilobytes * 1024)
     }
 
+    /// As the machine numbers it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw()
+    }
+
     /// What it wrote to stderr.
     #[must_use]
     pub fn log(&self) -> String {

@@ -5,6 +5,7 @@
 //! is printed at the end: `ok`, `FAILED`, or a note that says what the daemon lacks. Arguments are those of any
 //! test program: `cargo test --test interop -- bird::ipv4`.
 
+mod abuse;
 mod bed;
 mod churn;
 mod exchange;
@@ -29,6 +30,24 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for row in Row::all() {
         trials.extend(trials_of(row));
+    }
+    for (name, work) in [
+        (
+            "a_flood_from_one_peer_delays_no_other",
+            abuse::flood as fn() -> Result<()>,
+        ),
+        ("a_peer_that_takes_nothing_delays_no_other", abuse::stall),
+        (
+            "five_hundred_half_open_connections_delay_nobody",
+            abuse::half_open,
+        ),
+        ("garbage_in_any_state_gets_the_answer_of_the_rfc", abuse::garbage),
+        ("an_open_one_octet_at_a_time_delays_nobody", abuse::slow_open),
+    ] {
+        let name = format!("abuse::{name}");
+        trials.push(Trial::test(name, move || {
+            work().map_err(|error| format!("{error:#}").into())
+        }));
     }
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);

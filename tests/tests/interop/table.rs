@@ -193,10 +193,13 @@ impl Sheet {
     }
 }
 
-/// The table as far as it was filled in: features down, peers and transports across would be too wide the other
-/// way round, so each feature's name stands upright over its column.
+/// The rows of which anything was tested; nothing where there are none. Each feature's name stands upright over
+/// its column.
 pub(crate) fn render() -> String {
     let cells = CELLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if cells.is_empty() {
+        return String::new();
+    }
     let mut text = String::new();
     let height = Column::ALL.iter().map(|(_, name)| name.len()).max().unwrap_or(0);
     for line in 0..height {
@@ -211,7 +214,8 @@ pub(crate) fn render() -> String {
         text = text.trim_end().to_owned() + "\n";
     }
     let mut notes: Vec<String> = Vec::new();
-    for row in Row::all() {
+    let tested = |row: &Row| cells.keys().any(|(filled, _)| filled == row);
+    for row in Row::all().into_iter().filter(tested) {
         _ = write!(text, "{:9}{:15}", row.kind.name(), row.transport());
         for (column, _) in Column::ALL {
             let word = match cells.get(&(row, column)) {
