@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<()> {
     ];
     println!("--- suites, side by side; the output of each goes to target/suites");
     counts.push(step_of("suites", || {
-        step::run(step::cargo().args(["build", "--quiet", "--workspace", "--all-features", "--bins"]))?;
+        step::run(step::cargo().args(["build", "--workspace", "--all-features", "--bins"]))?;
         run_all(suites()?)
     }));
     println!("--- fuzzing, {SHORT} s per decoder");
@@ -158,7 +158,6 @@ fn suites() -> Result<Vec<Suite>> {
     let mut command = step::cargo();
     command.args([
         "test",
-        "--quiet",
         "--workspace",
         "--all-features",
         "--no-run",
