@@ -10,6 +10,9 @@ use crate::api::view::{
 use crate::render::{duration, tabwriter};
 
 const NONE: &str = "-";
+/// `stentor status` names so many causes, and lists so many addresses.
+const CAUSES: usize = 10;
+const ADDRESSES: usize = 30;
 
 /// `stentor bgp peers`.
 #[must_use]
@@ -359,8 +362,11 @@ pub fn status(status: &Status) -> String {
         counts.problems_error,
         counts.problems_warning,
     );
-    for why in &status.because {
+    for why in status.because.iter().take(CAUSES) {
         let _ = writeln!(text, "  {}", sentence("", why));
+    }
+    if status.because.len() > CAUSES {
+        let _ = writeln!(text, "  ... and {} more", status.because.len() - CAUSES);
     }
     let _ = writeln!(
         text,
@@ -399,13 +405,30 @@ pub fn status(status: &Status) -> String {
     if !status.peers.is_empty() {
         let _ = write!(text, "\n{}", peers(&status.peers));
     }
-    if !status.vips.is_empty() {
-        let _ = write!(text, "\n{}", vips(&status.vips));
-    }
+    text.push_str(&status_vips(&status.vips));
     if !status.problems.is_empty() {
         let _ = write!(text, "\nProblems:\n{}", problems(&status.problems));
     }
     text
+}
+
+/// All of them while they are few; of many those that need attention.
+fn status_vips(all: &[Vip]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    if all.len() <= ADDRESSES {
+        return format!("\n{}", vips(all));
+    }
+    let bad = |vip: &&Vip| matches!(vip.state, VipState::NotAnnounced | VipState::Partly);
+    let shown: Vec<Vip> = all.iter().filter(bad).take(ADDRESSES).cloned().collect();
+    let rest = all.len() - shown.len();
+    let table = if shown.is_empty() {
+        String::new()
+    } else {
+        vips(&shown)
+    };
+    format!("\n{table}{rest} more addresses: see `stentor vip list`\n")
 }
 
 fn bgp(status: &Status) -> String {

@@ -39,7 +39,7 @@ use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::{self, BgpControlPlane, Config};
 use crate::metrics::Metrics;
-use crate::plan::{Desired, plan};
+use crate::plan::{Desired, ServiceRef, plan};
 use crate::problem::{Problem, Severity};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
@@ -54,6 +54,8 @@ use signals::{Heard, Signals};
 const NEWS: usize = 64;
 /// How often the state folder learns that this agent is alive, and failed writes are tried again.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// Of more changes than this at once the journal tells the number.
+const AT_ONCE: usize = 50;
 /// Refused connections are logged this far apart.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// How long sessions may take to close.
@@ -293,17 +295,33 @@ impl Agent {
         });
         // Planning again must come to the same addresses.
         let held = std::mem::replace(&mut self.world.observed.held_vips, desired.vips.clone());
-        for (service, addresses) in &desired.vips {
-            if held.get(service) != Some(addresses) {
-                let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-                self.note(Note::here("vip", format!("{service} has {}", list.join(", "))));
-            }
-        }
-        for service in held.keys().filter(|service| !desired.vips.contains_key(*service)) {
-            self.note(Note::here("vip", format!("{service} gave its addresses back")));
-        }
+        self.note_vips(&held);
         self.keep_vips();
         self.publish();
+    }
+
+    /// Writes down which addresses Services got and gave back. Of many at once only how many.
+    fn note_vips(&self, held: &BTreeMap<ServiceRef, Vec<IpAddr>>) {
+        let now = &self.desired.vips;
+        let list = |addresses: &Vec<IpAddr>| {
+            let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+            list.join(", ")
+        };
+        let got = now
+            .iter()
+            .filter(|(service, addresses)| held.get(*service) != Some(addresses));
+        let got = got.map(|(service, addresses)| format!("{service} has {}", list(addresses)));
+        let gone = held.keys().filter(|service| !now.contains_key(*service));
+        let gone = gone.map(|service| format!("{service} gave its addresses back"));
+        let notes: Vec<String> = got.chain(gone).collect();
+        if notes.len() > AT_ONCE {
+            let text = format!("{} Services got other addresses", notes.len());
+            self.note(Note::here("vip", text));
+            return;
+        }
+        for text in notes {
+            self.note(Note::here("vip", text));
+        }
     }
 
     /// Whether a plan is needed.
@@ -382,29 +400,7 @@ impl Agent {
 
     fn publish(&mut self) {
         let problems = self.problems.all(&self.world, &self.desired);
-        let before = self.snapshot.borrow().problems.clone();
-        for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-            let Problem {
-                file,
-                line,
-                object,
-                field,
-                reason,
-                message,
-                severity,
-            } = problem;
-            let file = file.as_ref().map(|file| file.display().to_string());
-            let object = object.as_ref().map(ToString::to_string);
-            match severity {
-                Severity::Error => tracing::error!(reason, file, line, object, field, "{message}"),
-                Severity::Warning => tracing::warn!(reason, file, line, object, field, "{message}"),
-            }
-        }
-        for problem in before.iter().filter(|problem| !problems.contains(problem)) {
-            let file = problem.file.as_ref().map(|file| file.display().to_string());
-            let object = problem.object.as_ref().map(ToString::to_string);
-            tracing::info!(reason = problem.reason, file, object, "a problem is solved");
-        }
+        problems::log_news(&self.snapshot.borrow().problems, &problems);
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
                 number: snapshot.number + 1,

@@ -7,6 +7,40 @@ use crate::problem::{Problem, Severity};
 use crate::shell::netlink::{Action, Failed};
 use crate::world::World;
 
+/// Of more new problems than this at once the log tells the number: `stentor status` lists them all.
+const LOGGED_AT_ONCE: usize = 50;
+
+/// Logs what came and what went. Both lists are in order.
+pub(super) fn log_news(before: &[Problem], now: &[Problem]) {
+    let old: BTreeSet<&Problem> = before.iter().collect();
+    let new: BTreeSet<&Problem> = now.iter().collect();
+    for problem in new.difference(&old).take(LOGGED_AT_ONCE) {
+        let Problem {
+            file,
+            line,
+            object,
+            field,
+            reason,
+            message,
+            severity,
+        } = problem;
+        let file = file.as_ref().map(|file| file.display().to_string());
+        let object = object.as_ref().map(ToString::to_string);
+        match severity {
+            Severity::Error => tracing::error!(reason, file, line, object, field, "{message}"),
+            Severity::Warning => tracing::warn!(reason, file, line, object, field, "{message}"),
+        }
+    }
+    let unlogged = new.difference(&old).skip(LOGGED_AT_ONCE).count();
+    if unlogged > 0 {
+        tracing::warn!(unlogged, "there are more problems: see `stentor status`");
+    }
+    let solved = old.difference(&new).count();
+    if solved > 0 {
+        tracing::info!(solved, left = now.len(), "problems are solved");
+    }
+}
+
 /// Problems beside those of the folder and of the plan.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
