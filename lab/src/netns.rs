@@ -232,7 +232,7 @@ impl Handle {
     /// Runs a shell script to its end and returns what it wrote to stdout.
     ///
     /// # Errors
-    /// As [`Netns::exec`]. The script runs with `set -e`.
+    /// As [`crate::Netns::exec`]. The script runs with `set -e`.
     pub fn sh(&self, script: &str) -> Result<String, Error> {
         let mut command = enter(self.pid);
         command.args(["sh", "-ec", script]);

@@ -216,7 +216,7 @@ fn outer_pid(outer: &Child) -> Pid {
 
 impl Netns {
     /// Starts a long-running program to talk with over its stdin and stdout. Its end is as with
-    /// [`Netns::spawn`].
+    /// [`crate::Netns::spawn`].
     ///
     /// # Errors
     /// The program cannot be started.

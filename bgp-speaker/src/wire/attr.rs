@@ -1,4 +1,4 @@
-//! Path attributes: one row per attribute in [`TABLE`].
+//! Path attributes: one row per attribute in `TABLE`.
 //!
 //! ```text
 //!  code | name | flags | accepted from | malformed (RFC 7606) | decode | encode

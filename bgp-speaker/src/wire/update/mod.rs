@@ -89,7 +89,7 @@ pub struct AttrsTooLong {
 #[derive(Debug, Clone, Copy)]
 pub struct Announce<'a> {
     pub family: Family,
-    /// The attributes as [`attr::encode`] wrote them for `Carrier::of(family, next_hop)`.
+    /// The attributes as [`encode`](super::attr::encode) wrote them for `Carrier::of(family, next_hop)`.
     pub attributes: &'a [u8],
     pub next_hop: &'a NextHop,
     pub max_message: usize,
