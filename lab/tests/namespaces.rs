@@ -158,7 +158,10 @@ fn ends_with(signal: Signal) {
 /// Runs this test program again, to be killed: it makes two nodes, a cable, a process and a daemon, and prints
 /// their pids.
 fn start_victim(ending: &str) -> (Child, Vec<i32>) {
-    let mut victim = Command::new(env::current_exe().unwrap())
+    // Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
+    let mut victim = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(env::current_exe().unwrap())
         .args(["--exact", "victim", "--nocapture"])
         .env("LAB_VICTIM", ending)
         .stdout(Stdio::piped())

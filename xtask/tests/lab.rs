@@ -29,8 +29,11 @@ impl Topology {
     }
 
     fn lab(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.arg("lab").args(words);
+        // Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT", env!("CARGO_BIN_EXE_xtask"), "lab"])
+            .args(words);
         command
     }
 
