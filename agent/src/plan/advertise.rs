@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp_speaker::policy::{ExportPolicy, PrefixMatch, SetAttrs, Statement, Verdict};
+use bgp_speaker::policy::{ExportPolicy, PrefixMatch};
 use bgp_speaker::types::{Family, Prefix};
 use bgp_speaker::wire::attrs::Origin;
 use crds::bgp::advertisement::{AdvertisementType, ServiceAddressType};
@@ -18,6 +18,7 @@ use crds::selector::LabelSelector;
 use super::attributes::RouteAttributes;
 use super::desired::AddressKind;
 use super::frontends::{ServiceFacts, TrafficPolicy};
+use super::merge::{DraftStatement, merged, unite};
 use super::node::NodeFacts;
 use super::options::{LegacyOrigin, Options};
 use super::policy_view::{FamilyPolicies, PolicyStatement, Subject};
@@ -30,7 +31,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) source: &'a str,
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) what: What<'a>,
-    pub(crate) attributes: RouteAttributes,
+    pub(crate) attributes: Arc<RouteAttributes>,
     /// Legacy: attributes for some of the prefixes only.
     pub(crate) also: Vec<(Which<'a>, RouteAttributes)>,
 }
@@ -107,16 +108,27 @@ pub(crate) fn entries(objects: &Objects) -> Vec<Entry<'_>> {
                 source: object.name(),
                 labels: object.labels(),
                 what,
-                attributes: item
-                    .attributes
-                    .as_ref()
-                    .map(RouteAttributes::of)
-                    .unwrap_or_default(),
+                attributes: Arc::new(
+                    item.attributes
+                        .as_ref()
+                        .map(RouteAttributes::of)
+                        .unwrap_or_default(),
+                ),
                 also: Vec::new(),
             });
         }
     }
     entries
+}
+
+impl Entry<'_> {
+    /// The attributes, with those of the rules that apply.
+    fn attributes_where(&self, applies: impl Fn(&Which<'_>) -> bool) -> Arc<RouteAttributes> {
+        let more = self.also.iter().filter(|(which, _)| applies(which));
+        more.fold(Arc::clone(&self.attributes), |all, (_, more)| {
+            Arc::new(all.join(more))
+        })
+    }
 }
 
 pub(crate) fn address_kind(kind: ServiceAddressType) -> AddressKind {
@@ -205,10 +217,8 @@ impl<'a> Offers<'a> {
 /// An offer in the making.
 #[derive(Default)]
 struct Draft<'a> {
-    /// Per policy, what each list of prefixes is given.
-    policies: BTreeMap<Subject, BTreeMap<Vec<PrefixMatch>, RouteAttributes>>,
-    /// Per prefix, the objects that speak of it, by name.
-    sources: BTreeMap<PrefixMatch, Vec<&'a str>>,
+    /// Statements of one policy differ in their prefixes.
+    policies: BTreeMap<Subject, Vec<DraftStatement<'a>>>,
     routes: BTreeMap<Prefix, Origin>,
     aggregates: BTreeSet<Prefix>,
     hits: Vec<(usize, usize, Prefix)>,
@@ -231,7 +241,7 @@ impl<'a> Draft<'a> {
                     self.route(*prefix, Origin::Igp);
                 }
                 let exact = prefixes.into_iter().map(exactly).collect();
-                self.statement(Subject::PodCidr, exact, entry, entry.attributes.clone());
+                self.statement(Subject::PodCidr, exact, entry, Arc::clone(&entry.attributes));
             }
             What::PodIpPool(selector) => self.pod_pools(ground, family, entry, *selector),
             What::Service { .. } => {
@@ -286,17 +296,12 @@ impl<'a> Draft<'a> {
             }
             matches.sort();
             matches.dedup();
-            let mut attributes = entry.attributes.clone();
-            for (which, more) in &entry.also {
-                match which {
-                    Which::PodPools(selector)
-                        if selector.is_none_or(|s| pool_matches(s, pool.name(), pool.labels())) =>
-                    {
-                        attributes = attributes.join(more);
-                    }
-                    Which::PodPools(_) | Which::Addresses(_) => {}
+            let attributes = entry.attributes_where(|which| match which {
+                Which::PodPools(selector) => {
+                    selector.is_none_or(|s| pool_matches(s, pool.name(), pool.labels()))
                 }
-            }
+                Which::Addresses(_) => false,
+            });
             self.statement(Subject::PodIpPool(pool.name().into()), matches, entry, attributes);
         }
     }
@@ -320,8 +325,8 @@ impl<'a> Draft<'a> {
             aggregate_v6
         };
         for kind in kinds {
-            // Prefixes with equal attributes stand in one statement.
-            let mut statements: BTreeMap<RouteAttributes, BTreeSet<PrefixMatch>> = BTreeMap::new();
+            // Prefixes with equal attributes stand in one statement; mostly there is one.
+            let mut statements: Vec<(Arc<RouteAttributes>, Vec<PrefixMatch>)> = Vec::new();
             for (at, frontend) in service.frontends.iter().enumerate() {
                 let host = Prefix::host(frontend.address);
                 if frontend.kind != *kind || frontend.verdict.is_err() || host.family() != family {
@@ -339,18 +344,20 @@ impl<'a> Draft<'a> {
                 }
                 self.route(prefix, origin(*kind, ground.options));
                 self.hits.push((number, at, prefix));
-                let attributes = entry.also.iter().fold(
-                    entry.attributes.clone(),
-                    |attributes, (which, more)| match which {
-                        Which::Addresses(ranges) if within(ranges, frontend.address) => attributes.join(more),
-                        Which::Addresses(_) | Which::PodPools(_) => attributes,
-                    },
-                );
-                statements.entry(attributes).or_default().insert(exactly(prefix));
+                let attributes = entry.attributes_where(|which| match which {
+                    Which::Addresses(ranges) => within(ranges, frontend.address),
+                    Which::PodPools(_) => false,
+                });
+                match statements.iter_mut().find(|(known, _)| *known == attributes) {
+                    Some((_, prefixes)) => prefixes.push(exactly(prefix)),
+                    None => statements.push((attributes, vec![exactly(prefix)])),
+                }
             }
-            for (attributes, prefixes) in statements {
+            for (attributes, mut prefixes) in statements {
+                prefixes.sort_unstable();
+                prefixes.dedup();
                 let subject = Subject::Service(service.reference.clone(), *kind);
-                self.statement(subject, prefixes.into_iter().collect(), entry, attributes);
+                self.statement(subject, prefixes, entry, attributes);
             }
         }
     }
@@ -361,81 +368,56 @@ impl<'a> Draft<'a> {
         *known = origin.min(*known);
     }
 
+    /// `prefixes` are in order, each once.
     fn statement(
         &mut self,
         subject: Subject,
         prefixes: Vec<PrefixMatch>,
         entry: &Entry<'a>,
-        attributes: RouteAttributes,
+        attributes: Arc<RouteAttributes>,
     ) {
         if prefixes.is_empty() {
             return;
         }
-        for prefix in &prefixes {
-            let sources = self.sources.entry(*prefix).or_default();
-            if let Err(at) = sources.binary_search(&entry.source) {
-                sources.insert(at, entry.source);
-            }
-        }
         let statements = self.policies.entry(subject).or_default();
-        match statements.get_mut(&prefixes) {
-            Some(known) => *known = known.merge(&attributes),
-            None => {
-                statements.insert(prefixes, attributes);
+        match statements.iter_mut().find(|known| known.prefixes == prefixes) {
+            Some(known) => {
+                known.attributes = Arc::new(known.attributes.merge(&attributes));
+                unite(&mut known.sources, entry.source);
             }
+            None => statements.push(DraftStatement {
+                prefixes,
+                attributes,
+                sources: vec![entry.source],
+            }),
         }
     }
 
     fn finish(mut self) -> Offer {
-        self.hits.sort();
+        self.hits.sort_unstable();
         self.hits.dedup();
-        // Policies that meet in one prefix are one statement for the speaker: a route is announced once only.
-        let mut given: BTreeMap<PrefixMatch, RouteAttributes> = BTreeMap::new();
-        for (prefixes, attributes) in self.policies.values().flatten() {
-            for prefix in prefixes {
-                match given.get_mut(prefix) {
-                    Some(known) if known == attributes => {}
-                    Some(known) => *known = known.merge(attributes),
-                    None => {
-                        given.insert(*prefix, attributes.clone());
-                    }
-                }
-            }
-        }
-        let mut groups: BTreeMap<(SetAttrs, Vec<&str>), Vec<PrefixMatch>> = BTreeMap::new();
-        // Both maps have the same keys: every statement fills both.
-        for ((prefix, attributes), sources) in given.into_iter().zip(self.sources.into_values()) {
-            groups
-                .entry((attributes.to_set(), sources))
-                .or_default()
-                .push(prefix);
-        }
-        let statements = groups
-            .into_iter()
-            .map(|((set, sources), prefixes)| Statement {
-                policy: sources.join(",").into(),
-                prefixes,
-                verdict: Verdict::Accept(set),
-            })
-            .collect();
+        let export = Arc::new(ExportPolicy {
+            statements: merged(self.policies.values().flatten()),
+        });
         let policies = self.policies.into_iter().map(|(subject, statements)| {
-            let mut statements: Vec<PolicyStatement> = statements
-                .into_iter()
-                .map(|(mut prefixes, attributes)| {
-                    prefixes.sort_by_key(|m| (std::cmp::Reverse(m.prefix.len()), *m));
-                    PolicyStatement { prefixes, attributes }
-                })
-                .collect();
-            statements.sort_by_key(|s| {
-                (
-                    std::cmp::Reverse(s.prefixes.first().map(|m| m.prefix.len())),
-                    s.clone(),
-                )
+            let statements = statements.into_iter().map(|mut statement| {
+                let prefixes = &mut statement.prefixes;
+                prefixes.sort_unstable_by_key(|m| (std::cmp::Reverse(m.prefix.len()), *m));
+                PolicyStatement {
+                    prefixes: statement.prefixes,
+                    attributes: statement.attributes,
+                }
             });
+            let mut statements: Vec<PolicyStatement> = statements.collect();
+            if statements.len() > 1 {
+                let longest =
+                    |s: &PolicyStatement| std::cmp::Reverse(s.prefixes.first().map(|m| m.prefix.len()));
+                statements.sort_by(|a, b| (longest(a), a).cmp(&(longest(b), b)));
+            }
             (subject, statements)
         });
         Offer {
-            export: Arc::new(ExportPolicy { statements }),
+            export,
             policies: Arc::new(FamilyPolicies(policies.collect())),
             routes: self.routes,
             aggregates: self.aggregates,

@@ -6,6 +6,7 @@
 //! Router ID and port may come from the node's annotation `cilium.io/bgp-virtual-router.<asn>`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::Severity;
 use crds::bgp::peering_policy::{self, CiliumBGPPeeringPolicy, SelectorType, VirtualRouter};
@@ -123,7 +124,7 @@ pub(crate) fn entries<'a>(neighbor: Neighbor<'a>, objects: &Objects) -> Vec<Entr
         source: policy,
         labels: &NO_LABELS,
         what,
-        attributes,
+        attributes: Arc::new(attributes),
         also,
     };
     let mut entries = Vec::new();
@@ -186,7 +187,7 @@ struct Annotation {
 /// `router-id=<ip>,local-port=<n>`; the last of a kind wins.
 fn annotation(world: &World, node: &str, asn: u32, problems: &mut Vec<Problem>) -> Annotation {
     let key = format!("cilium.io/bgp-virtual-router.{asn}");
-    let of = |parsed: &'_ std::sync::Arc<crds::Parsed>| {
+    let of = |parsed: &'_ Arc<crds::Parsed>| {
         let annotations = parsed.object.metadata().annotations.as_ref();
         annotations.and_then(|a| a.get(&key)).cloned()
     };

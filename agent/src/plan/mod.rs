@@ -17,6 +17,7 @@ mod exposure;
 mod frontends;
 pub mod gateway;
 mod legacy;
+mod merge;
 mod node;
 mod node_config;
 pub mod options;

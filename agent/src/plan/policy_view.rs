@@ -52,7 +52,7 @@ pub(crate) enum Subject {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PolicyStatement {
     pub(crate) prefixes: Vec<PrefixMatch>,
-    pub(crate) attributes: RouteAttributes,
+    pub(crate) attributes: Arc<RouteAttributes>,
 }
 
 /// A policy as the API shows it (spec 7.1 `BgpRoutePolicy`).

@@ -93,6 +93,7 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
     let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
     let mut answers = BTreeMap::new();
     let mut requests = Vec::new();
+    let mut asking = Vec::new();
     for service in world.objects.services() {
         let Some(spec) = service.object.spec.as_ref() else {
             continue;
@@ -114,6 +115,7 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
             let (from_pools, foreign): (Vec<_>, Vec<_>) = ingress.into_iter().partition(in_a_pool);
             let held = from_pools.iter().filter_map(Ingress::vip);
             requests.push(request(service, spec, &reference, held, &foreign, world, options));
+            asking.push(reference.clone());
             ingress = foreign;
         }
         answers.insert(
@@ -130,11 +132,8 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         unsatisfied: plan.decisions.values().filter(|d| !d.is_satisfied()).count(),
         pools: plan.pools,
     };
-    for (id, decision) in plan.decisions {
-        let reference = ServiceRef {
-            namespace: id.namespace.into(),
-            name: id.name.into(),
-        };
+    // Services come by namespace and name, and so do the decisions.
+    for (reference, decision) in asking.into_iter().zip(plan.decisions.into_values()) {
         let answer = answers.entry(reference).or_default();
         answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
         let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
@@ -217,6 +216,15 @@ fn request(
             })
         })
     });
+    let sharing = lbipam::sharing(annotations);
+    // Ports and pods only matter to those who share.
+    let (ports, selector) = match &sharing {
+        None => Default::default(),
+        Some(_) => (
+            spec.ports.iter().flatten().filter_map(port).collect(),
+            spec.selector.clone().unwrap_or_default(),
+        ),
+    };
     Request {
         id: RequestId {
             namespace: reference.namespace.to_string(),
@@ -225,13 +233,13 @@ fn request(
         created: created(service.parsed),
         wish: lbipam::wish(&requested, families),
         pools: selected.map(|pool| pool.name().to_owned()).collect(),
-        sharing: lbipam::sharing(annotations),
-        ports: spec.ports.iter().flatten().filter_map(port).collect(),
+        sharing,
+        ports,
         traffic_policy: match spec.external_traffic_policy.as_deref() {
             Some("Local") => TrafficPolicy::Local,
             Some(_) | None => TrafficPolicy::Cluster,
         },
-        selector: spec.selector.clone().unwrap_or_default(),
+        selector,
         held,
     }
 }
