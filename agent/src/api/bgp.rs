@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bgp_speaker::config::Ttl;
-use bgp_speaker::speaker::{PathView, PeerStatus, StateName, Table};
+use bgp_speaker::speaker::{FamilyStatus, PathView, PeerStatus, StateName, Table};
 use bgp_speaker::types::{Family, Prefix};
 use bgp_speaker::wire::attr;
 use bgp_speaker::wire::nlri;
@@ -25,6 +25,12 @@ const AS_PATH: u8 = 2;
 #[must_use]
 pub fn peers(peers: &[PeerStatus], now: Instant) -> Vec<BgpPeer> {
     peers.iter().map(|status| peer(status, now)).collect()
+}
+
+/// Cilium counts the End-of-RIB marker as something advertised where graceful restart was negotiated, and tools
+/// compare the number.
+fn end_of_rib(status: &PeerStatus, family: &FamilyStatus) -> i64 {
+    i64::from(status.graceful_restart.is_some() && family.end_of_rib_sent)
 }
 
 fn peer(status: &PeerStatus, now: Instant) -> BgpPeer {
@@ -46,7 +52,7 @@ fn peer(status: &PeerStatus, now: Instant) -> BgpPeer {
                 let (afi, safi) = words(family.family);
                 BgpPeerFamily {
                     accepted: i64::from(family.accepted),
-                    advertised: i64::from(family.advertised),
+                    advertised: i64::from(family.advertised) + end_of_rib(status, family),
                     afi,
                     received: i64::from(family.received),
                     safi,
@@ -172,7 +178,6 @@ fn nanoseconds(duration: Duration) -> i64 {
 mod tests {
     use std::sync::Arc;
 
-    use bgp_speaker::speaker::FamilyStatus;
     use bgp_speaker::types::Asn;
     use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
 
@@ -290,7 +295,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&peer(&status, now)).unwrap(),
-            r#"{"applied-hold-time-seconds":9,"applied-keep-alive-time-seconds":3,"configured-hold-time-seconds":90,"configured-keep-alive-time-seconds":30,"connect-retry-time-seconds":120,"ebgp-multihop-ttl":7,"families":[{"advertised":2,"afi":"ipv6","received":1,"safi":"unicast"}],"graceful-restart":{"enabled":true,"restart-time-seconds":120},"local-asn":65001,"local-capabilities":null,"peer-address":"fd00::1","peer-port":179,"remote-capabilities":[{"capabilities":"AgA="}],"session-state":"established","tcp-password-enabled":true,"uptime-nanoseconds":5000000000}"#
+            r#"{"applied-hold-time-seconds":9,"applied-keep-alive-time-seconds":3,"configured-hold-time-seconds":90,"configured-keep-alive-time-seconds":30,"connect-retry-time-seconds":120,"ebgp-multihop-ttl":7,"families":[{"advertised":3,"afi":"ipv6","received":1,"safi":"unicast"}],"graceful-restart":{"enabled":true,"restart-time-seconds":120},"local-asn":65001,"local-capabilities":null,"peer-address":"fd00::1","peer-port":179,"remote-capabilities":[{"capabilities":"AgA="}],"session-state":"established","tcp-password-enabled":true,"uptime-nanoseconds":5000000000}"#
         );
         status.state = StateName::Active;
         assert_eq!(peer(&status, now).uptime_nanoseconds, 0);
