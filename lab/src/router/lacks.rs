@@ -19,6 +19,8 @@ pub enum Feature {
     GracefulHelper,
     /// Says that its routes should be kept while it restarts (RFC 4724, restarting speaker).
     GracefulRestarter,
+    /// Dials although it has accepted a connection that is not established yet, so that two collide.
+    SecondConnection,
     /// Sends ROUTE-REFRESH when asked to.
     AskRefresh,
     /// Answers ROUTE-REFRESH.
@@ -55,6 +57,9 @@ impl Kind {
             (Self::OpenBgpd, Feature::AnswerRefresh) => {
                 Some("7.7 ignores every ROUTE-REFRESH: `AID IPv4 unicast not negotiated`, from BIRD too")
             }
+            (Self::GoBgp | Self::OpenBgpd | Self::ExaBgp, Feature::SecondConnection) => {
+                Some("it does not dial once it has accepted, so there is one connection and it works")
+            }
             (Self::GoBgp, Feature::AskRefresh) => Some("its soft reset reads its own Adj-RIB-In"),
             (
                 _,
@@ -65,6 +70,7 @@ impl Kind {
                 | Feature::TtlSecurityAccepted
                 | Feature::GracefulHelper
                 | Feature::GracefulRestarter
+                | Feature::SecondConnection
                 | Feature::AskRefresh
                 | Feature::AnswerRefresh
                 | Feature::Originate(_)

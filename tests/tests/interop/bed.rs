@@ -137,8 +137,9 @@ impl Bed {
         self.row.kind
     }
 
-    /// Starts our speaker with the wish as it is now.
+    /// Starts our speaker with the wish as it is now. One that runs is killed first.
     pub(crate) fn start(&mut self) -> Result<()> {
+        drop(self.subject.take());
         self.subject = Some(Subject::start(&self.our_node, Path::new(SUBJECT), &self.wish)?);
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! Collisions and restarts, again and again.
 
-use anyhow::{Context, Result, ensure};
-use lab::router::Dials;
-use stentor_tests::subject::{Happening, Moment};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lab::router::{Dials, Feature};
+use lab::until;
+use stentor_tests::subject::Moment;
 
 use crate::bed::{Bed, Plan, SOON};
 use crate::table::{Column, Row, Sheet};
@@ -21,40 +24,71 @@ pub(crate) fn collisions(row: Row) -> Result<()> {
         sheet.cell(Column::Collision, None, || {
             (0..3).try_for_each(|_| collide(&mut bed))
         });
+        if let Some(why) = row.kind.lacks(Feature::SecondConnection) {
+            sheet.lacks(Column::Collision, why);
+        }
         sheet.cell(Column::Tshark, None, || bed.judge());
     }
     sheet.finish()
 }
 
-/// The daemon is stopped while it listens. Our connection waits in its backlog with our OPEN, and when it wakes,
-/// it finds that it is high time to dial.
+/// Segments with data are dropped until both sides have dialled: both connections wait for their OPENs, which
+/// then arrive all at once. With a daemon that does not dial any more once it has accepted, both just dial.
 fn collide(bed: &mut Bed) -> Result<()> {
-    let theirs = bed.theirs;
-    bed.router.freeze()?;
-    let dialled =
-        bed.start().and_then(|()| {
-            let subject = bed.subject()?;
-            subject.happens("OpenSent", Moment::BEGINNING, SOON, |event| {
-            matches!(event, Happening::State { peer, to, .. } if *peer == theirs && to == "OpenSent")
-        })
-        });
-    bed.router.thaw()?;
-    dialled?;
+    match bed.kind().lacks(Feature::SecondConnection) {
+        None => {
+            bed.our_node.sh(DROP_DATA)?;
+            // If theirs comes first we do not dial, and it is no collision: once more.
+            let mut both = Ok(());
+            for _ in 0..5 {
+                bed.start()?;
+                both = wait_for(bed, 2, SHORT);
+                if both.is_ok() {
+                    break;
+                }
+            }
+            bed.our_node.sh("nft delete table inet collision")?;
+            both?;
+        }
+        Some(_) => bed.start()?,
+    }
     bed.establishes(Moment::BEGINNING)?;
     bed.exchange()?;
-    let connections = bed.our_node.exec(&[
+    wait_for(bed, 1, SOON)?;
+    bed.subject.take().context("our speaker does not run")?.kill();
+    bed.router_loses(SOON)
+}
+
+const DROP_DATA: &str = "nft -f - <<'END'
+table inet collision {
+  chain in { type filter hook input priority 0; tcp flags & psh == psh drop; }
+  chain out { type filter hook output priority 0; tcp flags & psh == psh drop; }
+}
+END";
+
+/// A daemon whose connection was refused dials again after 1 or 2 s, and may then be refused once more.
+const SHORT: Duration = Duration::from_secs(10);
+
+fn wait_for(bed: &Bed, count: usize, limit: Duration) -> Result<()> {
+    let found = until(limit, format!("{count} connections"), || {
+        let connections = connections(bed).map_err(|error| error.to_string())?;
+        match connections.lines().count() == count {
+            true => Ok(()),
+            false => Err(connections),
+        }
+    });
+    Ok(found?)
+}
+
+fn connections(bed: &Bed) -> Result<String> {
+    let ss = [
         "ss",
         "-Htn",
         "state",
         "established",
         "( sport = 179 or dport = 179 )",
-    ])?;
-    ensure!(
-        connections.lines().count() == 1,
-        "not one connection:\n{connections}"
-    );
-    bed.subject.take().context("our speaker does not run")?.kill();
-    bed.router_loses(SOON)
+    ];
+    Ok(bed.our_node.exec(&ss)?)
 }
 
 /// Fills the columns `Restarts` and `Tshark`.

@@ -68,7 +68,9 @@ fn trials_of(row: Row) -> Vec<Trial> {
         return vec![trial("is_not_supported", |row| {
             let mut sheet = Sheet::new(row);
             let why = row.kind.lacks(Feature::Ipv4OverIpv6).unwrap_or_default();
-            sheet.lacks(Column::Session, why);
+            for column in Column::every() {
+                sheet.lacks(column, why);
+            }
             sheet.finish()
         })];
     }

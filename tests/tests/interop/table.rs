@@ -112,6 +112,10 @@ impl Column {
         (Self::Tshark, "tshark"),
     ];
 
+    pub(crate) fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().map(|(column, _)| column)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         let found = Self::ALL.iter().find(|(column, _)| *column == self);
         found.map_or("?", |(_, name)| name)
