@@ -11,7 +11,7 @@ use bgp_speaker::config::{
     PeerAddress, PeerConfig, ReflectorClient, RemoteAsn, SpeakerConfig, Timers, Ttl,
 };
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, Statement, Verdict};
-use bgp_speaker::speaker::{ConnId, Input, Output, Request, Shutdown, Speaker, Start, Table};
+use bgp_speaker::speaker::{Companions, ConnId, Input, Output, Request, Shutdown, Speaker, Start, Table};
 use bgp_speaker::types::{Asn, Family, HoldTime, Prefix, RouterId};
 use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
 use bgp_speaker::wire::capability::{self, Capability, ExtendedNextHop};
@@ -293,7 +293,12 @@ fuzz_target!(|data: &[u8]| {
                 if let Some((conn, remote)) = world.dialling.pop() {
                     world.connections.insert(conn, 0);
                     let local = SocketAddr::from(([10, 0, 0, 1], 40000));
-                    world.give(Input::Connected { conn, local, remote });
+                    world.give(Input::Connected {
+                        conn,
+                        local,
+                        remote,
+                        companions: Companions::default(),
+                    });
                 }
             }
             2 => {
@@ -312,6 +317,7 @@ fuzz_target!(|data: &[u8]| {
                     instance: "a".into(),
                     local: SocketAddr::from(([10, 0, 0, 1], 179)),
                     remote: SocketAddr::from((source, 50000)),
+                    companions: Companions::default(),
                 });
             }
             4 => {
