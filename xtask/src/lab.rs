@@ -28,6 +28,7 @@ use lab::graph::Graph;
 use lab::{Handle, Lab, Spec, expect, spec};
 
 use self::state::State;
+use crate::setup::Goal;
 use crate::{setup, step, test};
 
 /// Sessions come up in seconds; a busy machine may take longer. Nothing waits this long unless something is wrong.
@@ -150,7 +151,7 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
         bail!("lab {name} is up already; `cargo xtask lab down {name}` ends it");
     }
     let start = Instant::now();
-    setup::run()?;
+    setup::run(Goal::Lab)?;
     test::build(false)?;
     let agent = test::target_folder()?.join("debug/stentor");
     // One pipe for all it says, errors too: it must not hold the terminal, or the pipe, of `up` when that is over.
@@ -250,7 +251,7 @@ fn check(spec: Spec) -> Result<()> {
     let nodes = if let Ok(state) = State::read(&name) {
         state.handles()
     } else {
-        setup::run()?;
+        setup::run(Goal::Lab)?;
         test::build(false)?;
         let agent = test::target_folder()?.join("debug/stentor");
         own = Lab::up(spec, &agent, &|line| println!("lab: {line}"))?;

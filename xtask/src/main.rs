@@ -32,7 +32,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Install what building, testing and labs need; says what it installs. Changes nothing the second time.
-    Setup,
+    Setup {
+        /// What the machine is for.
+        #[arg(value_enum, default_value = "test")]
+        goal: setup::Goal,
+    },
     /// Build the `stentor` binary.
     Build {
         /// Optimised.
@@ -63,7 +67,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run(),
+        Task::Setup { goal } => setup::run(goal),
         Task::Build { release } => test::build(release),
         Task::Test => test::run(),
         Task::Check => check::run(),

@@ -45,6 +45,11 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// Runs a command to its end with its output on the terminal.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
+    run_as(command, &shown)
+}
+
+/// The same for a command that is shown by another text.
+pub(crate) fn run_as(command: &mut Command, shown: &str) -> Result<()> {
     eprintln!("$ {shown}");
     let status = command
         .status()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::setup::Goal;
 use crate::step;
 use crate::suite::{Count, Suite, count, run_all};
 use crate::{check, setup};
@@ -42,7 +43,7 @@ const FETCH: Duration = Duration::from_secs(60);
 /// Everything that must hold. The last line is the count of all of it.
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    setup::run()?;
+    setup::run(Goal::Test)?;
     let mut counts = vec![
         cargo_step("formatting", &["fmt", "--all", "--check"])?,
         cargo_step("clippy", &CLIPPY)?,

@@ -1,0 +1,49 @@
+//! What `cargo xtask test` needs beyond labs: the other BGP daemons, what judges captures, and the licence check.
+
+use anyhow::Result;
+
+use super::{Found, From, Need, Part, daemon, package};
+use crate::step;
+
+const CARGO_DENY: &str = "0.20.2";
+
+pub(super) const PART: Part = Part {
+    name: "test",
+    needs: &[
+        package("g++", "c++", "builds the fuzzer"),
+        daemon("bird2", "bird", "bird", "peer of the interop tests"),
+        daemon("gobgpd", "gobgpd", "gobgpd", "peer of the interop tests"),
+        daemon("openbgpd", "bgpctl", "openbgpd", "peer of the interop tests"),
+        daemon("exabgp", "exabgp", "exabgp", "peer of the interop tests"),
+        package("tcpdump", "tcpdump", "captures of the interop tests"),
+        package("tshark", "tshark", "judges the captures"),
+        Need {
+            what: "cargo-deny",
+            why: "judges licences, bans, sources and advisories; from source, a few minutes",
+            found: Found::Asked(has_cargo_deny),
+            from: From::Made(cargo_deny),
+        },
+    ],
+};
+
+fn has_cargo_deny() -> bool {
+    step::capture(step::cargo().args(["deny", "--version"])).is_ok_and(|asked| asked.status.success())
+}
+
+fn cargo_deny() -> Result<()> {
+    // Its own profile asks for fat link-time optimisation: minutes more, for a program that runs a second.
+    step::run(
+        step::cargo()
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                "cargo-deny",
+                "--version",
+                CARGO_DENY,
+            ])
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    )
+}
