@@ -15,6 +15,11 @@ pub(super) const PART: Part = Part {
         daemon("gobgpd", "gobgpd", "gobgpd", "peer of the interop tests"),
         daemon("openbgpd", "bgpctl", "openbgpd", "peer of the interop tests"),
         daemon("exabgp", "exabgp", "exabgp", "peer of the interop tests"),
+        package(
+            "nftables",
+            "nft",
+            "holds segments back, to make connections collide",
+        ),
         package("tcpdump", "tcpdump", "captures of the interop tests"),
         package("tshark", "tshark", "judges the captures"),
         Need {
