@@ -12,9 +12,10 @@ use clap::CommandFactory;
 use crate::{step, test};
 
 /// Who may import whom. A package that is not listed is new: it must be given its place here first.
-const IMPORTS: [(&str, &[&str]); 7] = [
+const IMPORTS: [(&str, &[&str]); 8] = [
     ("bgp-speaker", &[]),
     ("crds", &[]),
+    ("ebpf-abi", &[]),
     ("lab", &[]),
     ("lbipam", &[]),
     ("stentor", &["bgp-speaker", "crds", "lbipam"]),
@@ -57,7 +58,7 @@ const PLACES: [Place; 9] = [
     },
     Place {
         word: "unsafe",
-        only_in: &["bgp-speaker/src/net/sockopt.rs"],
+        only_in: &["bgp-speaker/src/net/sockopt.rs", "ebpf/"],
         tests: Tests::Too,
         why: "unsafe has one home per crate",
     },
@@ -107,7 +108,7 @@ const PLACES: [Place; 9] = [
 ];
 
 /// Folders of pure functions and what must not be in them, tests aside.
-const PURE: [&str; 2] = ["agent/src/plan", "lbipam/src"];
+const PURE: [&str; 3] = ["agent/src/plan", "ebpf/abi/src", "lbipam/src"];
 const IMPURE: [&str; 7] = [
     "std::fs",
     "std::env",
@@ -331,8 +332,8 @@ fn is_path(text: &str) -> bool {
     let plain = !text.contains(ODD) && !text.is_empty();
     let first = text.split('/').next().unwrap_or_default();
     let folders = IMPORTS.map(|(name, _)| name);
-    let known =
-        folders.contains(&first) || ["agent", "tests", "containerlab", ".ci", "deploy"].contains(&first);
+    let known = folders.contains(&first)
+        || ["agent", "ebpf", "tests", "containerlab", ".ci", "deploy"].contains(&first);
     plain && text.contains('/') && known
 }
 

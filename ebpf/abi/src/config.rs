@@ -1,0 +1,198 @@
+//! What the agent tells the programs that is no service: settings, addresses, lists, and where they count.
+
+use crate::address::{V4, V6};
+use crate::id::BackendId;
+use crate::plain::plain;
+use crate::reason::DropReason;
+use crate::track::Lifetimes;
+
+/// The only element of `CONFIG`. All zero (nothing written yet) means: let every packet pass.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Length of every table in `MAGLEV`; 0 until the agent has written everything once.
+    pub maglev_size: u32,
+    /// Seeds of the hash that picks an element of a Maglev table, for the two families.
+    pub seed4: u32,
+    pub seed6: u32,
+    /// Bits of [`setting`].
+    pub settings: u32,
+    pub lifetimes: Lifetimes,
+    /// First and last source port of translated flows, in host order.
+    pub nat_first: u16,
+    pub nat_last: u16,
+    pub pad: u32,
+}
+
+plain!(
+    Config,
+    40,
+    seed4 = 4,
+    seed6 = 8,
+    settings = 12,
+    lifetimes = 16,
+    nat_first = 32,
+    nat_last = 34,
+    pad = 36
+);
+
+/// Bits of [`Config::settings`].
+pub mod setting {
+    /// The programs work. Without it every packet passes untouched.
+    pub const ENABLED: u32 = 1;
+    /// A service without backend: drop silently instead of answering with an ICMP error.
+    pub const SILENT_NO_BACKEND: u32 = 2;
+    /// A service without backend: let the packet pass to the stack (frontends that are local only still drop).
+    pub const PASS_NO_BACKEND: u32 = 4;
+}
+
+/// Key of `AFFINITY4` and `AFFINITY6`. Sockets and packets use the same: the client's address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AffinityKey<A> {
+    pub client: A,
+    /// [`crate::service::Frontend::service`].
+    pub service: u32,
+}
+
+plain!(AffinityKey<V4>, 8, service = 4);
+plain!(AffinityKey<V6>, 20, service = 16);
+
+/// Value of `AFFINITY4` and `AFFINITY6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    pub backend: BackendId,
+    /// Seconds of the boot clock of the last packet.
+    pub used: u32,
+}
+
+plain!(Affinity, 8, used = 4);
+
+/// Key of `MEMBERS`, which says who may serve a client that comes back. Written only for sets of frontends with session
+/// affinity, for the members that new connections may choose; the value is [`PRESENT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Index into `SETS`.
+    pub set: u32,
+    pub backend: BackendId,
+}
+
+plain!(Member, 8, backend = 4);
+
+/// Value of maps that are sets.
+pub const PRESENT: u32 = 1;
+
+/// Key of the prefix trees `RANGES4` and `RANGES6`; the value is [`PRESENT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeKey<A> {
+    /// [`RangeKey::LIST_BITS`] and the length of the prefix.
+    pub bits: u32,
+    /// [`crate::service::Frontend::ranges`].
+    pub list: u32,
+    pub address: A,
+}
+
+plain!(RangeKey<V4>, 12, list = 4, address = 8);
+plain!(RangeKey<V6>, 24, list = 4, address = 8);
+
+impl<A> RangeKey<A> {
+    /// The list is always matched as a whole.
+    pub const LIST_BITS: u32 = 32;
+}
+
+/// Value of `DEVICES`, by interface index: what leaves by it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Source of translated flows; zero = this device has none.
+    pub v4: V4,
+    pub v6: V6,
+    pub mac: [u8; 6],
+    pub mtu: u16,
+}
+
+plain!(Device, 28, v6 = 4, mac = 20, mtu = 26);
+
+/// Element of `NODES`: where encapsulated packets for backends of a node go.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub v4: V4,
+    pub v6: V6,
+}
+
+plain!(Node, 20, v6 = 4);
+
+/// Element of `COUNTERS`, for each processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+plain!(Counter, 16, bytes = 8);
+
+/// Where in `COUNTERS` something is counted. Drops are counted under the reason's number.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    Ingress = 0,
+    Egress = 1,
+}
+
+impl Direction {
+    #[inline(always)]
+    const fn offset(self) -> u32 {
+        match self {
+            Self::Ingress => 0,
+            Self::Egress => 256,
+        }
+    }
+}
+
+/// Elements of `COUNTERS`.
+pub const COUNTERS: u32 = 512;
+
+/// Packets that were translated and went on.
+pub const FORWARDED: u8 = 0;
+
+/// The element for what happened in this direction; `what` is [`FORWARDED`] or the number of a [`DropReason`].
+#[inline(always)]
+pub fn counter(direction: Direction, what: u8) -> u32 {
+    direction.offset() + u32::from(what)
+}
+
+/// The element for a drop.
+#[inline(always)]
+pub fn drop_counter(direction: Direction, reason: DropReason) -> u32 {
+    counter(direction, reason.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_own_place() {
+        let mut places: Vec<u32> = DropReason::ALL
+            .iter()
+            .flat_map(|reason| {
+                [
+                    drop_counter(Direction::Ingress, *reason),
+                    drop_counter(Direction::Egress, *reason),
+                ]
+            })
+            .collect();
+        places.push(counter(Direction::Ingress, FORWARDED));
+        places.push(counter(Direction::Egress, FORWARDED));
+        assert!(places.iter().all(|place| *place < COUNTERS));
+        let count = places.len();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), count);
+    }
+}

@@ -1,0 +1,210 @@
+//! A flow has two entries in `FLOWS4`/`FLOWS6`, one for each way, under the tuple that packets of that way have when they
+//! arrive. So a packet needs one lookup, and the entry says everything: what the packet becomes, and who is served.
+
+use crate::address::{Address, V4, V6};
+use crate::id::{BackendId, FrontendId};
+use crate::plain::plain;
+use crate::track::State;
+
+/// Key of `FLOWS4` and `FLOWS6`: addresses, ports and protocol as the packet has them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple<A> {
+    pub source: A,
+    pub destination: A,
+    /// In network order, as all ports here.
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub protocol: u8,
+    pub pad: [u8; 3],
+}
+
+plain!(
+    Tuple<V4>,
+    16,
+    destination = 4,
+    source_port = 8,
+    destination_port = 10,
+    protocol = 12,
+    pad = 13
+);
+plain!(
+    Tuple<V6>,
+    40,
+    destination = 16,
+    source_port = 32,
+    destination_port = 34,
+    protocol = 36,
+    pad = 37
+);
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of an answer to this packet.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..*self
+        }
+    }
+}
+
+/// Which way an entry translates.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// From the client to a backend.
+    Forward = 0,
+    /// From the backend to the client.
+    Reply = 1,
+}
+
+impl Way {
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Forward => 0,
+            Self::Reply => 1,
+        }
+    }
+}
+
+/// Value of `FLOWS4` and `FLOWS6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow<A> {
+    /// What the packet becomes. With the reversed tuple of it one finds the entry of the other way.
+    pub source: A,
+    pub destination: A,
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// The flow is worth nothing unless this one is alive.
+    pub frontend: FrontendId,
+    pub backend: BackendId,
+    /// Seconds of the boot clock; from then on the entry counts as absent.
+    pub expires: u32,
+    pub state: State,
+    /// A [`Way`] as number.
+    pub way: u8,
+    /// A [`crate::service::Dispatch`] as number. With encapsulation the packet inside is not translated.
+    pub dispatch: u8,
+    pub pad: u8,
+}
+
+plain!(
+    Flow<V4>,
+    28,
+    destination = 4,
+    source_port = 8,
+    destination_port = 10,
+    frontend = 12,
+    backend = 16,
+    expires = 20,
+    state = 24,
+    way = 25,
+    dispatch = 26,
+    pad = 27
+);
+plain!(
+    Flow<V6>,
+    52,
+    destination = 16,
+    source_port = 32,
+    destination_port = 34,
+    frontend = 36,
+    backend = 40,
+    expires = 44,
+    state = 48,
+    way = 49,
+    dispatch = 50,
+    pad = 51
+);
+
+impl<A: Address> Flow<A> {
+    /// The key of the entry for the other way, for an entry of packets with `protocol`.
+    #[inline(always)]
+    pub fn twin(&self, protocol: u8) -> Tuple<A> {
+        Tuple {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol,
+            pad: [0; 3],
+        }
+    }
+}
+
+/// Key of `FRAGMENTS4` and `FRAGMENTS6`: what the fragments of one datagram have in common.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentKey<A> {
+    pub source: A,
+    pub destination: A,
+    /// As on the wire; IPv4's 16 bits in the low half.
+    pub id: u32,
+    pub protocol: u8,
+    pub pad: [u8; 3],
+}
+
+plain!(
+    FragmentKey<V4>,
+    16,
+    destination = 4,
+    id = 8,
+    protocol = 12,
+    pad = 13
+);
+plain!(
+    FragmentKey<V6>,
+    40,
+    destination = 16,
+    id = 32,
+    protocol = 36,
+    pad = 37
+);
+
+/// Value of `FRAGMENTS4` and `FRAGMENTS6`: the ports that only the first fragment tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentPorts {
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// Seconds of the boot clock. Ids are used again; ports of an old datagram must not translate a new one.
+    pub expires: u32,
+}
+
+plain!(FragmentPorts, 8, destination_port = 2, expires = 4);
+
+/// How long fragments of a datagram may lie apart, in seconds. The kernel's own limit is 30.
+pub const FRAGMENT_LIFETIME: u32 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_twin_of_an_entry_is_the_answer_to_what_the_packet_becomes() {
+        let flow = Flow::<V4> {
+            source: V4(1),
+            destination: V4(2),
+            source_port: 3,
+            destination_port: 4,
+            ..Flow::default()
+        };
+        let twin = flow.twin(6);
+        let becomes = Tuple {
+            source: flow.source,
+            destination: flow.destination,
+            source_port: flow.source_port,
+            destination_port: flow.destination_port,
+            protocol: 6,
+            pad: [0; 3],
+        };
+        assert_eq!(twin, becomes.reversed());
+        assert_eq!(twin.reversed(), becomes);
+    }
+}

@@ -1,0 +1,127 @@
+//! The maps by name: what they hold and who writes them. One table for the programs, the planner and the loader.
+//!
+//! ```text
+//! name             kind            key             value           written by
+//! CONFIG           array           0               Config          agent, last of all at the first start
+//! FILTER           array           word            u64             agent
+//! FRONTENDS4/6     hash            FrontendKey     Frontend        agent
+//! LIVE_FRONTENDS   array           id's index      FrontendId      agent
+//! SETS             array           set             Set             agent, by one store
+//! SLOTS            array           slot            BackendId       agent, only where no set points
+//! MAGLEV           array of maps   set             array of ids    agent, a new inner map each time
+//! BACKENDS4/6      array           id's index      Backend         agent
+//! MEMBERS          hash            Member          PRESENT         agent
+//! RANGES4/6        prefix tree     RangeKey        PRESENT         agent
+//! DEVICES          hash            ifindex         Device          agent
+//! NODES            array           node            Node            agent
+//! FLOWS4/6         LRU hash        Tuple           Flow            programs; agent sweeps
+//! AFFINITY4/6      LRU hash        AffinityKey     Affinity        programs; agent sweeps
+//! FRAGMENTS4/6     LRU hash        FragmentKey     FragmentPorts   programs
+//! COUNTERS         per-CPU array   counter()       Counter         programs
+//! ```
+//!
+//! Order of writes, so that no reader ever meets a dangling id. A line is complete before the next begins; `~` is an RCU
+//! grace period, after which what was in use is free.
+//!
+//! ```text
+//! add:     FILTER bits | BACKENDS, NODES, RANGES | SLOTS, MAGLEV, MEMBERS | SETS | LIVE_FRONTENDS | FRONTENDS
+//! remove:  FRONTENDS | LIVE_FRONTENDS | SETS, MAGLEV, MEMBERS, RANGES | BACKENDS (id = NONE) | ~ | FILTER bits, places free
+//! change:  all adds, then all removes
+//! ```
+//!
+//! Places (indices of backends, frontends, sets, ranges of slots) are stable: a start reads them back from the maps. Set 0
+//! and list 0 are never given: 0 means none.
+//!
+//! Not here yet, with their place kept: socket peers (socket storage), encapsulation targets of the SYN guard, events
+//! (ring buffer), and everything of policy and identities, which will be looked up beside `FLOWS` and have maps of their own.
+
+use crate::config::{
+    Affinity, AffinityKey, COUNTERS as COUNTER_PLACES, Config, Counter, Device, Member, Node, RangeKey,
+};
+use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use crate::service::{Backend, Frontend, FrontendKey, Set};
+use crate::{BackendId, FrontendId, V4, V6, filter};
+
+/// What kind of map it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Array,
+    PerCpuArray,
+    Hash,
+    LruHash,
+    PrefixTree,
+    /// An array whose values are arrays of [`crate::BackendId`].
+    ArrayOfArrays,
+}
+
+/// A map of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Map {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub key_size: u32,
+    pub value_size: u32,
+    /// Elements unless configured otherwise.
+    pub entries: u32,
+}
+
+macro_rules! maps {
+    ($($name:ident: $kind:ident, $key:ty => $value:ty, $entries:expr;)*) => {
+        /// All maps, by name.
+        pub const ALL: &[Map] = &[$($name),*];
+        $(
+            /// See the table above.
+            pub const $name: Map = Map {
+                name: stringify!($name),
+                kind: Kind::$kind,
+                key_size: size(size_of::<$key>()),
+                value_size: size(size_of::<$value>()),
+                entries: $entries,
+            };
+        )*
+    };
+}
+
+#[expect(clippy::as_conversions, reason = "sizes of small types, in a constant")]
+const fn size(size: usize) -> u32 {
+    size as u32
+}
+
+maps! {
+    AFFINITY4: LruHash, AffinityKey<V4> => Affinity, 65_536;
+    AFFINITY6: LruHash, AffinityKey<V6> => Affinity, 65_536;
+    BACKENDS4: Array, u32 => Backend<V4>, 65_536;
+    BACKENDS6: Array, u32 => Backend<V6>, 65_536;
+    CONFIG: Array, u32 => Config, 1;
+    COUNTERS: PerCpuArray, u32 => Counter, COUNTER_PLACES;
+    DEVICES: Hash, u32 => Device, 1024;
+    FILTER: Array, u32 => u64, filter::WORDS;
+    FLOWS4: LruHash, Tuple<V4> => Flow<V4>, 524_288;
+    FLOWS6: LruHash, Tuple<V6> => Flow<V6>, 262_144;
+    FRAGMENTS4: LruHash, FragmentKey<V4> => FragmentPorts, 8192;
+    FRAGMENTS6: LruHash, FragmentKey<V6> => FragmentPorts, 8192;
+    FRONTENDS4: Hash, FrontendKey<V4> => Frontend, 65_536;
+    FRONTENDS6: Hash, FrontendKey<V6> => Frontend, 65_536;
+    LIVE_FRONTENDS: Array, u32 => FrontendId, 131_072;
+    MAGLEV: ArrayOfArrays, u32 => u32, 65_536;
+    MEMBERS: Hash, Member => u32, 65_536;
+    NODES: Array, u32 => Node, 16_384;
+    RANGES4: PrefixTree, RangeKey<V4> => u32, 65_536;
+    RANGES6: PrefixTree, RangeKey<V6> => u32, 65_536;
+    SETS: Array, u32 => Set, 65_536;
+    SLOTS: Array, u32 => BackendId, 1_048_576;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_listed_by_name_and_names_fit_the_kernel() {
+        assert!(ALL.is_sorted_by_key(|map| map.name));
+        for map in ALL {
+            assert!(map.name.len() <= 15, "{}", map.name);
+            assert!(map.entries > 0);
+        }
+    }
+}

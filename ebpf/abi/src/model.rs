@@ -1,0 +1,142 @@
+//! The tables as plain maps, to run the decisions without a kernel: in tests, and where a person asks what would happen.
+
+use std::collections::BTreeMap;
+
+use crate::address::Address;
+use crate::balance::Tables;
+use crate::config::{Affinity, AffinityKey, Config, Member, RangeKey};
+use crate::filter;
+use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use crate::id::{BackendId, FrontendId};
+use crate::plain::octets;
+use crate::service::{Backend, Frontend, FrontendKey, Set};
+
+/// All maps of one address family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model<A: Ord> {
+    pub config: Config,
+    pub filter: BTreeMap<u32, u64>,
+    pub frontends: BTreeMap<FrontendKey<A>, Frontend>,
+    pub live_frontends: BTreeMap<u32, FrontendId>,
+    pub sets: BTreeMap<u32, Set>,
+    pub slots: BTreeMap<u32, BackendId>,
+    pub maglev: BTreeMap<u32, Vec<BackendId>>,
+    pub backends: BTreeMap<u32, Backend<A>>,
+    pub members: BTreeMap<Member, u32>,
+    pub ranges: BTreeMap<RangeKey<A>, u32>,
+    pub affinities: BTreeMap<AffinityKey<A>, Affinity>,
+    pub flows: BTreeMap<Tuple<A>, Flow<A>>,
+    pub fragments: BTreeMap<FragmentKey<A>, FragmentPorts>,
+    /// Flows there may be; more are refused.
+    pub flow_limit: Option<usize>,
+    /// The next random number; each one drawn raises it.
+    pub random: u32,
+}
+
+impl<A: Address> Model<A> {
+    /// Sets the bit of an address.
+    pub fn watch(&mut self, address: &A) {
+        let (word, bit) = filter::place(address);
+        *self.filter.entry(word).or_default() |= bit;
+    }
+}
+
+impl<A: Address> Tables<A> for Model<A> {
+    fn config(&self) -> Option<Config> {
+        Some(self.config)
+    }
+
+    fn may_be_ours(&self, address: &A) -> bool {
+        let (word, bit) = filter::place(address);
+        self.filter.get(&word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend> {
+        self.frontends.get(key).copied()
+    }
+
+    fn live_frontend(&self, index: u32) -> Option<FrontendId> {
+        self.live_frontends.get(&index).copied()
+    }
+
+    fn set(&self, set: u32) -> Option<Set> {
+        self.sets.get(&set).copied()
+    }
+
+    fn slot(&self, slot: u32) -> Option<BackendId> {
+        self.slots.get(&slot).copied()
+    }
+
+    fn maglev(&self, set: u32, place: u32) -> Option<BackendId> {
+        let place = usize::try_from(place).ok()?;
+        self.maglev.get(&set)?.get(place).copied()
+    }
+
+    fn backend(&self, index: u32) -> Option<Backend<A>> {
+        self.backends.get(&index).copied()
+    }
+
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {
+        self.affinities.get(key).copied()
+    }
+
+    fn set_affinity(&mut self, key: &AffinityKey<A>, affinity: &Affinity) {
+        self.affinities.insert(*key, *affinity);
+    }
+
+    fn is_member(&self, member: &Member) -> bool {
+        self.members.contains_key(member)
+    }
+
+    fn in_range(&self, list: u32, address: &A) -> bool {
+        let mut ranges = self.ranges.keys().filter(|range| range.list == list);
+        ranges.any(|range| {
+            starts_alike(
+                octets(&range.address),
+                octets(address),
+                range.bits.saturating_sub(32),
+            )
+        })
+    }
+
+    fn flow(&self, tuple: &Tuple<A>) -> Option<Flow<A>> {
+        self.flows.get(tuple).copied()
+    }
+
+    fn set_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Option<()> {
+        let full = self.flow_limit.is_some_and(|limit| self.flows.len() >= limit);
+        if full && !self.flows.contains_key(tuple) {
+            return None;
+        }
+        self.flows.insert(*tuple, *flow);
+        Some(())
+    }
+
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
+        self.fragments.get(key).copied()
+    }
+
+    fn set_fragment(&mut self, key: &FragmentKey<A>, ports: &FragmentPorts) {
+        self.fragments.insert(*key, *ports);
+    }
+
+    fn random(&mut self) -> u32 {
+        let random = self.random;
+        self.random = random.wrapping_add(1);
+        random
+    }
+}
+
+/// Whether the first `bits` bits are the same.
+fn starts_alike(prefix: &[u8], address: &[u8], bits: u32) -> bool {
+    let mut left = bits;
+    for (a, b) in prefix.iter().zip(address) {
+        let take = left.min(8);
+        let differ = u32::from(a ^ b) >> (8 - take);
+        if take > 0 && differ != 0 {
+            return false;
+        }
+        left -= take;
+    }
+    true
+}

@@ -1,0 +1,324 @@
+//! Reading and rewriting headers, the same code for a packet in the kernel and for octets in a test.
+//!
+//! Nothing is read that was not seen to be there. Nothing is rewritten before all that must be rewritten was seen.
+
+use crate::address::{Address, V4, V6};
+use crate::checksum::{Delta, ports};
+use crate::flow::Tuple;
+use crate::reason::DropReason;
+use crate::track::Seen;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
+/// Ethernet's own header.
+pub const ETHERNET: usize = 14;
+
+/// Octets of a packet. Implemented by the kernel's two kinds of packets and by plain octets.
+pub trait Packet {
+    /// `N` octets from `at` on; `None` if the packet ends before.
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+    /// The same to be written.
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]>;
+    /// Brings the checksum of an IPv4 header, at `at`, up to date.
+    fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()>;
+    /// Brings the checksum of a transport header, at `at`, up to date: `pseudo` for addresses, `inside` for ports.
+    fn fix_transport(&mut self, at: usize, pseudo: Delta, inside: Delta, kind: Checksum) -> Option<()>;
+}
+
+/// Which rules a transport checksum follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    Tcp,
+    /// 0 means there is none.
+    Udp,
+    /// As UDP, but over IPv6.
+    Udp6,
+    /// As TCP, but over IPv6.
+    Tcp6,
+}
+
+/// Why the octets of a packet are no packet one can judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Malformed {
+    /// Ends inside the IP header, or lies about its version or length.
+    Network,
+    /// More extension headers than are looked at, or one that ends outside the packet.
+    Extensions,
+    /// Ends inside the transport header.
+    Transport,
+}
+
+/// Where a packet stands in its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    Whole,
+    /// The first one, which has the ports. Holds the datagram's id.
+    First(u32),
+    /// Another one.
+    Later(u32),
+}
+
+/// What the IP header and what belongs to it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Where the transport header is, or would be.
+    pub transport: usize,
+    pub protocol: u8,
+    pub fragment: Fragment,
+}
+
+/// The address family as the programs see it in packets.
+pub trait Family: Address {
+    /// Source and destination of the packet whose IP header is at `at`.
+    fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)>;
+    /// Walks to the transport header.
+    fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed>;
+    /// Replaces the addresses, and the IP header's checksum where there is one.
+    fn readdress<P: Packet>(packet: &mut P, at: usize, delta: Delta, new: &Tuple<Self>) -> Option<()>;
+    /// The family's rules for the checksum of this protocol; `None`: nothing this code may rewrite.
+    fn checksum(protocol: u8) -> Option<Checksum>;
+}
+
+impl Family for V4 {
+    #[inline(always)]
+    fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
+        let header = packet.window::<20>(at)?;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = *header;
+        Some((
+            Self(u32::from_ne_bytes([a, b, c, d])),
+            Self(u32::from_ne_bytes([e, f, g, h])),
+        ))
+    }
+
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
+        let [first, _, _, _, id0, id1, part0, part1, _, protocol] =
+            *packet.window::<10>(at).ok_or(Malformed::Network)?;
+        let length = usize::from(first & 0xf) * 4;
+        if first >> 4 != 4 || length < 20 {
+            return Err(Malformed::Network);
+        }
+        let part = u16::from_be_bytes([part0, part1]);
+        let id = u32::from(u16::from_ne_bytes([id0, id1]));
+        let fragment = match (part & 0x1fff, part & 0x2000) {
+            (0, 0) => Fragment::Whole,
+            (0, _) => Fragment::First(id),
+            _ => Fragment::Later(id),
+        };
+        Ok(Network {
+            transport: at + length,
+            protocol,
+            fragment,
+        })
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(packet: &mut P, at: usize, delta: Delta, new: &Tuple<Self>) -> Option<()> {
+        let ([a, b, c, d], [e, f, g, h]) = (new.source.0.to_ne_bytes(), new.destination.0.to_ne_bytes());
+        *packet.window_mut::<8>(at + 12)? = [a, b, c, d, e, f, g, h];
+        packet.fix_header(at + 10, delta)
+    }
+
+    #[inline(always)]
+    fn checksum(protocol: u8) -> Option<Checksum> {
+        match protocol {
+            TCP => Some(Checksum::Tcp),
+            UDP => Some(Checksum::Udp),
+            _ => None,
+        }
+    }
+}
+
+/// IPv6 extension headers that are looked at; RFC 8200 names six, nobody sends more than a few.
+const EXTENSIONS: usize = 6;
+
+impl Family for V6 {
+    #[inline(always)]
+    fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
+        let source = *packet.window::<16>(at + 8)?;
+        let destination = *packet.window::<16>(at + 24)?;
+        Some((Self::from_octets(source), Self::from_octets(destination)))
+    }
+
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
+        let [first, _, _, _, _, _, mut protocol, _] = *packet.window::<8>(at).ok_or(Malformed::Network)?;
+        if first >> 4 != 6 {
+            return Err(Malformed::Network);
+        }
+        let mut transport = at + 40;
+        let mut fragment = Fragment::Whole;
+        for _ in 0..EXTENSIONS {
+            let length = match protocol {
+                // Hop-by-hop options, routing, destination options, mobility, HIP, Shim6.
+                0 | 43 | 60 | 135 | 139 | 140 => {
+                    let [next, length] = *packet.window::<2>(transport).ok_or(Malformed::Extensions)?;
+                    protocol = next;
+                    (usize::from(length) + 1) * 8
+                }
+                // The authentication header counts in words of four, less two.
+                51 => {
+                    let [next, length] = *packet.window::<2>(transport).ok_or(Malformed::Extensions)?;
+                    protocol = next;
+                    (usize::from(length) + 2) * 4
+                }
+                44 => {
+                    let [next, _, part0, part1, id0, id1, id2, id3] =
+                        *packet.window::<8>(transport).ok_or(Malformed::Extensions)?;
+                    protocol = next;
+                    let part = u16::from_be_bytes([part0, part1]);
+                    let id = u32::from_ne_bytes([id0, id1, id2, id3]);
+                    fragment = match (part & 0xfff8, part & 1) {
+                        // An atomic fragment (RFC 6946) is whole.
+                        (0, 0) => Fragment::Whole,
+                        (0, _) => Fragment::First(id),
+                        _ => Fragment::Later(id),
+                    };
+                    8
+                }
+                _ => {
+                    return Ok(Network {
+                        transport,
+                        protocol,
+                        fragment,
+                    });
+                }
+            };
+            transport += length;
+            if let Fragment::Later(_) = fragment {
+                // What follows is data from the middle of the datagram; headers are only in the first fragment.
+                return Ok(Network {
+                    transport,
+                    protocol,
+                    fragment,
+                });
+            }
+        }
+        Err(Malformed::Extensions)
+    }
+
+    #[inline(always)]
+    fn readdress<P: Packet>(packet: &mut P, at: usize, _: Delta, new: &Tuple<Self>) -> Option<()> {
+        *packet.window_mut::<16>(at + 8)? = new.source.octets();
+        *packet.window_mut::<16>(at + 24)? = new.destination.octets();
+        Some(())
+    }
+
+    #[inline(always)]
+    fn checksum(protocol: u8) -> Option<Checksum> {
+        match protocol {
+            TCP => Some(Checksum::Tcp6),
+            UDP => Some(Checksum::Udp6),
+            _ => None,
+        }
+    }
+}
+
+/// Ports, and what the packet is to its connection. Not for later fragments, whose ports are elsewhere.
+#[inline(always)]
+pub fn transport<P: Packet>(packet: &P, network: &Network) -> Result<(u16, u16, Seen), Malformed> {
+    let [a, b, c, d] = *packet
+        .window::<4>(network.transport)
+        .ok_or(Malformed::Transport)?;
+    let seen = if network.protocol == TCP {
+        let header = packet
+            .window::<20>(network.transport)
+            .ok_or(Malformed::Transport)?;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, _, _, _, _, _, _] = *header;
+        Seen::Tcp(flags)
+    } else {
+        packet
+            .window::<8>(network.transport)
+            .ok_or(Malformed::Transport)?;
+        Seen::Other
+    };
+    Ok((u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), seen))
+}
+
+/// Makes the packet `old` the packet `new`.
+#[inline(always)]
+pub fn rewrite<A: Family, P: Packet>(
+    packet: &mut P,
+    at: usize,
+    network: &Network,
+    old: &Tuple<A>,
+    new: &Tuple<A>,
+) -> Result<(), DropReason> {
+    let addresses = Delta::default()
+        .address(&old.source, &new.source)
+        .address(&old.destination, &new.destination);
+    A::readdress(packet, at, addresses, new).ok_or(DropReason::WriteError)?;
+    if let Fragment::Later(_) = network.fragment {
+        return Ok(());
+    }
+    let kind = A::checksum(network.protocol).ok_or(DropReason::NatProtocol)?;
+    let ([a, b], [c, d]) = (new.source_port.to_ne_bytes(), new.destination_port.to_ne_bytes());
+    *packet
+        .window_mut::<4>(network.transport)
+        .ok_or(DropReason::WriteError)? = [a, b, c, d];
+    let inside = Delta::of(
+        ports(old.source_port, old.destination_port),
+        ports(new.source_port, new.destination_port),
+    );
+    let field = match kind {
+        Checksum::Tcp | Checksum::Tcp6 => 16,
+        Checksum::Udp | Checksum::Udp6 => 6,
+    };
+    packet
+        .fix_transport(network.transport + field, addresses, inside, kind)
+        .ok_or(DropReason::L4Checksum)
+}
+
+/// A packet that is just octets.
+#[derive(Debug)]
+pub struct Octets<'a>(pub &'a mut [u8]);
+
+impl Packet for Octets<'_> {
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.0.get(at..)?.first_chunk()
+    }
+
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.0.get_mut(at..)?.first_chunk_mut()
+    }
+
+    fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {
+        fix_header(self, at, delta)
+    }
+
+    fn fix_transport(&mut self, at: usize, pseudo: Delta, inside: Delta, kind: Checksum) -> Option<()> {
+        fix_transport(self, at, pseudo, inside, kind)
+    }
+}
+
+/// [`Packet::fix_header`] for packets whose checksums are simply there: octets and XDP.
+#[inline(always)]
+pub fn fix_header<P: Packet>(packet: &mut P, at: usize, delta: Delta) -> Option<()> {
+    let field = packet.window_mut::<2>(at)?;
+    *field = delta.apply(u16::from_ne_bytes(*field)).to_ne_bytes();
+    Some(())
+}
+
+/// [`Packet::fix_transport`] for packets whose checksums are simply there: octets and XDP.
+#[inline(always)]
+pub fn fix_transport<P: Packet>(
+    packet: &mut P,
+    at: usize,
+    pseudo: Delta,
+    inside: Delta,
+    kind: Checksum,
+) -> Option<()> {
+    let field = packet.window_mut::<2>(at)?;
+    let delta = pseudo.plus(inside);
+    let old = u16::from_ne_bytes(*field);
+    let new = match kind {
+        Checksum::Tcp | Checksum::Tcp6 => delta.apply(old),
+        Checksum::Udp | Checksum::Udp6 => delta.apply_udp(old),
+    };
+    *field = new.to_ne_bytes();
+    Some(())
+}
+
+#[cfg(test)]
+mod tests;
