@@ -27,7 +27,8 @@ use crate::{Error, system};
 /// - DAD is off: nobody else can have these addresses, and a tentative address costs a second per link.
 /// - SIGCHLD is ignored, so that the kernel reaps orphans: a daemon that was killed must not linger as a zombie
 ///   that still answers `kill -0`.
-/// - `cat` ends when the owner's end of the pipe closes, and everything else ends with it.
+/// - `cat` ends when the owner's end of the pipe closes, and everything else ends with it. It also tells the pid: only
+///   then is SIGCHLD ignored, and what dies earlier is not reaped.
 const INIT: &str = r#"
 set -e
 read -r pid _ </proc/self/stat
@@ -65,8 +66,8 @@ while [ $# -gt 0 ]; do
   [ "$3" = rw ] || mount -o remount,bind,ro "$2"
   shift 3
 done
-echo "$pid"
-exec env -u LAB_INIT --ignore-signal=CHLD cat >/dev/null 2>&1
+echo "$pid" >/run/.pid
+exec env -u LAB_INIT --ignore-signal=CHLD cat /run/.pid - 2>/dev/null
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);

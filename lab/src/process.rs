@@ -79,7 +79,7 @@ impl Process {
         };
         let children = format!("/proc/{own}/task/{own}/children");
         let pid = until(
-            Duration::from_secs(10),
+            Duration::from_mins(1),
             format!("{} to start", process.label),
             || {
                 if let Ok(Some(status)) = process.outer.try_wait() {

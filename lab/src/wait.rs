@@ -6,8 +6,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one look at the world is followed by rest. Short against what is waited for (daemons start in
-/// tens of milliseconds), long against the cost of a look (a `vtysh` call).
+/// The shortest rest after a look at the world. Short against what is waited for: daemons start in tens of
+/// milliseconds. A look that took longer (a `vtysh` call, or a busy machine) is followed by as long a rest, so that
+/// many who wait leave the machine to those they wait for.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The deadline passed. Says what was waited for and what was seen last.
@@ -30,7 +31,8 @@ pub fn until<T>(
 ) -> Result<T, Overdue> {
     let deadline = Instant::now() + limit;
     loop {
-        let late = Instant::now() >= deadline;
+        let look = Instant::now();
+        let late = look >= deadline;
         match probe() {
             Ok(found) => return Ok(found),
             Err(seen) if late => {
@@ -40,7 +42,7 @@ pub fn until<T>(
                     seen,
                 });
             }
-            Err(_) => thread::sleep(PAUSE),
+            Err(_) => thread::sleep(look.elapsed().max(PAUSE)),
         }
     }
 }

@@ -12,7 +12,7 @@ use lab::{LinkEnd, LinkState, Netns, until, veth};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn two_nodes_reach_each_other_over_a_cable() {
@@ -112,6 +112,21 @@ fn a_daemon_that_is_killed_does_not_linger_as_a_zombie() {
             .map_err(|error| error.to_string())
     })
     .unwrap();
+}
+
+/// Else what dies before that stays as a zombie for as long as the node lives.
+#[test]
+fn a_node_reaps_orphans_from_its_first_moment() {
+    let node = Netns::new("first").unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    let sigchld = 17;
+    let bit = 1_u64 << (sigchld - 1);
+    assert_ne!(ignored & bit, 0, "{status}");
 }
 
 #[test]

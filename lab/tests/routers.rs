@@ -13,7 +13,7 @@ use lab::router::{
 };
 use lab::{LinkEnd, Netns, until, veth};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn frr_tells_and_is_told() {
@@ -76,6 +76,38 @@ fn every_daemon_dials_and_accepts_with_the_md5_and_ttl_security_it_has() {
             let _b = Router::start(other, &right.node, theirs).unwrap();
             a.established(right.v4, SOON).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_router_that_keeps_routes_of_a_lost_neighbour_shows_them_as_stale() {
+    for kind in [Kind::Frr, Kind::Bird, Kind::GoBgp] {
+        println!("{kind}");
+        let (left, right) = cable();
+        let (mut ours, mut theirs) = (
+            left.config(&right, Families::Both, Dials::Yes),
+            right.config(&left, Families::Both, Dials::Never),
+        );
+        for config in [&mut ours, &mut theirs] {
+            config.neighbors[0].graceful_restart = Some(60);
+        }
+        let mut restarts = Router::start(Kind::Bird, &left.node, ours).unwrap();
+        let keeps = Router::start(kind, &right.node, theirs).unwrap();
+        for prefix in ["192.0.2.1/32", "2001:db8::1/128"] {
+            restarts
+                .announce(Origination::plain(prefix.parse().unwrap()))
+                .unwrap();
+        }
+        wait_for(&keeps, left.v4, 2);
+        restarts.kill();
+        until(SOON, "the loss", || match keeps.session(left.v4) {
+            Ok(lab::router::Session::Down(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+        let seen = keeps.received(left.v4).unwrap();
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(seen.iter().all(|route| route.stale), "{seen:?}");
     }
 }
 

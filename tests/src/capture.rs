@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 /// Set in the environment, it makes captures stay where nothing was found.
 const KEEP: &str = "STENTOR_KEEP_CAPTURES";
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A capture of BGP, on one interface of a node. Dropping it ends tcpdump and keeps the file.
 #[derive(Debug)]

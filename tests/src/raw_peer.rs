@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lab::Netns;
 
 /// How long anything may take that must happen.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub const OPEN: u8 = 1;
 pub const UPDATE: u8 = 2;

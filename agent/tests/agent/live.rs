@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -241,7 +240,7 @@ fn metrics_can_be_scraped() {
         .run(|| {
             use std::io::{Read as _, Write as _};
             let mut stream = std::net::TcpStream::connect("127.0.0.1:9962").unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
             stream
                 .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 .unwrap();

@@ -10,7 +10,7 @@ use lab::{Netns, Process, until};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_stentor");
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use super::{Dials, Families, Neighbor, Origination, Router, Seen, Session, Start, TtlSecurity, seen};
+use super::{
+    Dials, Ext, Families, Neighbor, Origination, Router, Seen, Session, Start, TtlSecurity, family_of, seen,
+};
 use crate::Error;
-use crate::router::Ext;
 
 pub(super) fn run(router: &mut Router) -> Result<(), Error> {
     router.write("bird.conf", &render(router))?;
@@ -90,13 +89,6 @@ fn export_filter(router: &Router, family: &str) -> String {
         }
     }
     text + "  accept;\n}\n"
-}
-
-fn family_of(prefix: IpNet) -> &'static str {
-    match prefix {
-        IpNet::V4(_) => "ipv4",
-        IpNet::V6(_) => "ipv6",
-    }
 }
 
 fn render_neighbor(asn: u32, n: &Neighbor) -> String {

@@ -254,20 +254,11 @@ pub(super) fn withdraw(router: &Router, route: &Origination) -> Result<(), Error
 }
 
 pub(super) fn ask_refresh(router: &Router, neighbor: IpAddr) -> Result<(), Error> {
-    let config = router.config.neighbors.iter().find(|n| n.address == neighbor);
-    let Some(config) = config else {
-        return Err(router.strange(format!("{neighbor} is not a neighbour")));
-    };
-    for (wanted, family) in [
-        (config.families.has_ipv4(), "ipv4"),
-        (config.families.has_ipv6(), "ipv6"),
-    ] {
-        if wanted {
-            command(
-                router,
-                &format!("neighbor {neighbor} announce route-refresh {family} unicast"),
-            )?;
-        }
+    for family in router.neighbor(neighbor)?.families.names() {
+        command(
+            router,
+            &format!("neighbor {neighbor} announce route-refresh {family} unicast"),
+        )?;
     }
     Ok(())
 }

@@ -4,10 +4,9 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::{Deserializer, Value};
 
-use super::{DIR, Dials, Ext, Families, Origination, Router, Seen, Session, TtlSecurity, seen};
+use super::{DIR, Dials, Ext, Families, Origination, Router, Seen, Session, TtlSecurity, family_of, seen};
 use crate::Error;
 
 /// Where Debian's package puts the daemons.
@@ -142,13 +141,6 @@ router bgp {}
     text
 }
 
-fn family_of(prefix: IpNet) -> &'static str {
-    match prefix {
-        IpNet::V4(_) => "ipv4",
-        IpNet::V6(_) => "ipv6",
-    }
-}
-
 /// A route map is named after what it sets: to change one in place, bgpd 8.4 must not be using it.
 fn map_name(route: &Origination) -> String {
     let mut hasher = DefaultHasher::new();
@@ -240,41 +232,46 @@ pub(super) fn session(router: &Router, neighbor: IpAddr) -> Result<Session, Erro
     }
 }
 
+/// Out of the whole table: FRR's own list of one neighbour's routes is empty while that has no session, whatever
+/// it keeps of it.
 pub(super) fn received(router: &Router, neighbor: IpAddr) -> Result<Vec<Seen>, Error> {
-    let families = ["ipv4", "ipv6"];
-    let lists = families.map(|family| format!("show bgp {family} unicast neighbors {neighbor} routes json"));
-    let answer = vtysh(router, &lists.each_ref().map(String::as_str))?;
+    let name = neighbor.to_string();
     let mut details = Vec::new();
-    for (list, family) in documents(&answer).iter().zip(families) {
-        for prefix in list["routes"]
-            .as_object()
-            .into_iter()
-            .flat_map(serde_json::Map::keys)
-        {
-            details.push(format!("show bgp {family} unicast {prefix} json"));
+    for family in router.neighbor(neighbor)?.families.names() {
+        let answer = vtysh(router, &[&format!("show bgp {family} unicast json")])?;
+        let table: Value = serde_json::from_str(&answer).map_err(|_| router.strange(answer.as_str()))?;
+        for (prefix, paths) in table["routes"].as_object().into_iter().flatten() {
+            let mut peers = paths
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|path| path["peerId"].as_str());
+            if peers.any(|peer| peer == Some(&name)) {
+                details.push(format!("show bgp {family} unicast {prefix} json"));
+            }
         }
     }
     let details: Vec<_> = details.iter().map(String::as_str).collect();
     let mut found = Vec::new();
+    // Few at a time: the questions are words of one command line.
     for chunk in details.chunks(50) {
         for route in documents(&vtysh(router, chunk)?) {
-            found.extend(parse(&route, neighbor));
+            found.extend(parse(&route, &name));
         }
     }
     Ok(found)
 }
 
-/// The JSON documents of an answer, up to the first that is none: vtysh prints them one after another, and for
-/// a family that is off a sentence.
+/// The JSON documents of an answer, which vtysh prints one after another, up to the first that is none.
 fn documents(answer: &str) -> Vec<Value> {
     let found = Deserializer::from_str(answer).into_iter();
     found.map_while(Result::ok).collect()
 }
 
 /// The path of a prefix that came from `neighbor`.
-fn parse(route: &Value, neighbor: IpAddr) -> Option<Seen> {
+fn parse(route: &Value, neighbor: &str) -> Option<Seen> {
     let mut seen = Seen::new(route["prefix"].as_str()?.parse().ok()?);
-    let from = |path: &&Value| path["peer"]["peerId"].as_str() == Some(&neighbor.to_string());
+    let from = |path: &&Value| path["peer"]["peerId"].as_str() == Some(neighbor);
     let path = route["paths"].as_array()?.iter().find(from)?;
     let words = |key: &str| {
         path[key]["string"]

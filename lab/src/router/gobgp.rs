@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Dials, Ext, Families, Neighbor, Origination, Router, Seen, Session, Start, TtlSecurity};
+use super::{
+    Dials, Ext, Families, Neighbor, Origination, Router, Seen, Session, Start, TtlSecurity, family_of,
+};
 use crate::Error;
 
 const SOCKET: &str = "unix:///run/router/gobgp.sock";
@@ -71,15 +73,10 @@ fn render_neighbor(n: &Neighbor) -> String {
             "[neighbors.graceful-restart.config]\nenabled = true\nnotification-enabled = true\nrestart-time = {time}\ndeferral-time = 5\n"
         );
     }
-    for (wanted, name) in [
-        (n.families.has_ipv4(), "ipv4-unicast"),
-        (n.families.has_ipv6(), "ipv6-unicast"),
-    ] {
-        if !wanted {
-            continue;
-        }
-        text +=
-            &format!("[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{name}\"\n");
+    for family in n.families.names() {
+        text += &format!(
+            "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}-unicast\"\n"
+        );
         if n.graceful_restart.is_some() {
             text += "[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n";
         }
@@ -100,13 +97,6 @@ fn json(router: &Router, args: &[&str]) -> Result<Value, Error> {
     serde_json::from_str(&answer).map_err(|_| router.strange(answer))
 }
 
-pub(super) fn ready(router: &Router) -> Result<(), Error> {
-    for neighbor in &router.config.neighbors {
-        session(router, neighbor.address)?;
-    }
-    Ok(())
-}
-
 pub(super) fn session(router: &Router, neighbor: IpAddr) -> Result<Session, Error> {
     let answer = json(router, &["neighbor", &neighbor.to_string()])?;
     // As in its API: 1 = idle ... 6 = established.
@@ -118,22 +108,12 @@ pub(super) fn session(router: &Router, neighbor: IpAddr) -> Result<Session, Erro
 }
 
 pub(super) fn received(router: &Router, neighbor: IpAddr) -> Result<Vec<Seen>, Error> {
-    let Some(config) = router.config.neighbors.iter().find(|n| n.address == neighbor) else {
-        return Err(router.strange(format!("{neighbor} is not a neighbour")));
-    };
     let mut found = Vec::new();
-    for (wanted, family) in [
-        (config.families.has_ipv4(), "ipv4"),
-        (config.families.has_ipv6(), "ipv6"),
-    ] {
-        if wanted {
-            let table = json(
-                router,
-                &["neighbor", &neighbor.to_string(), "adj-in", "-a", family],
-            )?;
-            let routes = table.as_object().into_iter().flatten();
-            found.extend(routes.filter_map(|(prefix, paths)| parse(prefix, &paths[0])));
-        }
+    let name = neighbor.to_string();
+    for family in router.neighbor(neighbor)?.families.names() {
+        let table = json(router, &["neighbor", &name, "adj-in", "-a", family])?;
+        let routes = table.as_object().into_iter().flatten();
+        found.extend(routes.filter_map(|(prefix, paths)| parse(prefix, &paths[0])));
     }
     Ok(found)
 }
@@ -212,7 +192,7 @@ fn ext(value: &Value) -> Option<Ext> {
 
 pub(super) fn announce(router: &Router, route: &Origination) -> Result<(), Error> {
     let prefix = route.prefix.to_string();
-    let mut args: Vec<String> = ["global", "rib", "add", &prefix, "-a", family(route.prefix)]
+    let mut args: Vec<String> = ["global", "rib", "add", &prefix, "-a", family_of(route.prefix)]
         .map(str::to_owned)
         .to_vec();
     if let Some(hop) = next_hop(router, route.prefix) {
@@ -247,13 +227,6 @@ pub(super) fn announce(router: &Router, route: &Origination) -> Result<(), Error
     gobgp(router, &args).map(drop)
 }
 
-fn family(prefix: IpNet) -> &'static str {
-    match prefix {
-        IpNet::V4(_) => "ipv4",
-        IpNet::V6(_) => "ipv6",
-    }
-}
-
 /// GoBGP fills in its own address when the route's is unspecified, but for IPv6 over an IPv4 session that would
 /// be an IPv4-mapped one.
 fn next_hop(router: &Router, prefix: IpNet) -> Option<IpAddr> {
@@ -268,7 +241,14 @@ fn next_hop(router: &Router, prefix: IpNet) -> Option<IpAddr> {
 pub(super) fn withdraw(router: &Router, prefix: IpNet) -> Result<(), Error> {
     gobgp(
         router,
-        &["global", "rib", "del", &prefix.to_string(), "-a", family(prefix)],
+        &[
+            "global",
+            "rib",
+            "del",
+            &prefix.to_string(),
+            "-a",
+            family_of(prefix),
+        ],
     )
     .map(drop)
 }

@@ -43,8 +43,8 @@ use crate::{Error, Netns, Process, system, until};
 const DIR: &str = "/run/router";
 
 /// How long a daemon may take to answer its control socket after it was started. GoBGP's first start on a cold
-/// page cache is the slowest.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// page cache takes seconds, ExaBGP's on a starved machine half a minute.
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// The daemons this machine can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +132,20 @@ impl Families {
             Self::Ipv6 | Self::Both => true,
             Self::Ipv4 | Self::Ipv4OverIpv6 => false,
         }
+    }
+
+    /// The families whose routes are exchanged, as daemons call them.
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [(self.has_ipv4(), "ipv4"), (self.has_ipv6(), "ipv6")];
+        all.into_iter().filter_map(|(is_on, name)| is_on.then_some(name))
+    }
+}
+
+/// The family of a prefix, as daemons call it.
+fn family_of(prefix: IpNet) -> &'static str {
+    match prefix {
+        IpNet::V4(_) => "ipv4",
+        IpNet::V6(_) => "ipv6",
     }
 }
 
@@ -256,8 +270,7 @@ impl Router {
         let probe = || match self.kind {
             Kind::Frr => frr::ready(self),
             Kind::Bird => bird::ready(self),
-            Kind::GoBgp => gobgp::ready(self),
-            Kind::OpenBgpd => openbgpd::ready(self),
+            Kind::GoBgp | Kind::OpenBgpd => self.knows_its_neighbors(),
             Kind::ExaBgp => exabgp::ready(self),
         };
         until(START_LIMIT, format!("{} to answer", self.kind), || {
@@ -274,6 +287,12 @@ impl Router {
             Kind::Frr | Kind::Bird | Kind::OpenBgpd => {}
         }
         Ok(())
+    }
+
+    /// What shows that a daemon has read its configuration which takes commands before that.
+    fn knows_its_neighbors(&self) -> Result<(), Error> {
+        let mut neighbors = self.config.neighbors.iter();
+        neighbors.try_for_each(|neighbor| self.session(neighbor.address).map(drop))
     }
 
     /// The state of the session with a neighbour.
@@ -477,6 +496,13 @@ impl Router {
             child.wait()
         });
         written.map(drop).map_err(system(format!("write {path}")))
+    }
+
+    fn neighbor(&self, address: IpAddr) -> Result<&Neighbor, Error> {
+        let mut neighbors = self.config.neighbors.iter();
+        neighbors
+            .find(|neighbor| neighbor.address == address)
+            .ok_or_else(|| self.strange(format!("{address} is not a neighbour")))
     }
 
     /// An answer that is not in the words known here.

@@ -133,13 +133,6 @@ fn json(router: &Router, args: &[&str]) -> Result<Value, Error> {
     serde_json::from_str(&answer).map_err(|_| router.strange(answer))
 }
 
-pub(super) fn ready(router: &Router) -> Result<(), Error> {
-    for neighbor in &router.config.neighbors {
-        session(router, neighbor.address)?;
-    }
-    Ok(())
-}
-
 pub(super) fn session(router: &Router, neighbor: IpAddr) -> Result<Session, Error> {
     let answer = json(router, &["show", "neighbor", &neighbor.to_string()])?;
     match answer["neighbors"][0]["state"].as_str() {

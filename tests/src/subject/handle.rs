@@ -17,10 +17,10 @@ use nix::sys::signal::Signal;
 use super::{Happening, Order, PeerState, Said, Wish};
 
 /// How long an answer may take. The speaker answers from memory; this is for a machine under load.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long a speaker that was told to end may take.
-const END_LIMIT: Duration = Duration::from_secs(10);
+const END_LIMIT: Duration = Duration::from_mins(1);
 
 /// A speaker that runs (or ran) in a node. Dropping it kills it.
 #[derive(Debug)]

@@ -22,7 +22,11 @@ const DOOR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 1, 1)),
 const RUDE_ASN: u16 = 65003;
 
 /// A change must reach the well-behaved peer within this. It takes milliseconds; the rest is for a busy machine.
-const ON_TIME: Duration = Duration::from_secs(3);
+/// Whoever waited for the rude peer would wait for its hold time, or for ever.
+const ON_TIME: Duration = Duration::from_secs(20);
+
+/// Longer than a busy machine keeps BIRD or us from running.
+const HOLD: u16 = 90;
 
 /// Growth of memory that is not worth a question.
 const SMALL_CHANGE: u64 = 32 << 20;
@@ -39,7 +43,11 @@ impl Party {
             kind: Kind::Bird,
             families: Families::Ipv4,
         };
-        let mut bed = Bed::new(row, Plan::PLAIN)?;
+        let plan = Plan {
+            hold: HOLD,
+            ..Plan::PLAIN
+        };
+        let mut bed = Bed::new(row, plan)?;
         let rude = Netns::new("rude")?;
         let ours = LinkEnd::new(&bed.our_node, "eth1", &["10.9.1.1/24"]);
         veth(ours, LinkEnd::new(&rude, "eth0", &["10.9.1.2/24"]), None)?;
@@ -51,7 +59,7 @@ impl Party {
             dials: Dials::Never,
             password: None,
             ttl_security: TtlSecurity::Off,
-            hold: 90,
+            hold: HOLD,
             graceful_restart: None,
             ipv6_next_hop: None,
         });

@@ -19,7 +19,7 @@ use stentor_tests::subject::{Moment, Subject, Wish};
 use crate::table::Row;
 
 /// For what takes a second or two. Far longer than needed, for machines that are slow or busy.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// The speaker under test.
 pub(crate) const SUBJECT: &str = env!("CARGO_BIN_EXE_subject");

@@ -1,5 +1,7 @@
 //! TCP-MD5 (RFC 2385) and GTSM (RFC 5082), on connections dialled and accepted.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use lab::router::{Dials, Feature, TtlSecurity};
 use stentor_tests::subject::{Happening, Moment, Order};
@@ -9,6 +11,10 @@ use crate::table::{Column, Row, Sheet};
 
 const RIGHT: &str = "right-key";
 const WRONG: &str = "wrong-key";
+
+/// What the kernel counts where a key comes that nobody asked for, and where none comes that should.
+const UNEXPECTED: &str = "TCPMD5Unexpected";
+const MISSING: &str = "TCPMD5NotFound";
 
 /// Fills the columns of MD5 and GTSM, and `Tshark`.
 pub(crate) fn dialled(row: Row) -> Result<()> {
@@ -50,16 +56,22 @@ fn both(
 
 fn md5(row: Row, plan: Plan) -> Result<()> {
     let mut bed = Bed::new(row, plan)?;
-    bed.their_side().password = Some(RIGHT.into());
-    bed.restart_router()?;
-    bed.our_side().password = Some(WRONG.into());
-    bed.start()?;
-    // The accepting side drops what was dialled.
-    let accepting = match plan.we {
-        Dials::Yes => &bed.their_node,
-        Dials::Never => &bed.our_node,
+    // The accepting side drops what was dialled, and its kernel counts why.
+    let (accepting, only_ours, only_theirs) = match plan.we {
+        Dials::Yes => (Arc::clone(&bed.their_node), UNEXPECTED, MISSING),
+        Dials::Never => (Arc::clone(&bed.our_node), MISSING, UNEXPECTED),
     };
-    bed.refuses(accepting, "TCPMD5Failure")?;
+    bed.our_side().password = Some(RIGHT.into());
+    bed.start()?;
+    bed.refuses(&accepting, only_ours)?;
+    bed.their_side().password = Some(RIGHT.into());
+    bed.our_side().password = None;
+    bed.configure()?;
+    bed.restart_router()?;
+    bed.refuses(&accepting, only_theirs)?;
+    bed.our_side().password = Some(WRONG.into());
+    bed.configure()?;
+    bed.refuses(&accepting, "TCPMD5Failure")?;
     bed.our_side().password = Some(RIGHT.into());
     let since = bed.subject()?.now();
     bed.configure()?;

@@ -71,7 +71,8 @@ pub(crate) enum Column {
     PeerRestart,
     /// The peer is killed and does not come back: its routes go when its restart time is over.
     StaleTimer,
-    /// TCP-MD5 on the connection we dial: a wrong key keeps us out, the right one lets us in.
+    /// TCP-MD5 on the connection we dial: a key on one side only, ours or theirs, keeps us out, a wrong one too; the
+    /// right one lets us in.
     Md5Dialled,
     /// The same on the connection we accept.
     Md5Accepted,

@@ -94,7 +94,7 @@ impl State {
     pub(crate) fn end(&self) -> Result<()> {
         let (pid, _) = self.server;
         lab::process::terminate(pid)?;
-        lab::until(Duration::from_secs(30), "the lab to end", || {
+        lab::until(Duration::from_mins(1), "the lab to end", || {
             let left: Vec<u32> = self
                 .nodes
                 .values()

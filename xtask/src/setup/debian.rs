@@ -168,7 +168,7 @@ mod tests {
     fn an_installation_that_is_interrupted_leaves_no_policy_behind() {
         let machine = Machine::new("interrupted", "echo > begun; exec sleep 60");
         let mut child = machine.start();
-        lab::until(Duration::from_secs(20), "apt-get", || {
+        lab::until(Duration::from_mins(1), "apt-get", || {
             machine.wrote("begun").ok_or_else(|| "not begun".to_owned())
         })
         .unwrap();
