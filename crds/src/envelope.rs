@@ -139,7 +139,7 @@ fn named(node: &Node, kind: Kind, version: &str, api_version: &str) -> Envelope 
         let versions: Vec<String> = kind
             .versions()
             .iter()
-            .map(|version| api_version_of(kind, *version))
+            .map(|version| kind.api_version(*version))
             .collect();
         let message = format!(
             "there is no {kind} in '{api_version}'; use {}",
@@ -158,13 +158,6 @@ fn named(node: &Node, kind: Kind, version: &str, api_version: &str) -> Envelope 
         version: *known,
         reference,
         findings,
-    }
-}
-
-fn api_version_of(kind: Kind, version: Version) -> String {
-    match kind.group() {
-        "" => version.to_string(),
-        group => format!("{group}/{version}"),
     }
 }
 

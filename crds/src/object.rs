@@ -126,6 +126,14 @@ impl Kind {
         }
     }
 
+    /// As a document's `apiVersion` has it: `v1`, `cilium.io/v2`.
+    pub fn api_version(self, version: Version) -> String {
+        match self.group() {
+            "" => version.to_string(),
+            group => format!("{group}/{version}"),
+        }
+    }
+
     /// The kind of this name in this group.
     pub fn find(group: &str, name: &str) -> Option<Self> {
         Self::ALL
@@ -265,6 +273,25 @@ impl Object {
         }
     }
 
+    fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        match self {
+            Self::CiliumBGPClusterConfig(object) => serde_json::to_value(object),
+            Self::CiliumBGPPeerConfig(object) => serde_json::to_value(object),
+            Self::CiliumBGPAdvertisement(object) => serde_json::to_value(object),
+            Self::CiliumBGPNodeConfig(object) => serde_json::to_value(object),
+            Self::CiliumBGPNodeConfigOverride(object) => serde_json::to_value(object),
+            Self::CiliumBGPPeeringPolicy(object) => serde_json::to_value(object),
+            Self::CiliumLoadBalancerIPPool(object) => serde_json::to_value(object),
+            Self::CiliumPodIPPool(object) => serde_json::to_value(object),
+            Self::CiliumNode(object) => serde_json::to_value(object),
+            Self::Service(object) => serde_json::to_value(object),
+            Self::EndpointSlice(object) => serde_json::to_value(object),
+            Self::Node(object) => serde_json::to_value(object),
+            Self::Secret(object) => serde_json::to_value(object),
+            Self::Namespace(object) => serde_json::to_value(object),
+        }
+    }
+
     /// The labels, or an empty map.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
@@ -290,6 +317,19 @@ impl Parsed {
     /// The line of a field of the object, or of the nearest field around it.
     pub fn line_of(&self, field: &str) -> u32 {
         self.lines.of(field).unwrap_or(self.line)
+    }
+
+    /// A document that [`crate::read`] takes for the same object: JSON in one line.
+    ///
+    /// # Errors
+    /// None is known: every kind can be written.
+    pub fn document(&self) -> Result<String, serde_json::Error> {
+        let mut document = self.object.json()?;
+        // Of types that hold several versions the document has one.
+        if let Some(version) = document.get_mut("apiVersion") {
+            *version = self.reference.kind.api_version(self.version).into();
+        }
+        Ok(document.to_string())
     }
 }
 

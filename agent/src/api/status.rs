@@ -337,6 +337,7 @@ fn unannounced(facts: Facts<'_>, reasons: &[Reason]) -> VipState {
 fn is_fault(reason: &Reason) -> bool {
     match reason {
         Reason::NoVip(_)
+        | Reason::OnlyByL2
         | Reason::NoPeerTakesThisFamily
         | Reason::NoAsn
         | Reason::NoRouterId(_)

@@ -181,6 +181,7 @@ fn addresses(
     if spec.type_.as_deref() == Some("LoadBalancer") {
         let ours = match spec.load_balancer_class.as_deref() {
             None | Some(BGP_CLASS) => Ok(()),
+            Some(L2_CLASS) => Err(Reason::OnlyByL2),
             Some(class) => Err(Reason::ClassNotOurs(class.to_owned())),
         };
         let answer = vips.of(&facts.reference);

@@ -2,7 +2,9 @@
 //!
 //! Only the main routing table counts (other tables belong to policies this node's own traffic does not
 //! follow), only links that are up, and the lowest metric wins. Equal metrics are decided by address, then by
-//! link name, so that every recompute chooses the same gateway.
+//! link name, so that every recompute chooses the same gateway. A gateway out of a router advertisement is
+//! link-local, and is peered with over its link; one with a global address is preferred to it, as Cilium knows
+//! no other.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -35,12 +37,6 @@ pub enum NoGateway {
     NoDefaultRoute,
     /// There are routes, every one over a link that is down.
     LinksDown,
-    /// Every usable gateway is link-local, as router advertisements make them. Such an address needs an
-    /// interface to be reached, so it is named instead of tried.
-    LinkLocal {
-        gateway: IpAddr,
-        interface: String,
-    },
 }
 
 impl NoGateway {
@@ -49,7 +45,6 @@ impl NoGateway {
         match self {
             Self::NoDefaultRoute => "no-default-route",
             Self::LinksDown => "default-route-link-down",
-            Self::LinkLocal { .. } => "gateway-is-link-local",
         }
     }
 }
@@ -59,19 +54,15 @@ impl fmt::Display for NoGateway {
         match self {
             Self::NoDefaultRoute => f.write_str("the main routing table has no default route of this family"),
             Self::LinksDown => f.write_str("every link a default route of this family leaves by is down"),
-            Self::LinkLocal { gateway, interface } => write!(
-                f,
-                "the default gateway {gateway} on {interface} is link-local; a route by a global address is needed"
-            ),
         }
     }
 }
 
-/// The gateway to peer with.
+/// The route whose gateway to peer with.
 ///
 /// # Errors
 /// [`NoGateway`] says what is in the way.
-pub fn choose(family: AddressFamily, routes: &[DefaultRoute]) -> Result<IpAddr, NoGateway> {
+pub fn choose(family: AddressFamily, routes: &[DefaultRoute]) -> Result<&DefaultRoute, NoGateway> {
     let wanted = |route: &&DefaultRoute| {
         route.table == MAIN_TABLE
             && match family {
@@ -79,26 +70,21 @@ pub fn choose(family: AddressFamily, routes: &[DefaultRoute]) -> Result<IpAddr, 
                 AddressFamily::Ipv6 => route.gateway.is_ipv6(),
             }
     };
-    let mut routes: Vec<&DefaultRoute> = routes.iter().filter(wanted).collect();
-    if routes.is_empty() {
+    let mut routes = routes.iter().filter(wanted).peekable();
+    if routes.peek().is_none() {
         return Err(NoGateway::NoDefaultRoute);
     }
-    routes.retain(|route| route.link == LinkState::Up);
-    routes.sort();
-    let global = routes.iter().find(|route| !is_link_local(route.gateway));
-    match (global, routes.first()) {
-        (Some(route), _) => Ok(route.gateway),
-        (None, Some(route)) => Err(NoGateway::LinkLocal {
-            gateway: route.gateway,
-            interface: route.interface.clone(),
-        }),
-        (None, None) => Err(NoGateway::LinksDown),
-    }
+    routes
+        .filter(|route| route.link == LinkState::Up)
+        .min_by_key(|route| (is_link_local(route.gateway), *route))
+        .ok_or(NoGateway::LinksDown)
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address is reached by its link only, as gateways out of router advertisements are.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V4(_) => false,
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
@@ -115,6 +101,10 @@ mod tests {
             table: MAIN_TABLE,
             link: LinkState::Up,
         }
+    }
+
+    fn chosen(family: AddressFamily, routes: &[DefaultRoute]) -> Result<String, NoGateway> {
+        choose(family, routes).map(|route| route.gateway.to_string())
     }
 
     #[test]
@@ -134,17 +124,11 @@ mod tests {
             route("10.0.0.3", 10),
             route("fd00::1", 1),
         ];
+        assert_eq!(chosen(AddressFamily::Ipv4, &routes), Ok("10.0.0.3".to_owned()));
+        assert_eq!(chosen(AddressFamily::Ipv6, &routes), Ok("fd00::1".to_owned()));
+        assert_eq!(chosen(AddressFamily::Ipv4, &[down]), Err(NoGateway::LinksDown));
         assert_eq!(
-            choose(AddressFamily::Ipv4, &routes),
-            Ok("10.0.0.3".parse().unwrap())
-        );
-        assert_eq!(
-            choose(AddressFamily::Ipv6, &routes),
-            Ok("fd00::1".parse().unwrap())
-        );
-        assert_eq!(choose(AddressFamily::Ipv4, &[down]), Err(NoGateway::LinksDown));
-        assert_eq!(
-            choose(AddressFamily::Ipv4, &[other_table]),
+            chosen(AddressFamily::Ipv4, &[other_table]),
             Err(NoGateway::NoDefaultRoute)
         );
     }
@@ -152,25 +136,16 @@ mod tests {
     #[test]
     fn equal_metrics_are_decided_by_address_in_any_order() {
         let (a, b) = (route("10.0.0.9", 5), route("10.0.0.10", 5));
-        let expected = Ok("10.0.0.9".parse().unwrap());
-        assert_eq!(choose(AddressFamily::Ipv4, &[a.clone(), b.clone()]), expected);
-        assert_eq!(choose(AddressFamily::Ipv4, &[b, a]), expected);
+        let expected = Ok("10.0.0.9".to_owned());
+        assert_eq!(chosen(AddressFamily::Ipv4, &[a.clone(), b.clone()]), expected);
+        assert_eq!(chosen(AddressFamily::Ipv4, &[b, a]), expected);
     }
 
     #[test]
-    fn a_link_local_gateway_is_named_and_a_global_one_preferred_to_it() {
-        let routes = [route("fe80::1", 1)];
-        assert_eq!(
-            choose(AddressFamily::Ipv6, &routes),
-            Err(NoGateway::LinkLocal {
-                gateway: "fe80::1".parse().unwrap(),
-                interface: "eth0".to_owned()
-            })
-        );
-        let routes = [route("fe80::1", 1), route("fd00::1", 1024)];
-        assert_eq!(
-            choose(AddressFamily::Ipv6, &routes),
-            Ok("fd00::1".parse().unwrap())
-        );
+    fn a_link_local_gateway_will_do_where_no_global_one_is() {
+        let mut routes = vec![route("fe80::2", 1), route("fe80::1", 1)];
+        assert_eq!(chosen(AddressFamily::Ipv6, &routes), Ok("fe80::1".to_owned()));
+        routes.push(route("fd00::1", 1024));
+        assert_eq!(chosen(AddressFamily::Ipv6, &routes), Ok("fd00::1".to_owned()));
     }
 }

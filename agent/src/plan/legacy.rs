@@ -5,16 +5,18 @@
 //! `PodCIDR` to every pod prefix, those for the two kinds of pool to the prefixes of the pools they select.
 //! Router ID and port may come from the node's annotation `cilium.io/bgp-virtual-router.<asn>`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::Severity;
+use crds::bgp::cluster_config::Whereabouts;
 use crds::bgp::peering_policy::{self, CiliumBGPPeeringPolicy, SelectorType, VirtualRouter};
 
 use super::advertise::{Entry, What, Which, address_kind};
 use super::attributes::RouteAttributes;
 use super::node::NodeFacts;
-use super::node_config::{Instance, Peer, Place, Settings, selects};
+use super::node_config::{Instance, Peer, Place, Settings, senior};
 use super::router_id::{self, NoRouterId};
 use super::vips;
 use crate::problem::Problem;
@@ -34,25 +36,13 @@ pub(crate) fn policy_for<'a>(
     me: &NodeFacts<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Stored<'a, CiliumBGPPeeringPolicy>> {
-    let mut selecting: Vec<_> = objects
-        .peering_policies()
-        .filter(|policy| selects(policy.object.spec.node_selector.as_ref(), me))
-        .collect();
-    selecting.sort_by_key(Stored::seniority);
-    let (winner, losers) = selecting.split_first()?;
-    for loser in losers {
-        problems.push(Problem::at(
-            loser.parsed,
-            "spec.nodeSelector",
-            Severity::Error,
-            crds::Reason::ConflictingClusterConfig.as_str(),
-            format!(
-                "node {} is selected by {} too, which is older or first by name and is used",
-                me.name, winner.parsed.reference
-            ),
-        ));
-    }
-    Some(*winner)
+    let policies = objects.peering_policies();
+    senior(
+        policies,
+        |policy| policy.spec.node_selector.as_ref(),
+        me,
+        problems,
+    )
 }
 
 /// Its virtual routers as instances.
@@ -70,11 +60,11 @@ pub(crate) fn instances<'a>(
                 let address = neighbor.peer_address.split('/').next().unwrap_or_default();
                 Peer {
                     name: address.to_owned(),
-                    address: Some(address),
-                    prefix: None,
-                    dynamic_limit: None,
+                    whereabouts: Cow::Owned(Whereabouts {
+                        peer_address: Some(address.to_owned()),
+                        ..Whereabouts::default()
+                    }),
                     asn: Some(neighbor.peer_asn),
-                    auto_discovery: None,
                     local_address: None,
                     settings: Settings::Legacy(Neighbor {
                         policy: policy.name(),

@@ -10,12 +10,13 @@
 //! Of several that select a node the oldest wins, then the one first by name. (In Cilium the first to be seen wins;
 //! and several peering policies leave the node with none at all.)
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use bgp_speaker::types::RouterId;
 use crds::Severity;
-use crds::bgp::cluster_config::{AutoDiscovery, CiliumBGPClusterConfig, Multipath};
+use crds::bgp::cluster_config::{CiliumBGPClusterConfig, Multipath, Whereabouts};
 use crds::bgp::node_config_override::InstanceOverride;
 use crds::selector::LabelSelector;
 
@@ -50,12 +51,9 @@ pub(crate) struct Instance<'a> {
 #[derive(Debug)]
 pub(crate) struct Peer<'a> {
     pub(crate) name: String,
-    pub(crate) address: Option<&'a str>,
-    pub(crate) prefix: Option<&'a str>,
-    pub(crate) dynamic_limit: Option<u32>,
+    pub(crate) whereabouts: Cow<'a, Whereabouts>,
     /// `None` only in a node config written by hand: an error there.
     pub(crate) asn: Option<u32>,
-    pub(crate) auto_discovery: Option<&'a AutoDiscovery>,
     pub(crate) local_address: Option<&'a str>,
     pub(crate) settings: Settings<'a>,
     pub(crate) place: Place<'a>,
@@ -160,9 +158,24 @@ fn cluster_config_for<'a>(
     node: &NodeFacts<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Stored<'a, CiliumBGPClusterConfig>> {
+    let configs = objects.cluster_configs();
+    senior(
+        configs,
+        |config| config.spec.node_selector.as_ref(),
+        node,
+        problems,
+    )
+}
+
+/// Of the objects that select a node the oldest, then the one first by name. The others are named in problems.
+pub(crate) fn senior<'a, T>(
+    objects: impl Iterator<Item = Stored<'a, T>>,
+    selector: impl Fn(&'a T) -> Option<&'a LabelSelector>,
+    node: &NodeFacts<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Stored<'a, T>> {
     let mut selecting: Vec<_> = objects
-        .cluster_configs()
-        .filter(|config| selects(config.object.spec.node_selector.as_ref(), node))
+        .filter(|stored| selects(selector(stored.object), node))
         .collect();
     selecting.sort_by_key(Stored::seniority);
     let (winner, losers) = selecting.split_first()?;
@@ -181,7 +194,7 @@ fn cluster_config_for<'a>(
     Some(*winner)
 }
 
-pub(crate) fn selects(selector: Option<&LabelSelector>, node: &NodeFacts<'_>) -> bool {
+fn selects(selector: Option<&LabelSelector>, node: &NodeFacts<'_>) -> bool {
     selector.is_none_or(|selector| selector.matches_with(|key| node.labels.get(key).copied()))
 }
 
@@ -201,11 +214,8 @@ fn of_node_config<'a>(
             let given = instance.router_id.as_deref().and_then(|id| id.parse().ok());
             let peers = instance.peers.iter().enumerate().map(|(peer_at, peer)| Peer {
                 name: peer.name.clone(),
-                address: peer.peer_address.as_deref(),
-                prefix: peer.peer_prefix.as_deref(),
-                dynamic_limit: peer.dynamic_limit,
+                whereabouts: Cow::Borrowed(&peer.whereabouts),
                 asn: peer.peer_asn,
-                auto_discovery: peer.auto_discovery.as_ref(),
                 local_address: peer.local_address.as_deref(),
                 settings: settings(peer.peer_config_ref.as_ref()),
                 place: place(format!("spec.bgpInstances[{at}].peers[{peer_at}]")),
@@ -248,11 +258,8 @@ fn of_cluster_config<'a>(
                 .and_then(|id| id.parse().ok());
             let peers = instance.peers.iter().enumerate().map(|(peer_at, peer)| Peer {
                 name: peer.name.clone(),
-                address: peer.peer_address.as_deref(),
-                prefix: peer.peer_prefix.as_deref(),
-                dynamic_limit: peer.dynamic_limit,
+                whereabouts: Cow::Borrowed(&peer.whereabouts),
                 asn: Some(peer.peer_asn),
-                auto_discovery: peer.auto_discovery.as_ref(),
                 local_address: over
                     .and_then(|over| over.peers.iter().find(|over| over.name == peer.name))
                     .and_then(|over| over.local_address.as_deref()),

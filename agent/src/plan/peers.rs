@@ -15,7 +15,7 @@ use bgp_speaker::config::{
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy};
 use bgp_speaker::types::{Asn, Family, Name, Prefix};
 use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
-use crds::bgp::cluster_config::DEFAULT_DYNAMIC_LIMIT;
+use crds::bgp::cluster_config::{DEFAULT_DYNAMIC_LIMIT, Whereabouts};
 use crds::text::{parse_address, parse_prefix};
 
 use super::advertise::{Offer, Offers};
@@ -116,8 +116,9 @@ fn instance_config<'a>(
         asn: asn.get(),
         peers: Vec::new(),
     };
-    let mut addresses: BTreeMap<IpAddr, Name> = BTreeMap::new();
+    let mut addresses: Vec<(PeerAddress, Name)> = Vec::new();
     let mut routes: BTreeMap<Prefix, Origin> = BTreeMap::new();
+    let first_offer = peering.offers.len();
     for peer in &instance.peers {
         let peer_name: Name = peer.name.as_str().into();
         let mut report = PeerReport {
@@ -139,18 +140,20 @@ fn instance_config<'a>(
                 report.not_run = Some(reason);
             }
             Ok((address, remote_asn, session)) => {
-                if let PeerAddress::One(address) = address {
-                    addresses.insert(address, Arc::clone(&peer_name));
-                }
+                addresses.push((address.clone(), Arc::clone(&peer_name)));
                 let mut families = Vec::new();
                 let mut views = Vec::new();
                 for (family, chosen) in &session.families {
                     let (export, offer) = export(*family, chosen, offers);
                     if let Some(offer) = offer {
                         report.prefixes.push((*family, offer.routes.len()));
-                        for (prefix, origin) in &offer.routes {
-                            let known = routes.entry(*prefix).or_insert(*origin);
-                            *known = (*known).min(*origin);
+                        // Peers mostly share their offers; the routes of each are taken once.
+                        let from_here = peering.offers.get(first_offer..).unwrap_or_default();
+                        if !from_here.iter().any(|known| Arc::ptr_eq(&known.offer, &offer)) {
+                            for (prefix, origin) in &offer.routes {
+                                let known = routes.entry(*prefix).or_insert(*origin);
+                                *known = (*known).min(*origin);
+                            }
                         }
                         views.push((*family, Arc::clone(&offer.policies)));
                         peering.offers.push(PeerOffer {
@@ -221,23 +224,53 @@ fn peer_config(
 }
 
 fn discovery(peer: &Peer<'_>) -> Discovery {
-    match (peer.address, peer.prefix, peer.auto_discovery) {
+    let Whereabouts {
+        peer_address,
+        auto_discovery,
+        peer_prefix,
+        dynamic_limit: _,
+    } = &*peer.whereabouts;
+    match (peer_address, peer_prefix, auto_discovery) {
         (None, None, Some(_)) => Discovery::DefaultGateway,
         (Some(_), _, _) | (_, Some(_), _) | (None, None, None) => Discovery::Configured,
     }
 }
 
-/// Reasons that no check of the documents themselves can find.
+/// Names what keeps a peer from running, where no check of the documents says it as exactly.
 fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<Problem>) {
     let message = format!("peer {name} is not run: {reason}");
     let field = match reason {
         Reason::NoGateway(_) => "autoDiscovery",
         Reason::SameNameTwice => "name",
         Reason::NoAsn => "peerASN",
-        // Only here is the discovered address known.
-        Reason::SameAddressAs(_) if peer.auto_discovery.is_some() => "autoDiscovery",
-        // `crds::check` and the reader of the document name these.
-        _ => return,
+        Reason::PeerConfigMissing(_) => "peerConfigRef.name",
+        Reason::SameAddressAs(_) => match discovery(peer) {
+            // Only here is the discovered address known.
+            Discovery::DefaultGateway => "autoDiscovery",
+            Discovery::Configured if peer.whereabouts.peer_prefix.is_some() => "peerPrefix",
+            Discovery::Configured => "peerAddress",
+        },
+        // The reader of the document names these.
+        Reason::NoAddress | Reason::BadAddress(_) => return,
+        // Not about peers, or about their instance, which was named.
+        Reason::Headless
+        | Reason::NoPorts
+        | Reason::ExternalName
+        | Reason::NotForThisNode
+        | Reason::TypeNotExposed
+        | Reason::NoVip(_)
+        | Reason::HostnameOnly
+        | Reason::IpModeNotVip
+        | Reason::FamilyOff
+        | Reason::ClassNotOurs(_)
+        | Reason::OnlyByL2
+        | Reason::NoEndpoints
+        | Reason::NoLocalEndpoints
+        | Reason::NoAdvertisementSelectsIt
+        | Reason::NoPeerTakesThisFamily
+        | Reason::NoPeers
+        | Reason::NoRouterId(_)
+        | Reason::InstanceNotRun(_) => return,
     };
     problems.push(peer.place.problem(field, Severity::Error, reason.name(), message));
 }
@@ -245,7 +278,7 @@ fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<
 fn resolve<'a>(
     peer: &Peer<'a>,
     local_asn: Asn,
-    addresses: &BTreeMap<IpAddr, Name>,
+    known: &[(PeerAddress, Name)],
     offers: &mut Offers<'a>,
     report: &mut PeerReport,
     problems: &mut Vec<Problem>,
@@ -257,34 +290,51 @@ fn resolve<'a>(
     let (address, zone) = address(peer, offers)?;
     if let PeerAddress::One(address) = address {
         report.address = Some(address);
-        if let Some(other) = addresses.get(&address) {
-            return Err(Reason::SameAddressAs(other.to_string()));
-        }
+    }
+    if let Some((_, other)) = known.iter().find(|(known, _)| is_same(known, &address)) {
+        return Err(Reason::SameAddressAs(other.to_string()));
     }
     let mut session = session(peer, remote_asn, local_asn, offers, problems)?;
-    // A link-local address is only reachable by its link.
-    session.interface = session.interface.or(zone);
+    // A link-local address is only reachable by its link, whatever the shared settings say.
+    session.interface = zone.or(session.interface);
     Ok((address, remote_asn, session))
 }
 
+/// Prefixes may lie in each other (the longer one has its addresses), but each stands for one peer.
+fn is_same(a: &PeerAddress, b: &PeerAddress) -> bool {
+    match (a, b) {
+        (PeerAddress::One(a), PeerAddress::One(b)) => a == b,
+        (PeerAddress::Prefix { prefix: a, limit: _ }, PeerAddress::Prefix { prefix: b, limit: _ }) => a == b,
+        (PeerAddress::One(_), PeerAddress::Prefix { .. })
+        | (PeerAddress::Prefix { .. }, PeerAddress::One(_)) => false,
+    }
+}
+
 fn address(peer: &Peer<'_>, offers: &Offers<'_>) -> Result<(PeerAddress, Option<Name>), Reason> {
-    if let Some(text) = peer.address {
-        let written = parse_address(text).ok_or_else(|| Reason::BadAddress(text.to_owned()))?;
+    let Whereabouts {
+        peer_address,
+        auto_discovery,
+        peer_prefix,
+        dynamic_limit,
+    } = &*peer.whereabouts;
+    if let Some(text) = peer_address {
+        let written = parse_address(text).ok_or_else(|| Reason::BadAddress(text.clone()))?;
         return Ok((PeerAddress::One(written.address), written.zone.map(Name::from)));
     }
-    if let Some(text) = peer.prefix {
-        let bad = || Reason::BadAddress(text.to_owned());
+    if let Some(text) = peer_prefix {
+        let bad = || Reason::BadAddress(text.clone());
         let net = parse_prefix(text).ok_or_else(bad)?.prefix;
         let prefix = Prefix::new(net.addr(), net.prefix_len()).map_err(|_| bad())?;
-        let limit = peer.dynamic_limit.unwrap_or(DEFAULT_DYNAMIC_LIMIT);
+        let limit = dynamic_limit.unwrap_or(DEFAULT_DYNAMIC_LIMIT);
         return Ok((PeerAddress::Prefix { prefix, limit }, None));
     }
-    let Some(gateway) = peer.auto_discovery.and_then(|d| d.default_gateway) else {
+    let Some(gateway) = auto_discovery.as_ref().and_then(|d| d.default_gateway) else {
         return Err(Reason::NoAddress);
     };
     let routes = &offers.ground().world.observed.default_routes;
-    let address = gateway::choose(gateway.address_family, routes).map_err(Reason::NoGateway)?;
-    Ok((PeerAddress::One(address), None))
+    let route = gateway::choose(gateway.address_family, routes).map_err(Reason::NoGateway)?;
+    let zone = gateway::is_link_local(route.gateway).then(|| Name::from(route.interface.as_str()));
+    Ok((PeerAddress::One(route.gateway), zone))
 }
 
 /// Only the two unicast families carry routes of ours; others are negotiated and stay empty.

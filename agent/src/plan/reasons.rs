@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::frontends::{BGP_CLASS, L2_CLASS};
+
 /// Ordered as they are looked for: the first one in the way is the one shown first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -24,6 +26,8 @@ pub enum Reason {
     FamilyOff,
     /// `loadBalancerClass` belongs to somebody else.
     ClassNotOurs(String),
+    /// The class asks for L2 announcement, which this version lacks.
+    OnlyByL2,
     NoEndpoints,
     NoLocalEndpoints,
     NoAdvertisementSelectsIt,
@@ -59,6 +63,7 @@ impl Reason {
             Self::IpModeNotVip => "ip-mode-not-vip",
             Self::FamilyOff => "family-off",
             Self::ClassNotOurs(_) => "class-not-ours",
+            Self::OnlyByL2 => "l2-not-available",
             Self::NoEndpoints => "no-endpoints",
             Self::NoLocalEndpoints => "no-local-endpoints",
             Self::NoAdvertisementSelectsIt => "no-advertisement-selects-it",
@@ -96,6 +101,11 @@ impl fmt::Display for Reason {
             Self::ClassNotOurs(class) => {
                 write!(f, "loadBalancerClass {class} belongs to another implementation")
             }
+            Self::OnlyByL2 => write!(
+                f,
+                "loadBalancerClass {L2_CLASS} is announced by L2 only, which this version does not do; use \
+                 {BGP_CLASS}, or no class, to announce it by BGP"
+            ),
             Self::NoEndpoints => {
                 f.write_str("the Service has no endpoint (enable-no-service-endpoints-routable is false)")
             }

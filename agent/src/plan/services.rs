@@ -1,6 +1,6 @@
 //! What became of every Service: where each address is announced, or why it is not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bgp_speaker::types::Name;
 
@@ -15,17 +15,20 @@ pub(crate) fn reports(
     peering: &Peering,
     offers: &mut Offers<'_>,
 ) -> Vec<ServiceReport> {
-    let mut announced: BTreeMap<(usize, usize), BTreeSet<Announced>> = BTreeMap::new();
+    // By Service and frontend.
+    let mut announced: Vec<Vec<Vec<Announced>>> = services
+        .iter()
+        .map(|service| vec![Vec::new(); service.frontends.len()])
+        .collect();
     for told in &peering.offers {
         for (service, frontend, prefix) in &told.offer.hits {
-            announced
-                .entry((*service, *frontend))
-                .or_default()
-                .insert(Announced {
+            if let Some(list) = announced.get_mut(*service).and_then(|of| of.get_mut(*frontend)) {
+                list.push(Announced {
                     prefix: *prefix,
                     instance: Name::clone(&told.instance),
                     peer: Name::clone(&told.peer),
                 });
+            }
         }
     }
     // Peers mostly share their selections; each is looked at once.
@@ -33,10 +36,11 @@ pub(crate) fn reports(
     let entries: BTreeSet<usize> = selections.into_iter().flatten().copied().collect();
     let has_peers = peering.speaker.instances.values().any(|i| !i.peers.is_empty());
     let mut reports = Vec::with_capacity(services.len());
-    for (number, service) in services.iter().enumerate() {
+    for ((number, service), announced) in services.iter().enumerate().zip(announced) {
         let mut addresses = Vec::with_capacity(service.frontends.len());
-        for (at, frontend) in service.frontends.iter().enumerate() {
-            let told = announced.remove(&(number, at)).unwrap_or_default();
+        for (frontend, mut told) in service.frontends.iter().zip(announced) {
+            told.sort_unstable();
+            told.dedup();
             let reasons = match &frontend.verdict {
                 Err(reason) => vec![reason.clone()],
                 Ok(()) if !told.is_empty() => Vec::new(),
@@ -46,7 +50,7 @@ pub(crate) fn reports(
             addresses.push(AddressReport {
                 address: frontend.address,
                 kind: frontend.kind,
-                announced: told.into_iter().collect(),
+                announced: told,
                 reasons,
             });
         }

@@ -8,6 +8,7 @@
 )]
 
 mod compat;
+mod gateway;
 mod live;
 mod refusals;
 mod router;

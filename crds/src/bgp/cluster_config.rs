@@ -64,13 +64,10 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Multipath {
-    /// Most routes per prefix; 1 means no multipath.
+    /// Most routes per prefix; 1 means no multipath. AS paths of equal length count as equal, whatever they hold.
     #[serde(default = "sixteen")]
     #[schemars(range(min = 1, max = 256))]
     pub maximum_paths: u16,
-    /// Routes with equally long but different AS paths count as equal.
-    #[serde(default)]
-    pub as_path_relax: bool,
 }
 
 fn sixteen() -> u16 {
@@ -78,9 +75,6 @@ fn sixteen() -> u16 {
 }
 
 /// One neighbour, or with `peerPrefix` every neighbour that dials from that prefix.
-///
-/// Exactly one of `peerAddress`, `peerPrefix` and `autoDiscovery` says where the peer is;
-/// `peerAddress` wins over `autoDiscovery` if both are given, as in Cilium.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "CiliumBGPPeer")]
@@ -88,14 +82,26 @@ pub struct Peer {
     /// Identity of the peer within its instance.
     #[schemars(length(min = 1, max = 255))]
     pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "text::ip_schema")]
-    pub peer_address: Option<String>,
+    #[serde(flatten)]
+    pub whereabouts: Whereabouts,
     /// 0 accepts whatever AS the peer's OPEN carries.
     #[serde(rename = "peerASN", default)]
     #[schemars(range(max = 4294967295u32))]
     pub peer_asn: u32,
-    /// Where the peer is, found out at run time (v2 only).
+    /// Settings of the session. Missing: defaults, and nothing is announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_config_ref: Option<PeerConfigRef>,
+}
+
+/// Where a peer is. Exactly one of `peerAddress`, `peerPrefix` and `autoDiscovery` says it;
+/// `peerAddress` wins over `autoDiscovery` if both are given, as in Cilium.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Whereabouts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::ip_schema")]
+    pub peer_address: Option<String>,
+    /// Found out at run time (v2 only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_discovery: Option<AutoDiscovery>,
     /// Stentor's own: accept sessions from any address in this prefix, never dial.
@@ -106,9 +112,6 @@ pub struct Peer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub dynamic_limit: Option<u32>,
-    /// Settings of the session. Missing: defaults, and nothing is announced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer_config_ref: Option<PeerConfigRef>,
 }
 
 /// The limit under `peerPrefix` when none is given.

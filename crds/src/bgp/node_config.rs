@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cluster_config::{AutoDiscovery, Multipath, PeerConfigRef};
+use super::cluster_config::{Multipath, PeerConfigRef, Whereabouts};
 use super::family::{Afi, Safi};
 use crate::condition::Condition;
 use crate::text;
@@ -64,26 +64,15 @@ pub struct NodeInstance {
 #[schemars(rename = "CiliumBGPNodePeer")]
 pub struct NodePeer {
     pub name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "text::ip_schema")]
-    pub peer_address: Option<String>,
+    #[serde(flatten)]
+    pub whereabouts: Whereabouts,
     #[serde(rename = "peerASN", default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 4294967295u32))]
     pub peer_asn: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto_discovery: Option<AutoDiscovery>,
     /// The source address of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::ip_schema")]
     pub local_address: Option<String>,
-    /// Stentor's own: see the cluster config.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "text::cidr_schema")]
-    pub peer_prefix: Option<String>,
-    /// Stentor's own: see the cluster config.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub dynamic_limit: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_config_ref: Option<PeerConfigRef>,
 }

@@ -55,7 +55,7 @@ pub struct PeerConfigSpec {
     pub families: Vec<FamilyWithAdvertisements>,
 }
 
-fn one() -> u8 {
+pub(super) fn one() -> u8 {
     1
 }
 
@@ -99,7 +99,7 @@ pub struct Transport {
     pub interface: Option<String>,
 }
 
-fn bgp_port() -> u16 {
+pub(super) fn bgp_port() -> u16 {
     179
 }
 
@@ -135,15 +135,15 @@ pub struct Timers {
     pub keep_alive_time_seconds: u16,
 }
 
-fn connect_retry() -> u32 {
+pub(super) fn connect_retry() -> u32 {
     120
 }
 
-fn hold() -> u16 {
+pub(super) fn hold() -> u16 {
     90
 }
 
-fn keep_alive() -> u16 {
+pub(super) fn keep_alive() -> u16 {
     30
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advertisement::{Communities, ServiceAddressType};
 use super::family::{Afi, Safi};
-use super::peer_config::GracefulRestart;
+use super::peer_config::{GracefulRestart, bgp_port, connect_retry, hold, keep_alive, one};
 use crate::selector::LabelSelector;
 use crate::text;
 
@@ -98,26 +98,6 @@ pub struct Neighbor {
     pub families: Vec<Family>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advertised_path_attributes: Vec<PathAttributes>,
-}
-
-fn bgp_port() -> u16 {
-    179
-}
-
-fn one() -> u8 {
-    1
-}
-
-fn connect_retry() -> u32 {
-    120
-}
-
-fn hold() -> u16 {
-    90
-}
-
-fn keep_alive() -> u16 {
-    30
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -46,14 +46,13 @@ pub(super) struct Index<'a> {
     pub(super) pod_pools: Vec<(&'a str, &'a Labels)>,
     pub(super) services: Vec<Held<'a, Service>>,
     pub(super) secrets: BTreeMap<(&'a str, &'a str), &'a Secret>,
-    /// Labels of a node: those of its CiliumNode if it has one, else those of its Node.
+    /// Labels of a node: those of its CiliumNode if it has any, else those of its Node.
     pub(super) nodes: BTreeMap<&'a str, &'a Labels>,
 }
 
 impl<'a> Index<'a> {
     pub(super) fn new(objects: impl IntoIterator<Item = &'a Parsed>) -> Self {
         let mut index = Self::default();
-        let mut cilium_nodes = BTreeSet::new();
         for parsed in objects {
             let name = parsed.reference.name.as_str();
             match &parsed.object {
@@ -72,13 +71,12 @@ impl<'a> Index<'a> {
                     index.load_balancer_pools.push(Held { object, parsed });
                 }
                 Object::CiliumPodIPPool(_) => index.pod_pools.push((name, parsed.object.labels())),
-                Object::CiliumNode(_) => {
-                    cilium_nodes.insert(name);
-                    index.nodes.insert(name, parsed.object.labels());
-                }
-                Object::Node(_) => {
-                    if !cilium_nodes.contains(name) {
-                        index.nodes.insert(name, parsed.object.labels());
+                Object::CiliumNode(_) | Object::Node(_) => {
+                    let labels = parsed.object.labels();
+                    let of_cilium = parsed.reference.kind == Kind::CiliumNode;
+                    let known = index.nodes.entry(name).or_insert(labels);
+                    if known.is_empty() || (of_cilium && !labels.is_empty()) {
+                        *known = labels;
                     }
                 }
                 Object::Service(object) => index.services.push(Held { object, parsed }),

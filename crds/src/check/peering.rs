@@ -70,9 +70,10 @@ fn peer_config_refs(
         let Some(reference) = &peer.peer_config_ref else {
             continue;
         };
-        if !index.peer_configs.contains_key(reference.name.as_str()) {
+        // An empty name is as good as none, as in Cilium.
+        if !reference.name.is_empty() && !index.peer_configs.contains_key(reference.name.as_str()) {
             let message = format!(
-                "there is no CiliumBGPPeerConfig '{}', so the peer gets default settings and no routes{}",
+                "there is no CiliumBGPPeerConfig '{}', so the peer is not run{}",
                 reference.name,
                 guess(&reference.name, index.peer_configs.keys().copied())
             );
@@ -86,7 +87,7 @@ fn duplicate_addresses(parsed: &Parsed, instance: &Instance, at: &str, found: &m
     let mut seen: BTreeMap<IpAddr, &str> = BTreeMap::new();
     let mut prefixes = BTreeMap::new();
     for (j, peer) in instance.peers.iter().enumerate() {
-        let address = peer.peer_address.as_deref().and_then(parse_address);
+        let address = peer.whereabouts.peer_address.as_deref().and_then(parse_address);
         if let Some(address) = address.map(|written| written.address) {
             if let Some(first) = seen.get(&address) {
                 let message =
@@ -101,7 +102,7 @@ fn duplicate_addresses(parsed: &Parsed, instance: &Instance, at: &str, found: &m
                 seen.insert(address, &peer.name);
             }
         }
-        let prefix = peer.peer_prefix.as_deref().and_then(parse_prefix);
+        let prefix = peer.whereabouts.peer_prefix.as_deref().and_then(parse_prefix);
         if let Some(prefix) = prefix.map(|written| written.prefix) {
             if let Some(first) = prefixes.get(&prefix) {
                 let message =
@@ -175,7 +176,7 @@ fn listening(
         let reference = peer.peer_config_ref.as_ref();
         let peer_config = reference.and_then(|reference| index.peer_configs.get(reference.name.as_str()));
         let transport = peer_config.and_then(|held| held.object.spec.transport.as_ref());
-        let field = match (&peer.peer_prefix, transport) {
+        let field = match (&peer.whereabouts.peer_prefix, transport) {
             (Some(_), _) => format!("{at}.peers[{j}].peerPrefix"),
             (None, Some(transport)) if transport.passive => format!("{at}.peers[{j}]"),
             (None, Some(_) | None) => continue,

@@ -240,3 +240,29 @@ fn an_instance_that_cannot_run_or_be_reached_is_named() {
     );
     assert_eq!(problems(&format!("{text}{over}")), [] as [&str; 0]);
 }
+
+#[test]
+fn a_node_is_selected_by_the_labels_of_whichever_of_its_objects_has_some() {
+    let cilium = "---\napiVersion: cilium.io/v2\nkind: CiliumNode\nmetadata: {name: n1}\nspec: {}\n";
+    for nodes in [
+        format!("{}{cilium}", node("n1", "rack: a")),
+        format!("{cilium}{}", node("n1", "rack: a")),
+    ] {
+        assert_eq!(problems(&format!("{RACK}{TOR}{nodes}")), [] as [&str; 0]);
+    }
+    let other = cilium.replace("{name: n1}", "{name: n1, labels: {rack: b}}");
+    assert_eq!(
+        problems(&format!("{RACK}{TOR}{other}{}", node("n1", "rack: a"))),
+        ["6: CiliumBGPClusterConfig/rack no-matching-node spec.nodeSelector"]
+    );
+}
+
+#[test]
+fn an_empty_reference_is_as_good_as_none() {
+    let text = format!(
+        "{}{}",
+        RACK.replace("        name: tor", "        name: ''"),
+        node("n1", "rack: a")
+    );
+    assert_eq!(problems(&text), [] as [&str; 0]);
+}

@@ -478,3 +478,120 @@ fn no_message_shows_what_a_secret_holds() {
         }
     }
 }
+
+/// One document of each kind, with fields of many shapes, and one of an older version.
+const EVERY_KIND: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumBGPClusterConfig
+metadata: {name: rack, labels: {a: b}, creationTimestamp: "2026-01-31T12:00:00Z"}
+spec:
+  nodeSelector: {matchExpressions: [{key: rack, operator: In, values: [a]}]}
+  bgpInstances:
+  - {name: i, localASN: 4200000000, localPort: 179, multipath: {}, peers: [{name: p, peerPrefix: 10.0.0.0/24, dynamicLimit: 3, peerConfigRef: {name: tor}}]}
+  - {name: j, peers: [{name: p, autoDiscovery: {mode: DefaultGateway, defaultGateway: {addressFamily: ipv6}}}]}
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumBGPClusterConfig
+metadata: {name: older}
+spec: {bgpInstances: [{name: i, peers: [{name: p, peerAddress: 10.0.0.1, peerConfigRef: {group: cilium.io, kind: CiliumBGPPeerConfig, name: tor}}]}]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumBGPPeerConfig
+metadata: {name: tor}
+spec:
+  transport: {peerPort: 1790, passive: true}
+  timers: {holdTimeSeconds: 9, keepAliveTimeSeconds: 3}
+  gracefulRestart: {enabled: true}
+  maxPrefixes: {limit: 5}
+  families: [{afi: ipv6, safi: unicast, advertisements: {}}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumBGPAdvertisement
+metadata: {name: all}
+spec:
+  advertisements:
+  - advertisementType: Service
+    service: {addresses: [LoadBalancerIP], aggregationLengthIPv4: 28}
+    selector: {matchLabels: {a: b}}
+    attributes: {localPreference: 5, med: 7, communities: {standard: ["65000:1"], wellKnown: [no-export], large: ["1:2:3"]}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumBGPNodeConfig
+metadata: {name: n1}
+spec: {bgpInstances: [{name: i, routerID: 10.0.0.1, peers: [{name: p, peerASN: 0, peerAddress: fe80::1%eth0}]}]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumBGPNodeConfigOverride
+metadata: {name: n1}
+spec: {bgpInstances: [{name: i, localPort: 179, peers: [{name: p, localAddress: 10.0.0.1}]}]}
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumBGPPeeringPolicy
+metadata: {name: old}
+spec: {virtualRouters: [{localASN: 1, exportPodCIDR: true, neighbors: [{peerAddress: 10.0.0.1/32, peerASN: 2}]}]}
+---
+apiVersion: cilium.io/v2
+kind: CiliumLoadBalancerIPPool
+metadata: {name: pool}
+spec: {allowFirstLastIPs: "No", blocks: [{cidr: 10.0.0.0/24}, {start: fd00::1, stop: fd00::9}]}
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumPodIPPool
+metadata: {name: pods}
+spec: {ipv4: {cidrs: [10.1.0.0/16], maskSize: 24}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumNode
+metadata: {name: n1}
+spec: {addresses: [{type: InternalIP, ip: 10.0.0.1}], ipam: {podCIDRs: [10.1.0.0/24], pools: {allocated: [{pool: pods, cidrs: [10.1.1.0/24]}]}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, ports: [{port: 80, targetPort: http}, {port: 81, targetPort: 8081}], externalTrafficPolicy: Local}
+status: {loadBalancer: {ingress: [{ip: 10.0.0.7, ipMode: VIP}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: web, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.5], conditions: {ready: false}, nodeName: n1}]
+ports: [{name: http, port: 80}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+spec: {podCIDR: 10.1.0.0/24}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}], capacity: {cpu: 4}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: key, namespace: kube-system}
+stringData: {password: secret}
+data: {other: c2VjcmV0}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: web}
+"#;
+
+#[test]
+fn an_object_written_down_reads_back_as_the_same() {
+    let read = read_text(EVERY_KIND);
+    assert_eq!(summary(&read), [] as [&str; 0]);
+    let kinds: std::collections::BTreeSet<Kind> = read.objects.iter().map(|o| o.reference.kind).collect();
+    assert_eq!(kinds.len(), Kind::ALL.len());
+    for parsed in &read.objects {
+        let document = parsed.document().unwrap();
+        assert_eq!(document.lines().count(), 1);
+        let again = read_text(&document);
+        assert_eq!(summary(&again), [] as [&str; 0], "{document}");
+        let [again] = &again.objects[..] else {
+            panic!("{document}")
+        };
+        assert_eq!(
+            (&again.reference, again.version, &again.object),
+            (&parsed.reference, parsed.version, &parsed.object)
+        );
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Rules;
 use crate::bgp::advertisement::{AdvertisementSpec, AdvertisementType, Attributes};
-use crate::bgp::cluster_config::{AutoDiscovery, AutoDiscoveryMode, ClusterConfigSpec};
+use crate::bgp::cluster_config::{AutoDiscoveryMode, ClusterConfigSpec, Whereabouts};
 use crate::bgp::family::{Afi, Safi};
 use crate::bgp::node_config::NodeConfigSpec;
 use crate::bgp::node_config_override::NodeConfigOverrideSpec;
@@ -18,13 +18,11 @@ pub(super) fn cluster_config(rules: &mut Rules<'_>, spec: &ClusterConfigSpec) {
     rules.selector("spec.nodeSelector", spec.node_selector.as_ref());
     for (i, instance) in spec.bgp_instances.iter().enumerate() {
         for (j, peer) in instance.peers.iter().enumerate() {
-            let whereabouts = Whereabouts {
-                address: peer.peer_address.as_deref(),
-                prefix: peer.peer_prefix.as_deref(),
-                discovery: peer.auto_discovery.as_ref(),
-                has_limit: peer.dynamic_limit.is_some(),
-            };
-            whereabouts.check(rules, &format!("spec.bgpInstances[{i}].peers[{j}]"));
+            whereabouts(
+                rules,
+                &peer.whereabouts,
+                &format!("spec.bgpInstances[{i}].peers[{j}]"),
+            );
         }
     }
 }
@@ -35,70 +33,59 @@ pub(super) fn node_config(rules: &mut Rules<'_>, spec: &NodeConfigSpec) {
         router_id(rules, &format!("{at}.routerID"), instance.router_id.as_deref());
         for (j, peer) in instance.peers.iter().enumerate() {
             let at = format!("{at}.peers[{j}]");
-            let whereabouts = Whereabouts {
-                address: peer.peer_address.as_deref(),
-                prefix: peer.peer_prefix.as_deref(),
-                discovery: peer.auto_discovery.as_ref(),
-                has_limit: peer.dynamic_limit.is_some(),
-            };
-            whereabouts.check(rules, &at);
+            whereabouts(rules, &peer.whereabouts, &at);
             rules.address(&format!("{at}.localAddress"), peer.local_address.as_deref());
         }
     }
 }
 
-/// What a peer says about where it is.
-struct Whereabouts<'a> {
-    address: Option<&'a str>,
-    prefix: Option<&'a str>,
-    discovery: Option<&'a AutoDiscovery>,
-    has_limit: bool,
-}
-
-impl Whereabouts<'_> {
-    fn check(&self, rules: &mut Rules<'_>, at: &str) {
-        rules.address(&format!("{at}.peerAddress"), self.address);
-        if let Some(prefix) = self.prefix {
-            rules.prefix(&format!("{at}.peerPrefix"), prefix);
-        } else if self.has_limit {
+fn whereabouts(rules: &mut Rules<'_>, peer: &Whereabouts, at: &str) {
+    let Whereabouts {
+        peer_address,
+        auto_discovery,
+        peer_prefix,
+        dynamic_limit,
+    } = peer;
+    rules.peer_address(&format!("{at}.peerAddress"), peer_address.as_deref());
+    if let Some(prefix) = peer_prefix {
+        rules.prefix(&format!("{at}.peerPrefix"), prefix);
+    } else if dynamic_limit.is_some() {
+        rules.warn(
+            &format!("{at}.dynamicLimit"),
+            Reason::NoEffect,
+            "without peerPrefix there is nothing to limit",
+        );
+    }
+    match (peer_address, peer_prefix, auto_discovery) {
+        (None, None, None) => {
+            let message =
+                "the peer has no address and is left out; give peerAddress, peerPrefix or autoDiscovery";
+            rules.warn(at, Reason::PeerWithoutAddress, message);
+        }
+        (Some(_), Some(_), _) | (_, Some(_), Some(_)) => {
+            let message = "peerPrefix stands alone; remove it, or peerAddress and autoDiscovery";
+            rules.error(&format!("{at}.peerPrefix"), Reason::PeerAddressAmbiguous, message);
+        }
+        (Some(_), None, Some(_)) => {
+            let message = "peerAddress is given, so autoDiscovery is not used; remove one of them";
             rules.warn(
-                &format!("{at}.dynamicLimit"),
-                Reason::NoEffect,
-                "without peerPrefix there is nothing to limit",
+                &format!("{at}.autoDiscovery"),
+                Reason::PeerAddressAmbiguous,
+                message,
             );
         }
-        match (self.address, self.prefix, self.discovery) {
-            (None, None, None) => {
-                let message =
-                    "the peer has no address and is left out; give peerAddress, peerPrefix or autoDiscovery";
-                rules.warn(at, Reason::PeerWithoutAddress, message);
-            }
-            (Some(_), Some(_), _) | (_, Some(_), Some(_)) => {
-                let message = "peerPrefix stands alone; remove it, or peerAddress and autoDiscovery";
-                rules.error(&format!("{at}.peerPrefix"), Reason::PeerAddressAmbiguous, message);
-            }
-            (Some(_), None, Some(_)) => {
-                let message = "peerAddress is given, so autoDiscovery is not used; remove one of them";
+        (None, None, Some(discovery)) => match (discovery.mode, &discovery.default_gateway) {
+            (AutoDiscoveryMode::DefaultGateway, Some(_)) => {}
+            (AutoDiscoveryMode::DefaultGateway, None) => {
+                let message = "mode DefaultGateway needs defaultGateway.addressFamily; the peer is left out";
                 rules.warn(
                     &format!("{at}.autoDiscovery"),
-                    Reason::PeerAddressAmbiguous,
+                    Reason::AutoDiscoveryIncomplete,
                     message,
                 );
             }
-            (None, None, Some(discovery)) => match (discovery.mode, &discovery.default_gateway) {
-                (AutoDiscoveryMode::DefaultGateway, Some(_)) => {}
-                (AutoDiscoveryMode::DefaultGateway, None) => {
-                    let message =
-                        "mode DefaultGateway needs defaultGateway.addressFamily; the peer is left out";
-                    rules.warn(
-                        &format!("{at}.autoDiscovery"),
-                        Reason::AutoDiscoveryIncomplete,
-                        message,
-                    );
-                }
-            },
-            (Some(_), None, None) | (None, Some(_), None) => {}
-        }
+        },
+        (Some(_), None, None) | (None, Some(_), None) => {}
     }
 }
 
@@ -168,8 +155,9 @@ fn check_families(rules: &mut Rules<'_>, at: &str, families: impl Iterator<Item 
     for (i, (afi, safi)) in families.enumerate() {
         let at = format!("{at}[{i}]");
         if let Some(first) = seen.insert((afi, safi), i) {
-            let message =
-                format!("{afi}/{safi} is already item {first}, which this one replaces; join the two");
+            let message = format!(
+                "{afi}/{safi} is already item {first}; what either selects is announced; join the two"
+            );
             rules.warn(&at, Reason::DuplicateFamily, message);
         }
         match (afi, safi) {

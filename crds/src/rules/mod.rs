@@ -8,6 +8,8 @@ mod bgp;
 mod core;
 mod pool;
 
+use std::net::IpAddr;
+
 use crate::object::Object;
 use crate::problem::{Reason, Severity};
 use crate::schema::{Finding, quote};
@@ -70,15 +72,35 @@ impl Rules<'_> {
         }
     }
 
-    /// An address that the pattern of the schema lets through.
+    /// An address that the pattern of the schema lets through. A zone has no meaning here.
     fn address(&mut self, field: &str, text: Option<&str>) {
-        let Some(text) = text else { return };
+        if let Some((address, zone)) = self.written_address(field, text) {
+            let message = format!("the zone '%{zone}' is no part of the address '{address}' and is ignored");
+            self.warn(field, Reason::AddressZone, message);
+        }
+    }
+
+    /// The address of a peer: where it is link-local, its zone is the interface it is reached by.
+    fn peer_address(&mut self, field: &str, text: Option<&str>) {
+        match self.written_address(field, text) {
+            Some((IpAddr::V6(address), _)) if address.is_unicast_link_local() => {}
+            Some((address, zone)) => {
+                let message = format!(
+                    "'{address}' is not link-local, so it needs no zone; '%{zone}' binds the session to that interface"
+                );
+                self.warn(field, Reason::AddressZone, message);
+            }
+            None => {}
+        }
+    }
+
+    /// Reports what is no address, and white space. Gives the address if it has a zone, and the zone.
+    fn written_address<'t>(&mut self, field: &str, text: Option<&'t str>) -> Option<(IpAddr, &'t str)> {
+        let text = text?;
         let Some(written) = parse_address(text) else {
-            return self.error(
-                field,
-                Reason::BadAddress,
-                format!("{} is not an address", quote(text)),
-            );
+            let message = format!("{} is not an address", quote(text));
+            self.error(field, Reason::BadAddress, message);
+            return None;
         };
         if written.padded {
             let message = format!(
@@ -87,13 +109,7 @@ impl Rules<'_> {
             );
             self.warn(field, Reason::PaddedAddress, message);
         }
-        if let Some(zone) = written.zone {
-            let message = format!(
-                "the zone '%{zone}' is no part of the address '{}'; of a peer it names the interface, elsewhere it is ignored",
-                written.address
-            );
-            self.warn(field, Reason::AddressZone, message);
-        }
+        written.zone.map(|zone| (written.address, zone))
     }
 
     /// A prefix that the format of the schema lets through.

@@ -63,9 +63,11 @@ fn addresses_and_prefixes_are_used_without_what_is_around_them() {
         ["4 warning padded-address $.peerAddress"]
     );
     assert_eq!(
-        peer("peerAddress: fe80::1%eth0"),
+        peer("peerAddress: fd00::1%eth0"),
         ["4 warning address-zone $.peerAddress"]
     );
+    // Without the zone nobody could reach it.
+    assert_eq!(peer("peerAddress: fe80::1%eth0"), [] as [&str; 0]);
     assert_eq!(
         peer("peerPrefix: 10.0.0.1/24"),
         ["4 warning host-bits $.peerPrefix"]
