@@ -1,22 +1,19 @@
 //! `stentor check`: the reader and the planner of the agent, for a folder that nobody runs.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::view;
 use crate::plan::{Options, plan};
 use crate::problem::Problem;
 use crate::source::dir;
+use crate::source::folder::{Found, Look};
 use crate::world::World;
 
-/// Folders in folders in folders: links that go round end here.
-const DEEPEST: usize = 32;
-
 /// Every problem of the folder: of its documents, and of what they come to on each node they name (on `node`
-/// alone when it is given).
+/// alone when it is given) in a cluster with these options.
 #[must_use]
-pub fn folder(root: &Path, node: Option<&str>) -> Vec<view::Problem> {
+pub fn folder(root: &Path, node: Option<&str>, options: &Options) -> Vec<Problem> {
     let mut world = World::new(node.unwrap_or_default());
     world.take(dir::read_once(root));
     let mut problems: BTreeSet<Problem> = world.source_problems.iter().cloned().collect();
@@ -26,14 +23,14 @@ pub fn folder(root: &Path, node: Option<&str>) -> Vec<view::Problem> {
     };
     for node in &nodes {
         world.node = node.clone();
-        problems.extend(plan(&world, &Options::default()).problems);
+        problems.extend(plan(&world, options).problems);
     }
     // Without any node, what is wrong between the objects still counts; that there is no node does not.
     if nodes.is_empty() {
-        let found = plan(&world, &Options::default()).problems;
+        let found = plan(&world, options).problems;
         problems.extend(found.into_iter().filter(|p| p.reason != "node-unknown"));
     }
-    problems.iter().map(view::Problem::from).collect()
+    problems.into_iter().collect()
 }
 
 fn nodes(world: &World) -> BTreeSet<Arc<str>> {
@@ -47,37 +44,23 @@ fn nodes(world: &World) -> BTreeSet<Arc<str>> {
 /// # Errors
 /// Which file or folder can't be read, and why.
 pub fn files(root: &Path) -> Result<Vec<(String, String)>, String> {
+    let found = match dir::look_once(root) {
+        Look::Files(found) => found,
+        Look::FolderUnreadable(why) => return Err(format!("{}: {why}", root.display())),
+    };
     let mut files = Vec::new();
-    walk(root, 0, &mut files)?;
-    files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            Ok((path.display().to_string(), text))
-        })
-        .collect()
-}
-
-fn walk(path: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let entries = std::fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| format!("{}: {error}", path.display()))?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        let is_document = path
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        if path.is_dir() && depth < DEEPEST {
-            walk(&path, depth + 1, files)?;
-        } else if is_document {
-            files.push(path);
+    for (path, found) in found {
+        let path = path.display().to_string();
+        match found {
+            Found::Text(octets) => match String::from_utf8(octets) {
+                Ok(text) => files.push((path, text)),
+                Err(_) => return Err(format!("{path}: the file is not UTF-8; save it as UTF-8")),
+            },
+            Found::Unreadable(why) => return Err(format!("{path}: {why}")),
+            Found::Gone => {}
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -96,6 +79,8 @@ mod tests {
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
+        // A link that leads back: nothing is found twice.
+        std::os::unix::fs::symlink("..", dir.path().join("sub/round")).unwrap();
         let texts: Vec<String> = files(dir.path())
             .unwrap()
             .into_iter()
@@ -103,15 +88,21 @@ mod tests {
             .collect();
         assert_eq!(texts, ["b", "a"]);
         assert!(files(&dir.path().join("nowhere")).is_err());
+        std::fs::write(dir.path().join("c.yaml"), [0xff]).unwrap();
+        assert!(
+            files(dir.path())
+                .unwrap_err()
+                .contains("c.yaml: the file is not UTF-8")
+        );
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_a_problem_with_its_name() {
-        let problems = folder(Path::new("/nowhere/at/all"), None);
+        let problems = folder(Path::new("/nowhere/at/all"), None, &Options::default());
         assert!(
             problems
                 .iter()
-                .any(|p| p.file.as_deref().is_some_and(|f| f.contains("/nowhere"))),
+                .any(|p| p.file.as_deref().is_some_and(|f| f.starts_with("/nowhere"))),
             "{problems:?}"
         );
     }

@@ -6,7 +6,7 @@
 mod agent;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,8 @@ pub enum StartError {
         "can not listen on {path}: {source}; its folder must exist and be writable, or give another --socket"
     )]
     Socket { path: PathBuf, source: std::io::Error },
+    #[error("{path} is there and no socket; it is left alone: give another --socket")]
+    NotASocket { path: PathBuf },
     #[error("can not serve metrics at {address}: {source}; give --metrics another address or port")]
     Metrics {
         address: SocketAddr,
@@ -115,9 +117,17 @@ fn listen(path: &Path) -> Result<UnixListener, StartError> {
             });
         }
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            // Also the answer of what is no socket; that is somebody else's.
+            let kind = std::fs::symlink_metadata(path).map_err(failed)?.file_type();
+            if !kind.is_socket() {
+                return Err(StartError::NotASocket {
+                    path: path.to_owned(),
+                });
+            }
             std::fs::remove_file(path).map_err(failed)?;
         }
-        // Not there, or not to be had: binding tells.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(failed(error)),
+        // Not there: binding tells.
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
@@ -150,6 +160,16 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(listening);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let error = listen(&path).unwrap_err();
+        assert!(matches!(error, StartError::NotASocket { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
     }
 
     #[test]

@@ -23,10 +23,15 @@ const AFTER_AGENT: &str = "\
 Signals:
   SIGTERM, SIGINT  end; sockets close without a word where graceful restart was agreed, so the
                    routers keep the routes until the agent is back (a second signal ends at once)
-  SIGHUP           look at the folder and the configuration file again
+  SIGHUP           look at the folder and the configuration file at once
 
 Configuration file: YAML map, or folder of files as a mounted ConfigMap; keys are those of Cilium's
-ConfigMap. The same keys can be given as environment variables: CILIUM_ENABLE_BGP_CONTROL_PLANE=true.";
+ConfigMap. It is followed like the manifests: every key takes effect while the agent runs, once two
+looks 5 s apart see the same. One that can not be understood changes nothing and is named in the status.
+The same keys can be given as environment variables: CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
+
+State folder: the addresses Services have, when this agent was last alive, and the last good versions of
+documents that are broken now (never a Secret). All of it is for its owner alone.";
 
 /// Announces Kubernetes Services to routers.
 #[derive(Debug, Parser)]
@@ -150,6 +155,9 @@ pub struct CheckArgs {
     /// Only what concerns this node (default: every node the folder names).
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+    /// The configuration the agents will have, as for `stentor agent`.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub print: Print,
 }

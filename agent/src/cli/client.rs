@@ -1,6 +1,6 @@
 //! Asks the agent: one HTTP/1.1 request over its socket, one answer, done. Blocking, no runtime.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,11 @@ pub enum ClientError {
     Permission(String),
     #[error("can not reach the agent at {0}: {1}")]
     Connect(String, std::io::Error),
+    #[error(
+        "the agent at {0} said nothing for {limit} s; is it stuck (`systemctl status stentor`)?",
+        limit = PATIENCE.as_secs()
+    )]
+    Silent(String),
     #[error("the agent at {0} broke off: {1}")]
     Broken(String, std::io::Error),
     #[error("the agent at {0} gave no valid answer: {1}")]
@@ -141,12 +146,15 @@ fn ask(endpoint: &Endpoint, method: &str, path: &str, body: &[u8]) -> Result<Ans
             limits.and_then(|()| exchange(stream, &request))
         }
     }
-    .map_err(|error| ClientError::Broken(endpoint.to_string(), error))?;
+    .map_err(|error| match error.kind() {
+        // What the kernel says when a socket's time is over.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent(endpoint.to_string()),
+        _ => ClientError::Broken(endpoint.to_string(), error),
+    })?;
     parse(&octets).map_err(|why| ClientError::NotHttp(endpoint.to_string(), why.to_owned()))
 }
 
 fn no_connection(path: &Path, error: std::io::Error) -> ClientError {
-    use std::io::ErrorKind;
     let shown = path.display().to_string();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(shown),

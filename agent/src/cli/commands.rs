@@ -59,6 +59,7 @@ impl From<ClientError> for Failure {
                 ClientError::NotRunning(_)
                 | ClientError::Permission(_)
                 | ClientError::Connect(..)
+                | ClientError::Silent(_)
                 | ClientError::Broken(..)
                 | ClientError::NotHttp(..) => Exit::Unreachable,
             },
@@ -170,7 +171,10 @@ pub(super) fn bgp(command: &BgpCommand) -> Done {
 /// `stentor check`: the same reader and planner as the agent's, without an agent.
 pub(super) fn check(args: &CheckArgs) -> Done {
     repeat(&args.dir, &args.print, || {
-        let problems = crate::check::folder(&args.dir, args.node.as_deref());
+        let (config, warnings) =
+            crate::config::load(args.config.as_deref(), std::env::vars()).map_err(Failure::problem)?;
+        let found = crate::check::folder(&args.dir, args.node.as_deref(), &config.options);
+        let problems: Vec<Problem> = warnings.iter().chain(&found).map(Problem::from).collect();
         print_one(&problems, args.print.output, |problems| {
             check_table(problems, &args.dir)
         })?;
@@ -192,7 +196,7 @@ fn repeat(folder: &Path, print: &Print, once: impl Fn() -> Done) -> Done {
         .build()
         .map_err(Failure::problem)?;
     runtime.block_on(async {
-        let (rescan, mut batches, source) = crate::source::dir::start(folder.to_owned());
+        let (rescan, mut batches, source) = crate::source::dir::start(folder.to_owned(), Vec::new());
         let mut last = Ok(Exit::Good);
         while batches.recv().await.is_some() {
             last = once();

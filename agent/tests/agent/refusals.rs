@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use crate::stage::{BGP, NODE, POOL, Stage, run, service};
+use crate::stage::{BGP, BINARY, LIMIT, NODE, POOL, Printed, Stage, run, service};
 
-fn agent(stage: &Stage, more: &[&str]) -> crate::stage::Printed {
+fn agent(stage: &Stage, more: &[&str]) -> Printed {
     let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
     let socket = stage.text_path("agent.sock");
     let mut words = vec!["agent", "--node", "node-a", "--manifests", &manifests];
@@ -15,7 +17,7 @@ fn agent(stage: &Stage, more: &[&str]) -> crate::stage::Printed {
 }
 
 #[track_caller]
-fn one_line(printed: &crate::stage::Printed, code: i32, parts: &[&str]) {
+fn one_line(printed: &Printed, code: i32, parts: &[&str]) {
     assert_eq!(printed.code, code, "{printed:?}");
     assert_eq!(printed.stdout, "");
     assert_eq!(printed.stderr.lines().count(), 1, "{printed:?}");
@@ -142,6 +144,157 @@ fn a_listen_port_in_use_keeps_the_rest_running_and_is_in_the_status() {
     assert!(error.contains("179"), "{error}");
 }
 
+/// A program run by nobody: a uid that owns nothing and may do nothing special.
+struct Nobody {
+    program: String,
+}
+
+impl Nobody {
+    const UID: u32 = 65_534;
+
+    /// The program may lie where others have no way to: it gets a name in the stage's folder.
+    fn new(stage: &Stage) -> Self {
+        let program = stage.path("stentor");
+        fs::hard_link(BINARY, &program)
+            .or_else(|_| fs::copy(BINARY, &program).map(drop))
+            .unwrap();
+        mode(stage.dir.path(), 0o755);
+        Self {
+            program: program.display().to_string(),
+        }
+    }
+
+    fn owns(&self, path: &Path) {
+        std::os::unix::fs::chown(path, Some(Self::UID), Some(Self::UID)).unwrap();
+    }
+
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        let mut all = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        all.push(&self.program);
+        all.extend(words);
+        all
+    }
+
+    fn run(&self, words: &[&str]) -> Printed {
+        let words = self.words(words);
+        let output = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .output()
+            .unwrap();
+        Printed {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code().unwrap(),
+        }
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn folders_without_permission_are_named() {
+    let stage = Stage::new("denied");
+    let nobody = Nobody::new(&stage);
+    for name in ["state", "root"] {
+        fs::create_dir(stage.path(name)).unwrap();
+    }
+    nobody.owns(&stage.path("state"));
+    mode(&stage.path("root"), 0o700);
+    let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
+    let socket = stage.text_path("state/agent.sock");
+    let denied = stage.text_path("root/x");
+    let agent = |manifests: &str, state: &str, socket: &str| {
+        let words = [
+            "agent",
+            "--node",
+            "n",
+            "--manifests",
+            manifests,
+            "--state",
+            state,
+            "--socket",
+            socket,
+        ];
+        nobody.run(&words)
+    };
+    let refused = "Permission denied";
+    one_line(
+        &agent(&denied, &state, &socket),
+        5,
+        &[&denied, refused, "--manifests"],
+    );
+    one_line(
+        &agent(&manifests, &denied, &socket),
+        5,
+        &[&denied, refused, "--state"],
+    );
+    one_line(
+        &agent(&manifests, &state, &denied),
+        5,
+        &["can not listen on", &denied, refused, "--socket"],
+    );
+    // Somebody else's agent: neither its state nor its socket is touched.
+    let _other = std::os::unix::net::UnixListener::bind(stage.path("root.sock")).unwrap();
+    mode(&stage.path("root.sock"), 0o600);
+    let root = stage.text_path("root.sock");
+    one_line(
+        &agent(&manifests, &state, &root),
+        5,
+        &["can not listen on", &root, refused, "--socket"],
+    );
+    one_line(
+        &nobody.run(&["status", "--socket", &root]),
+        3,
+        &["no permission to open", &root, "sudo"],
+    );
+}
+
+#[test]
+fn a_port_that_may_not_be_listened_on_is_in_the_status_and_the_rest_runs() {
+    let mut stage = Stage::new("port-denied");
+    let nobody = Nobody::new(&stage);
+    fs::create_dir(stage.path("state")).unwrap();
+    nobody.owns(&stage.path("state"));
+    stage.write("node.yaml", NODE);
+    stage.write("pool.yaml", POOL);
+    stage.write("front.yaml", &service("front"));
+    stage.write(
+        "bgp.yaml",
+        &BGP.replace("localASN: 65001", "localASN: 65001\n      localPort: 179"),
+    );
+    let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
+    let socket = stage.text_path("state/agent.sock");
+    let words = [
+        "agent",
+        "--node",
+        "node-a",
+        "--manifests",
+        &manifests,
+        "--state",
+        &state,
+        "--socket",
+        &socket,
+    ];
+    stage.agent = Some(stage.node.spawn(&nobody.words(&words)).unwrap());
+    let status = lab::until(LIMIT, "the port to be reported", || {
+        let printed = nobody.run(&["status", "-o", "json", "--socket", &socket]);
+        let status: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap_or_default();
+        if status["because"][0]["reason"] == "can-not-listen" {
+            Ok(status)
+        } else {
+            Err(format!("{printed:?}\n{}", stage.log()))
+        }
+    })
+    .unwrap();
+    let message = status["because"][0]["message"].as_str().unwrap().to_lowercase();
+    for part in ["instance main", "port 179", "cap_net_bind_service"] {
+        assert!(message.contains(part), "{part:?} is missing in {message:?}");
+    }
+    assert_eq!(status["vips"][0]["address"], "192.0.2.0");
+}
+
 #[test]
 fn a_bad_configuration_names_file_line_key_and_what_would_do() {
     let stage = Stage::new("config");
@@ -220,6 +373,14 @@ fn check_lists_problems_with_their_place_and_ends_with_1() {
         .find(|line| line.contains("bad.yaml:"))
         .unwrap();
     assert!(line.starts_with(&format!("{folder}/bad.yaml:4:")), "{line}");
+    // What the cluster is configured to do belongs to it.
+    let config = stage.text_path("agent.yaml");
+    fs::write(&config, "enable-ipv4: perhaps\n").unwrap();
+    one_line(
+        &run(&["check", &folder, "--config", &config]),
+        1,
+        &["agent.yaml:1: enable-ipv4", "true or false"],
+    );
     let json = run(&["check", &folder, "-o", "json"]);
     let problems: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert!(problems.as_array().is_some_and(|list| !list.is_empty()));
