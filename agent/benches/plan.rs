@@ -75,10 +75,13 @@ fn world(services: usize, peers: usize, kinds: usize) -> World {
         );
     }
     let mut folder = Folder::new("/m".into());
-    let batch = folder.take(Look::Files(vec![(
-        Path::new("/m/all.yaml").to_owned(),
-        Found::Text(text.into_bytes()),
-    )]));
+    let batch = folder.take(
+        0,
+        Look::Files(vec![(
+            Path::new("/m/all.yaml").to_owned(),
+            Found::Text(text.into_bytes()),
+        )]),
+    );
     assert!(batch.problems.is_empty(), "{:?}", batch.problems.first());
     let mut world = World::new("node-a");
     world.take(batch);

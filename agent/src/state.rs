@@ -1,18 +1,21 @@
 //! What must outlive the process, in the state folder (`--state`):
 //!
 //! - `vips.json`: the LoadBalancer address each Service holds, so that no restart moves one.
+//! - `kept.json`: the last good versions of documents that are broken now, so that a restart loses nothing of
+//!   them. Empty while every document is sound; never a Secret.
 //! - `run.json`: when this agent was last seen alive, so that a start soon after knows that the peers still hold
 //!   its routes (RFC 4724 4.1) and says so in its OPEN.
 //! - `lock`: held while the agent runs; a second agent on the same folder is refused.
 //!
 //! Files are replaced as a whole (written beside, synced, renamed), so a crash leaves the old or the new content.
 //! A file this version can not read stops the start instead of being overwritten: starting without it could give
-//! a Service another address.
+//! a Service another address. The files are for their owner alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::ServiceRef;
+use crate::source::KeptDocument;
 
 /// The layout of the files. Another number is another layout.
 const VERSION: u32 = 1;
@@ -41,8 +45,6 @@ pub enum Ended {
     Running,
     /// It ended to be started again: peers were left believing the routes come back.
     Restarting,
-    /// It told its peers good-bye.
-    Stopped,
 }
 
 /// The last sign of life.
@@ -68,11 +70,12 @@ pub enum StateError {
     InUse { path: PathBuf, holder: String },
     #[error(
         "{path} was written by another version of Stentor (layout {found}, this one knows {VERSION}); run that version, \
-         or move the file away: Services may then get other addresses"
+         or move the file away: what it keeps is lost then, and Services may get other addresses"
     )]
     Version { path: PathBuf, found: u32 },
     #[error(
-        "{path} can not be understood: {why}; restore it, or move it away: Services may then get other addresses"
+        "{path} can not be understood: {why}; restore it, or move it away: what it keeps is lost then, and Services \
+         may get other addresses"
     )]
     Content { path: PathBuf, why: String },
     #[error("{path} can not be read: {source}; the agent needs to read and write it")]
@@ -174,6 +177,20 @@ impl StateFolder {
         write(&self.path.join("vips.json"), &vips)
     }
 
+    /// The documents that were kept when the folder was last written.
+    ///
+    /// # Errors
+    /// As [`Self::vips`].
+    pub fn kept(&self) -> Result<Vec<KeptDocument>, StateError> {
+        Ok(read(&self.path.join("kept.json"))?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn keep(&self, documents: &[KeptDocument]) -> Result<(), StateError> {
+        write(&self.path.join("kept.json"), &documents)
+    }
+
     /// The last sign of life, `None` before the first start.
     ///
     /// # Errors
@@ -189,8 +206,8 @@ impl StateFolder {
     }
 }
 
-/// Whether peers may still hold routes of the last run: same node, same boot, not ended by a good-bye, and seen
-/// within `restart_time` (the longest any peer was asked to wait).
+/// Whether peers may still hold routes of the last run: same node, same boot, and seen within `restart_time` (the
+/// longest any peer was asked to wait). However it ended, it did not say good-bye.
 #[must_use]
 pub fn start(
     last: Option<&LastRun>,
@@ -200,10 +217,7 @@ pub fn start(
     restart_time: Duration,
 ) -> Start {
     let Some(last) = last else { return Start::Cold };
-    let continued = match last.ended {
-        Ended::Running | Ended::Restarting => last.node == node && last.boot_id == boot_id,
-        Ended::Stopped => false,
-    };
+    let continued = last.node == node && last.boot_id == boot_id;
     let age = seconds(now).abs_diff(last.seen);
     if continued && age <= restart_time.as_secs() {
         Start::Restarted
@@ -259,7 +273,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
 fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {
     let replace = || -> io::Result<()> {
         let beside = path.with_extension("json.new");
-        let mut file = File::create(&beside)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
         serde_json::to_writer_pretty(
             &mut file,
             &Versioned {
@@ -279,6 +298,8 @@ fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn folder() -> (tempfile::TempDir, StateFolder) {
@@ -312,6 +333,25 @@ mod tests {
         state.keep_vips(&vips).unwrap();
         state.mark(&run(Ended::Running, 7)).unwrap();
         assert_eq!(state.vips().unwrap(), vips);
+        let documents = vec![KeptDocument {
+            file: "/m/x.yaml".to_owned(),
+            line: 3,
+            since: 7,
+            text: "{}".to_owned(),
+        }];
+        assert_eq!(state.kept().unwrap(), []);
+        state.keep(&documents).unwrap();
+        assert_eq!(state.kept().unwrap(), documents);
+        for entry in fs::read_dir(&state.path).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "lock" {
+                assert_eq!(
+                    entry.metadata().unwrap().permissions().mode() & 0o777,
+                    0o600,
+                    "{entry:?}"
+                );
+            }
+        }
         assert_eq!(state.last_run().unwrap(), Some(run(Ended::Running, 7)));
     }
 
@@ -355,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_recent_run_of_this_boot_that_said_no_goodbye_is_continued() {
+    fn only_a_recent_run_of_this_node_and_boot_is_continued() {
         let at = |s| UNIX_EPOCH + Duration::from_secs(s);
         let wait = Duration::from_secs(120);
         let decide = |run: Option<&LastRun>, now| start(run, "node-a", "b1", at(now), wait);
@@ -363,7 +403,6 @@ mod tests {
         assert_eq!(decide(Some(&run(Ended::Running, 100)), 220), Start::Restarted);
         assert_eq!(decide(Some(&run(Ended::Restarting, 100)), 101), Start::Restarted);
         assert_eq!(decide(Some(&run(Ended::Running, 100)), 221), Start::Cold);
-        assert_eq!(decide(Some(&run(Ended::Stopped, 100)), 101), Start::Cold);
         let other_boot = LastRun {
             boot_id: "b0".to_owned(),
             ..run(Ended::Running, 100)

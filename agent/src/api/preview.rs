@@ -35,7 +35,7 @@ pub fn folder(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerSta
         })
         .collect();
     let mut world = World::new(node);
-    world.take(folder.take(Look::Files(files)));
+    world.take(folder.take(0, Look::Files(files)));
     world.observed = (*snapshot.observed).clone();
     let desired = plan(&world, &snapshot.config.options);
     let (old, new) = (&snapshot.desired, &desired);

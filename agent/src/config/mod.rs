@@ -6,6 +6,7 @@
 //! Standalone, BGP is what the agent is for: `enable-bgp-control-plane` defaults to `true` here, and to
 //! `false` in Cilium. Every other default is Cilium's.
 
+pub mod follow;
 mod keys;
 mod read;
 

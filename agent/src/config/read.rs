@@ -48,20 +48,18 @@ fn file(path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
 
 /// A map of plain values; of a ConfigMap the map under `data`.
 fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Value>, ConfigError> {
-    let mut values = BTreeMap::new();
-    // Maps (and lists) that are open, by the key they stand under.
-    let mut open: Vec<String> = Vec::new();
-    let mut key: Option<String> = None;
+    let mut values: BTreeMap<String, Value> = BTreeMap::new();
+    let mut open = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| ConfigError::Malformed {
             path: path.to_owned(),
             line: line(error.marker().line()),
             why: error.info().to_owned(),
         })?;
-        let malformed = |why: &str| ConfigError::Malformed {
+        let malformed = |why: String| ConfigError::Malformed {
             path: path.to_owned(),
             line: start(&span),
-            why: why.to_owned(),
+            why,
         };
         match event {
             Event::Nothing
@@ -69,51 +67,66 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Value>, ConfigError
             | Event::StreamEnd
             | Event::DocumentStart(_)
             | Event::DocumentEnd => {}
-            Event::Alias(_) => return Err(malformed("it uses an alias")),
+            Event::Alias(_) => return Err(malformed("it uses an alias".to_owned())),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
-                let name = key.take().unwrap_or_default();
-                if open.is_empty() && !matches!(event, Event::MappingStart(..)) {
-                    return Err(malformed("it is a list"));
-                }
-                open.push(name);
+                let inside = match (open.last_mut(), &event) {
+                    (None, Event::MappingStart(..)) => Inside::Values(None),
+                    (None, _) => return Err(malformed("it is a list".to_owned())),
+                    (Some(Inside::Values(key)), _) => match (key.take().as_deref(), &event, open.len()) {
+                        (Some("data"), Event::MappingStart(..), 1) => Inside::Values(None),
+                        (Some(around), _, 1) if of_the_object(around) => Inside::Others,
+                        (Some(name), _, _) => {
+                            return Err(malformed(format!("{name} is a list or a map, not one value")));
+                        }
+                        (None, _, _) => return Err(malformed("a key is a list or a map".to_owned())),
+                    },
+                    (Some(Inside::Others), _) => Inside::Others,
+                };
+                open.push(inside);
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 open.pop();
             }
-            Event::Scalar(scalar, ..) => {
-                let here = match open.as_slice() {
-                    [_] => true,
-                    [_, parent] => parent == "data",
-                    _ => false,
-                };
-                if open.is_empty() {
-                    // An empty file is no configuration, which is fine.
-                    if scalar.trim().is_empty() || scalar == "~" {
-                        continue;
-                    }
-                    return Err(malformed("it is a single value"));
-                }
-                match key.take() {
-                    None => key = Some(scalar.into_owned()),
-                    Some(name) if here && !of_the_object(&name) => {
+            Event::Scalar(scalar, ..) => match open.last_mut() {
+                // An empty file is no configuration, which is fine.
+                None if scalar.trim().is_empty() || scalar == "~" => {}
+                None => return Err(malformed("it is a single value".to_owned())),
+                Some(Inside::Others) => {}
+                Some(Inside::Values(key)) => match key.take() {
+                    None => *key = Some(scalar.into_owned()),
+                    Some(name) if open.len() == 1 && of_the_object(&name) => {}
+                    Some(name) => {
                         let origin = Origin::File {
                             path: path.to_owned(),
                             line: start(&span),
                         };
                         let text = scalar.into_owned();
+                        if values.contains_key(&name) {
+                            return Err(malformed(format!("{name} stands twice")));
+                        }
                         values.insert(name, Value { text, origin });
                     }
-                    Some(_) => {}
-                }
-            }
+                },
+            },
         }
     }
     Ok(values)
 }
 
+/// A map or list that is open.
+enum Inside {
+    /// Of keys and values; with the key whose value comes next.
+    Values(Option<String>),
+    /// Of what belongs to the ConfigMap and not to us.
+    Others,
+}
+
 /// Fields of a ConfigMap around its data.
 fn of_the_object(key: &str) -> bool {
-    matches!(key, "apiVersion" | "kind")
+    matches!(
+        key,
+        "apiVersion" | "kind" | "metadata" | "binaryData" | "immutable"
+    )
 }
 
 fn start(span: &Span) -> u32 {

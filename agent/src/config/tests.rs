@@ -53,7 +53,7 @@ fn keys_mean_what_they_mean_to_cilium() {
 #[test]
 fn a_config_map_object_and_its_mounted_folder_read_alike() {
     let (object, _) = from_text(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cilium-config\n  labels: {a: b}\ndata:\n  ipam: kubernetes\n  cluster-name: one\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cilium-config\n  labels: {a: b}\n  finalizers: [x]\nimmutable: true\nbinaryData: {}\ndata:\n  ipam: kubernetes\n  cluster-name: one\n",
     )
     .unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -114,6 +114,13 @@ fn what_is_no_map_is_no_configuration() {
     assert!(error("- a\n- b\n").starts_with(":1: this is not a configuration: it is a list"));
     assert!(error("just words\n").starts_with(":1: this is not a configuration: it is a single value"));
     assert!(error("a: [1\n").contains("this is not a configuration"));
+    // Not taken for the key of what follows.
+    assert!(
+        error("devices: [eth0]\nipam: kubernetes\n")
+            .starts_with(":1: this is not a configuration: devices is a list or a map, not one value")
+    );
+    assert!(error("bgp: {enabled: true}\n").contains("bgp is a list or a map"));
+    assert!(error("ipam: a\nipam: b\n").starts_with(":2: this is not a configuration: ipam stands twice"));
     let missing = load(Some(Path::new("/nowhere.yaml")), Vec::new()).unwrap_err();
     assert_eq!(missing.name(), "config-not-readable");
     assert!(missing.to_string().contains("/nowhere.yaml"));

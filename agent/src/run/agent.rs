@@ -11,7 +11,9 @@
 //! still hold routes of the last run depends on the restart time the configuration asks of them.
 
 mod events;
+mod keeping;
 mod problems;
+mod reload;
 mod signals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,14 +39,14 @@ use crate::api::status::Identity;
 use crate::api::view::Feature;
 use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
-use crate::config::{self, BgpControlPlane, Config};
+use crate::config::follow::Follower;
+use crate::config::{BgpControlPlane, Config};
 use crate::metrics::Metrics;
 use crate::plan::{Desired, ServiceRef, plan};
-use crate::problem::{Problem, Severity};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
-use crate::source::{Batch, dir};
-use crate::state::{self, Ended, LastRun, StateFolder};
+use crate::source::{Batch, Kept, KeptDocument, dir};
+use crate::state::{self, Ended, StateFolder};
 use crate::world::World;
 
 use problems::Problems;
@@ -58,6 +60,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 50;
 /// Refused connections are logged this far apart.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+/// The configuration file is looked at this often.
+const LOOK_AT_CONFIG: Duration = Duration::from_secs(5);
 /// How long sessions may take to close.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// A speaker that does not answer in this time is stuck, and the watchdog hears nothing.
@@ -80,9 +84,10 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     } = prepared;
     let held = state.vips().map_err(|error| failed("state", &error))?;
     let last = state.last_run().map_err(|error| failed("state", &error))?;
+    let kept = state.kept().map_err(|error| failed("state", &error))?;
 
     let mut tasks = JoinSet::new();
-    let (rescan, mut batches, source) = dir::start(args.manifests.clone());
+    let (rescan, mut batches, source) = dir::start(args.manifests.clone(), keeping::read(&kept));
     tasks.spawn(own("source", source));
     let (discards, discards_wished) = watch::channel(None);
     let (news_out, mut news) = mpsc::channel(NEWS);
@@ -94,13 +99,21 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     // The first plan needs the folder, and the kernel's routes where they can be had.
     let mut world = World::new(args.node.as_str());
     world.observed.held_vips = held;
-    let mut problems = Problems::new(warnings);
-    tokio::select! {
-        batch = batches.recv() => world.take(batch.unwrap_or_default()),
+    let mut problems = Problems::default();
+    problems.config(warnings.clone());
+    let first = async {
+        // Without it there is nothing to say; with an empty one everything would be withdrawn.
+        let batch = batches.recv().await?;
+        Some((batch, news.recv().await))
+    };
+    let (batch, first_news) = tokio::select! {
+        first = first => first.ok_or_else(|| failed("the folder can not be read", &"its reader ended"))?,
         _ = signals.end() => return Ok(Exit::Good),
-    }
-    if let Some(first) = news.recv().await {
-        observe(&mut world, &mut problems, &first);
+    };
+    let now_kept = batch.kept.clone();
+    world.take(batch);
+    if let Some(news) = first_news {
+        observe(&mut world, &mut problems, &news);
     }
 
     let metrics_counted = Arc::new(Metrics::default());
@@ -131,7 +144,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     let journal = Arc::new(Journal::default());
     let mut agent = Agent {
         world,
-        config,
+        config: config.clone(),
+        config_file: Follower::new(Ok((config, warnings))),
         problems,
         state,
         speaker: speaker.clone(),
@@ -142,7 +156,9 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         metrics: Arc::clone(&metrics_counted),
         desired: Arc::default(),
         listen_errors: BTreeMap::new(),
-        kept_vips: None,
+        vips_written: None,
+        kept: now_kept,
+        kept_written: Some(kept),
         notifier: Notifier::from_environment(),
         rescan,
         args,
@@ -157,6 +173,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         },
     ));
     agent.apply(desired);
+    agent.write_kept();
 
     let api = Arc::new(Api {
         speaker,
@@ -201,6 +218,7 @@ struct Inputs {
 struct Agent {
     world: World,
     config: Config,
+    config_file: Follower,
     problems: Problems,
     state: StateFolder,
     speaker: Handle,
@@ -214,7 +232,11 @@ struct Agent {
     desired: Arc<Desired>,
     listen_errors: BTreeMap<Name, String>,
     /// What the state folder holds. `None`: the last write failed.
-    kept_vips: Option<Arc<Desired>>,
+    vips_written: Option<Arc<Desired>>,
+    /// Versions in force that their files do not say any more.
+    kept: Vec<Kept>,
+    /// What of them the state folder holds. `None`: the last write failed.
+    kept_written: Option<Vec<KeptDocument>>,
     notifier: Notifier,
     rescan: dir::Rescan,
     args: AgentArgs,
@@ -229,19 +251,23 @@ impl Agent {
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = interval(self.notifier.watchdog.unwrap_or(Duration::from_secs(3600)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut config = interval(LOOK_AT_CONFIG);
+        config.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut stale = false;
             tokio::select! {
                 Some(batch) = inputs.batches.recv() => {
-                    self.world.take(batch);
+                    self.take(batch);
                     stale = true;
                 }
                 Some(news) = inputs.news.recv() => stale |= self.hear(news).await,
                 Some(event) = inputs.events.recv() => self.told(&event),
                 _ = life.tick() => {
                     self.mark(Ended::Running);
-                    self.keep_vips();
+                    self.write_vips();
+                    self.write_kept();
                 }
+                _ = config.tick(), if self.args.config.is_some() => stale |= self.look_at_config(),
                 _ = watchdog.tick(), if self.notifier.watchdog.is_some() => self.feed_watchdog().await,
                 heard = inputs.signals.next() => match heard {
                     Heard::Reload => {
@@ -250,15 +276,11 @@ impl Agent {
                     }
                     Heard::End(name) => return self.end(name, inputs).await,
                 },
-                Some(ended) = inputs.tasks.join_next() => {
-                    if let Some(failure) = unexpected(ended) {
-                        return Err(failure);
-                    }
-                }
+                Some(ended) = inputs.tasks.join_next() => return Err(unexpected(ended)),
             }
             // A burst is one plan.
             while let Ok(batch) = inputs.batches.try_recv() {
-                self.world.take(batch);
+                self.take(batch);
                 stale = true;
             }
             while let Ok(news) = inputs.news.try_recv() {
@@ -272,6 +294,12 @@ impl Agent {
                 self.apply(Arc::new(desired));
             }
         }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        self.kept.clone_from(&batch.kept);
+        self.world.take(batch);
+        self.write_kept();
     }
 
     /// Carries out the difference to what was applied last.
@@ -296,7 +324,7 @@ impl Agent {
         // Planning again must come to the same addresses.
         let held = std::mem::replace(&mut self.world.observed.held_vips, desired.vips.clone());
         self.note_vips(&held);
-        self.keep_vips();
+        self.write_vips();
         self.publish();
     }
 
@@ -344,58 +372,6 @@ impl Agent {
             self.publish();
         }
         stale
-    }
-
-    /// SIGHUP. A configuration that can't be understood leaves the present one in force.
-    fn reload(&mut self) {
-        self.notifier.tell(&State::Reloading);
-        match config::load(self.args.config.as_deref(), std::env::vars()) {
-            Ok((config, warnings)) => {
-                self.config = config;
-                self.problems.config(warnings);
-            }
-            Err(error) => {
-                let path = self.args.config.clone().unwrap_or_default();
-                let text = format!("{error}; the configuration read before stays in force");
-                let problem = Problem::in_file(&path, Severity::Error, error.name(), text);
-                self.problems.config(vec![problem]);
-            }
-        }
-        self.rescan.now();
-        self.note(Note::here("reloaded", "configuration and folder are read again"));
-        self.notifier.tell(&State::Ready(self.line()));
-    }
-
-    fn keep_vips(&mut self) {
-        let kept = self.kept_vips.as_ref();
-        if kept.is_some_and(|kept| kept.vips == self.desired.vips) {
-            return;
-        }
-        let done = tokio::task::block_in_place(|| self.state.keep_vips(&self.desired.vips));
-        let failed = done
-            .as_ref()
-            .err()
-            .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
-        self.kept_vips = done.is_ok().then(|| Arc::clone(&self.desired));
-        if self.problems.vips(failed) {
-            self.publish();
-        }
-    }
-
-    fn mark(&mut self, ended: Ended) {
-        let run = LastRun {
-            node: self.args.node.clone(),
-            boot_id: boot_id(),
-            seen: state::seconds(SystemTime::now()),
-            ended,
-        };
-        let done = tokio::task::block_in_place(|| self.state.mark(&run));
-        let failed = done
-            .err()
-            .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
-        if self.problems.mark(failed) {
-            self.publish();
-        }
     }
 
     fn publish(&mut self) {
@@ -562,16 +538,15 @@ async fn serving(
     (name, Ok(()))
 }
 
-/// A task that ends while the agent runs took a part of it along. Without netlink the rest goes on.
-fn unexpected(ended: Result<(&'static str, Result<(), JoinError>), JoinError>) -> Option<Failure> {
+/// A task that ends while the agent runs took a part of it along.
+fn unexpected(ended: Result<(&'static str, Result<(), JoinError>), JoinError>) -> Failure {
     let text = match ended {
-        Ok(("netlink", Ok(()))) => return None,
         Ok((name, Ok(()))) => format!("the task {name} ended"),
         Ok((name, Err(error))) => format!("the task {name} failed: {error}"),
         Err(error) => format!("a task failed: {error}"),
     };
-    Some(Failure {
+    Failure {
         exit: Exit::Problems,
         text: format!("{text}; this is a defect of the agent, which ends to be started again"),
-    })
+    }
 }

@@ -23,8 +23,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::Batch;
 use super::folder::{Folder, Found, Look};
+use super::{Batch, Kept};
 use crate::problem::Problem;
 use crds::Severity;
 
@@ -50,25 +50,29 @@ impl Rescan {
     }
 }
 
-/// Starts to watch. The first batch comes at once and holds everything; later ones only come with news. The task
-/// ends when the receiver or the [`Rescan`] is dropped; whoever starts it awaits it.
+/// Starts to watch, with what an earlier run kept. The first batch comes at once and holds everything; later ones
+/// only come with news. The task ends when the receiver or the [`Rescan`] is dropped; whoever starts it awaits it.
 #[must_use]
-pub fn start(root: PathBuf) -> (Rescan, mpsc::Receiver<Batch>, JoinHandle<()>) {
+pub fn start(root: PathBuf, kept: Vec<Kept>) -> (Rescan, mpsc::Receiver<Batch>, JoinHandle<()>) {
     let (rescan, asked) = mpsc::channel(1);
     let (out, batches) = mpsc::channel(1);
-    let task = tokio::spawn(watch(root, asked, out));
+    let task = tokio::spawn(watch(root, kept, asked, out));
     (Rescan(rescan), batches, task)
 }
 
-/// One look at a folder, without watching it: what `stentor check` and `stentor bgp plan` use.
+/// One look at a folder, without watching it: what `stentor check` uses.
 #[must_use]
 pub fn read_once(root: &Path) -> Batch {
-    let mut eyes = Eyes::new(root.to_owned(), None);
-    let look = eyes.look();
-    Folder::new(root.to_owned()).take(look)
+    Folder::new(root.to_owned()).take(now(), look_once(root))
 }
 
-async fn watch(root: PathBuf, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<Batch>) {
+/// The files an agent would read from this folder: what `stentor bgp plan` sends to one.
+#[must_use]
+pub fn look_once(root: &Path) -> Look {
+    Eyes::new(root.to_owned(), None).look()
+}
+
+async fn watch(root: PathBuf, kept: Vec<Kept>, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<Batch>) {
     let (watches, blind) = match Watches::new() {
         Ok(watches) => (Some(watches), None),
         Err(error) => (None, Some(error)),
@@ -90,12 +94,16 @@ async fn watch(root: PathBuf, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<B
         LOOK_EVERY_BLIND
     };
     let mut state = (Eyes::new(root.clone(), watches), Folder::new(root));
+    // Of these files a first look that does not find them tells that they are gone.
+    let files = kept.iter().map(|kept| (kept.parsed.file.to_path_buf(), None));
+    state.0.known.extend(files);
+    state.1.resume(kept);
     let mut told: Option<Vec<Problem>> = None;
     loop {
         // Reading thousands of documents takes a while; sessions run on the other threads meanwhile.
         let looked = tokio::task::spawn_blocking(move || {
             let look = state.0.look();
-            let batch = state.1.take(look);
+            let batch = state.1.take(now(), look);
             (state, batch)
         });
         let Ok((back, mut batch)) = looked.await else {
@@ -136,9 +144,25 @@ async fn news(watches: Option<&Watches>) {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
 /// The kernel's news of folders.
 #[derive(Debug)]
 struct Watches(AsyncFd<Fd>);
+
+/// What is news of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// Entries that come and go: of the folder around the manifests, which others may write in all day.
+    Names,
+    Content,
+}
 
 #[derive(Debug)]
 struct Fd(Inotify);
@@ -160,14 +184,19 @@ impl Watches {
     }
 
     /// Adding the same folder again changes nothing; the kernel drops watches of folders that are gone.
-    fn add(&self, folder: &Path) -> nix::Result<()> {
-        let flags = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF;
+    fn add(&self, folder: &Path, of: Interest) -> nix::Result<()> {
+        let names = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+        let flags = match of {
+            // What is watched there already stays watched.
+            Interest::Names => names | AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD),
+            Interest::Content => {
+                names
+                    | AddWatchFlags::IN_CLOSE_WRITE
+                    | AddWatchFlags::IN_ATTRIB
+                    | AddWatchFlags::IN_DELETE_SELF
+                    | AddWatchFlags::IN_MOVE_SELF
+            }
+        };
         self.0.get_ref().0.add_watch(folder, flags).map(drop)
     }
 
@@ -217,14 +246,28 @@ impl Eyes {
         // The folder may be replaced as a whole; only its parent tells that.
         let root = self.root.clone();
         match root.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => self.watch_only(Path::new(".")),
-            Some(parent) => self.watch_only(parent),
+            Some(parent) if parent.as_os_str().is_empty() => self.watch_only(Path::new("."), Interest::Names),
+            Some(parent) => self.watch_only(parent, Interest::Names),
             None => {}
         }
         let mut seen = BTreeMap::new();
         if let Err(error) = self.walk(&root, &mut BTreeSet::new(), &mut seen) {
             return Look::FolderUnreadable(error.to_string());
         }
+        // What lies below a folder that can't be read is not gone: it can't be read either.
+        let hidden: Vec<(PathBuf, String)> = self
+            .known
+            .keys()
+            .filter(|path| !seen.contains_key(*path))
+            .filter_map(|path| {
+                let above = path.ancestors().skip(1);
+                let why = above
+                    .into_iter()
+                    .find_map(|folder| seen.get(folder)?.as_ref().err())?;
+                Some((path.clone(), why.clone()))
+            })
+            .collect();
+        seen.extend(hidden.into_iter().map(|(path, why)| (path, Err(why))));
         let mut files: Vec<(PathBuf, Found)> = self
             .known
             .keys()
@@ -271,11 +314,28 @@ impl Eyes {
         let meta = fs::metadata(folder)?;
         let identity = (meta.dev(), meta.ino());
         // A link back to a folder above would never end.
-        if above.len() >= DEEPEST_FOLDER || !above.insert(identity) {
+        if above.contains(&identity) {
             return Ok(());
         }
+        if above.len() >= DEEPEST_FOLDER {
+            return Err(io::Error::other(format!(
+                "it lies more than {DEEPEST_FOLDER} folders deep"
+            )));
+        }
+        above.insert(identity);
         // Watched before it is read: what happens in between is news.
-        self.watch_only(folder);
+        self.watch_only(folder, Interest::Content);
+        let read = self.entries(folder, above, seen);
+        above.remove(&identity);
+        read
+    }
+
+    fn entries(
+        &mut self,
+        folder: &Path,
+        above: &mut BTreeSet<(u64, u64)>,
+        seen: &mut BTreeMap<PathBuf, Result<Stamp, String>>,
+    ) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -293,15 +353,24 @@ impl Eyes {
                     self.watch_target(&path);
                     seen.insert(path, Ok(stamp(&meta)));
                 }
+                Ok(_) if is_manifest(&path) => {
+                    seen.insert(path, Err("it is no regular file".to_owned()));
+                }
                 Ok(_) => {}
-                Err(error) if is_manifest(&path) => {
+                Err(error) if is_manifest(&path) || self.leads_to_files(&path) => {
                     seen.insert(path, Err(error.to_string()));
                 }
                 Err(_) => {}
             }
         }
-        above.remove(&identity);
         Ok(())
+    }
+
+    /// A link to a folder that was read before: its target may be a mount that is missing.
+    fn leads_to_files(&self, path: &Path) -> bool {
+        let below = self.known.range(path.to_owned()..).next();
+        below.is_some_and(|(known, _)| known.starts_with(path))
+            && fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
     }
 
     /// A link to a file elsewhere: its changes are news of its own folder.
@@ -311,13 +380,13 @@ impl Eyes {
             && let Ok(target) = fs::canonicalize(path)
             && let Some(folder) = target.parent()
         {
-            self.watch_only(folder);
+            self.watch_only(folder, Interest::Content);
         }
     }
 
-    fn watch_only(&mut self, folder: &Path) {
+    fn watch_only(&mut self, folder: &Path, of: Interest) {
         let Some(watches) = &self.watches else { return };
-        match watches.add(folder) {
+        match watches.add(folder, of) {
             // The walk itself says so.
             Ok(())
             | Err(nix::errno::Errno::ENOENT | nix::errno::Errno::EACCES | nix::errno::Errno::ENOTDIR) => {}
@@ -353,11 +422,8 @@ fn stamp(meta: &fs::Metadata) -> Stamp {
 /// Times come in steps of a few milliseconds: a file changed twice within one keeps its stamp. So one that changed
 /// just now is read again at the next look.
 fn settled(stamp: Stamp) -> bool {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     let changed = u64::try_from(stamp.changed.0).unwrap_or_default();
-    now.as_secs().saturating_sub(changed) >= 2
+    now().saturating_sub(changed) >= 2
 }
 
 #[cfg(test)]
@@ -413,6 +479,84 @@ mod tests {
         assert_eq!(reasons, ["file-unreadable"], "{:?}", batch.problems);
     }
 
+    /// One look after the other, with what each comes to.
+    struct Reader {
+        eyes: Eyes,
+        folder: Folder,
+    }
+
+    impl Reader {
+        fn new(root: &Path) -> Self {
+            Self {
+                eyes: Eyes::new(root.to_owned(), None),
+                folder: Folder::new(root.to_owned()),
+            }
+        }
+
+        fn look(&mut self) -> (Vec<String>, Vec<&'static str>) {
+            let batch = self.folder.take(now(), self.eyes.look());
+            (told(&batch), batch.problems.iter().map(|p| p.reason).collect())
+        }
+    }
+
+    #[test]
+    fn a_subfolder_that_can_not_be_read_keeps_what_it_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("manifests");
+        let mount = dir.path().join("mount");
+        fs::create_dir_all(mount.join("deep")).unwrap();
+        fs::create_dir(&root).unwrap();
+        fs::write(mount.join("deep/x.yaml"), namespace("x")).unwrap();
+        fs::write(mount.join("y.yaml"), namespace("z")).unwrap();
+        symlink(&mount, root.join("apps")).unwrap();
+        let mut reader = Reader::new(&root);
+        assert_eq!(reader.look().0, ["+x", "+z"]);
+
+        // The mount is missing: the link leads nowhere, and what it led to stays in force.
+        fs::rename(&mount, dir.path().join("away")).unwrap();
+        let unreadable = vec!["file-unreadable"; 3];
+        assert_eq!(reader.look(), (vec![], unreadable.clone()));
+        assert_eq!(reader.look(), (vec![], unreadable));
+        fs::rename(dir.path().join("away"), &mount).unwrap();
+        assert_eq!(reader.look(), (vec![], vec![]));
+
+        // The link itself is gone: so somebody wants it.
+        fs::remove_file(root.join("apps")).unwrap();
+        assert_eq!(reader.look(), (vec!["-x".to_owned(), "-z".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn folders_too_deep_to_be_read_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep: PathBuf = (0..=DEEPEST_FOLDER).map(|_| "d").collect();
+        let file = dir.path().join(deep).join("x.yaml");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, namespace("x")).unwrap();
+        let (changes, problems) = Reader::new(dir.path()).look();
+        assert_eq!((changes, problems), (vec![], vec!["file-unreadable"]));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_run_kept_stays_as_long_as_its_file_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let kept = |name: &str| {
+            let mut read = crds::read(&root.join(name), &namespace(name.trim_end_matches(".yaml")));
+            Kept {
+                parsed: read.objects.pop().unwrap().into(),
+                since: 7,
+            }
+        };
+        fs::write(root.join("broken.yaml"), "kind: [\n").unwrap();
+        let (_rescan, mut batches, _task) =
+            start(root.to_owned(), vec![kept("broken.yaml"), kept("gone.yaml")]);
+        let batch = next(&mut batches).await;
+        assert_eq!(told(&batch), ["+broken"]);
+        assert_eq!(batch.kept.len(), 1);
+        fs::remove_file(root.join("broken.yaml")).unwrap();
+        assert_eq!(told(&next(&mut batches).await), ["-broken"]);
+    }
+
     #[test]
     fn a_folder_that_is_not_there_is_a_problem() {
         let batch = read_once(Path::new("/nonexistent/manifests"));
@@ -425,7 +569,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("manifests");
         fs::create_dir(&root).unwrap();
-        let (rescan, mut batches, task) = start(root.clone());
+        let (rescan, mut batches, task) = start(root.clone(), Vec::new());
         assert_eq!(next(&mut batches).await, Batch::default());
 
         fs::write(root.join("a.yaml"), namespace("a")).unwrap();
@@ -461,7 +605,7 @@ mod tests {
         }
         symlink("..v1", root.join("..data")).unwrap();
         symlink("..data/x.yaml", root.join("x.yaml")).unwrap();
-        let (_rescan, mut batches, _task) = start(root.to_owned());
+        let (_rescan, mut batches, _task) = start(root.to_owned(), Vec::new());
         assert_eq!(told(&next(&mut batches).await), ["+one"]);
         symlink("..v2", root.join("..data_tmp")).unwrap();
         fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();

@@ -3,12 +3,15 @@
 
 pub mod dir;
 pub mod folder;
+pub mod kept;
 
 use std::sync::Arc;
 
 use crds::{ObjectRef, Parsed};
 
 use crate::problem::Problem;
+
+pub use kept::{Kept, KeptDocument};
 
 /// News of one object.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,4 +26,6 @@ pub enum Change {
 pub struct Batch {
     pub changes: Vec<Change>,
     pub problems: Vec<Problem>,
+    /// Objects in force that their files do not say any more, by reference: all there are now.
+    pub kept: Vec<Kept>,
 }

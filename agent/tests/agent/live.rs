@@ -82,11 +82,55 @@ fn a_document_that_becomes_bad_is_named_and_its_last_good_version_stays() {
     assert_eq!(table.code, 1);
     assert!(table.stdout.starts_with("NOT GREEN:"), "{}", table.stdout);
     assert!(table.stdout.contains("pool.yaml:4: error: "), "{}", table.stdout);
+    // Neither a restart nor a crash loses it, and since when is not forgotten.
+    let since = since(&status);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        stage.agent().signal(signal).unwrap();
+        stage.agent().wait(LIMIT).unwrap();
+        stage.start(&[]);
+        assert_eq!(stage.json(&["vip", "list"]), before, "after {signal}");
+        assert_eq!(self::since(&stage.json(&["status"])), since, "after {signal}");
+    }
     stage.write("pool.yaml", POOL);
     stage.until("no problem", &["status"], |status| {
         status["counts"]["problemsError"] == 0
     });
     assert_eq!(stage.ask(&["status"]).code, 0);
+}
+
+/// The sentence about the last good version that is in force.
+fn since(status: &Value) -> String {
+    let problems = status["problems"].as_array().unwrap();
+    let kept = problems.iter().find(|p| p["reason"] == "last-good-version-kept");
+    let message = kept.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("stays in force since 20"), "{message}");
+    message
+}
+
+#[test]
+fn a_changed_configuration_takes_effect_by_itself() {
+    let mut stage = Stage::new("config-live");
+    let config = stage.text_path("agent.yaml");
+    fs::write(&config, "enable-ipv4: true\n").unwrap();
+    stage.write("pool.yaml", POOL);
+    stage.write("front.yaml", &service("front"));
+    stage.start(&["--config", &config]);
+    assert_eq!(addresses(&stage.json(&["vip", "list"])).len(), 1);
+    fs::write(&config, "enable-lb-ipam: perhaps\n").unwrap();
+    let status = stage.until("the complaint", &["status"], |status| {
+        status["counts"]["problemsError"].as_u64() > Some(0)
+    });
+    assert_eq!(status["problems"][0]["reason"], "config-bad-value");
+    assert_eq!(addresses(&stage.json(&["vip", "list"])).len(), 1);
+    fs::write(&config, "enable-lb-ipam: false\n").unwrap();
+    stage.until("no address", &["vip", "list"], |vips| addresses(vips).is_empty());
+    assert_eq!(stage.json(&["status"])["counts"]["problemsError"], 0);
+    assert!(
+        stage
+            .ask(&["events"])
+            .stdout
+            .contains("the configuration changed")
+    );
 }
 
 #[test]

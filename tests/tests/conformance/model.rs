@@ -63,7 +63,7 @@ impl Stage for Model {
     fn write(&mut self, file: &str, text: Option<&str>) -> anyhow::Result<()> {
         let found = text.map_or(Found::Gone, |text| Found::Text(text.as_bytes().to_vec()));
         let look = FolderLook::Files(vec![(Path::new("/m").join(file), found)]);
-        self.world.take(self.folder.take(look));
+        self.world.take(self.folder.take(0, look));
         Ok(())
     }
 

@@ -22,6 +22,8 @@ use stentor_tests::txtar::Archive;
 use super::render::render;
 
 const ROOT: &str = "/m";
+/// The clock of every scenario: 2026-01-01T00:00:00Z.
+const NOW: u64 = 1_767_225_600;
 
 pub(crate) fn play(archive: &Archive) -> anyhow::Result<Archive> {
     let mut after = archive.clone();
@@ -164,7 +166,7 @@ impl Stage {
     /// The plan at this point, with the laws checked. What it allocates is held afterwards, as in the agent.
     fn plan(&mut self) -> anyhow::Result<Desired> {
         let dirty = std::mem::take(&mut self.dirty).into_iter().collect();
-        let batch = self.folder.take(Look::Files(dirty));
+        let batch = self.folder.take(NOW, Look::Files(dirty));
         self.world.take(batch);
         let desired = plan(&self.world, &self.options);
         ensure!(
@@ -202,7 +204,8 @@ impl Stage {
         }
         for (name, text) in files {
             let found = Found::Text(text.as_bytes().to_vec());
-            world.take(folder.take(Look::Files(vec![(Path::new(ROOT).join(name), found)])));
+            let look = Look::Files(vec![(Path::new(ROOT).join(name), found)]);
+            world.take(folder.take(NOW, look));
         }
         ensure!(
             world.source_problems == self.world.source_problems,

@@ -1,6 +1,6 @@
 //! Everything wrong now, by who found it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::Desired;
 use crate::problem::{Problem, Severity};
@@ -47,18 +47,11 @@ pub(super) struct Problems {
     config: Vec<Problem>,
     netlink: Option<Problem>,
     discards: Vec<Problem>,
-    vips: Option<Problem>,
-    mark: Option<Problem>,
+    /// Of the state folder, by what could not be written.
+    written: BTreeMap<&'static str, Problem>,
 }
 
 impl Problems {
-    pub(super) fn new(config: Vec<Problem>) -> Self {
-        Self {
-            config,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn config(&mut self, problems: Vec<Problem>) {
         self.config = problems;
     }
@@ -96,13 +89,12 @@ impl Problems {
     }
 
     /// Whether something changed.
-    pub(super) fn vips(&mut self, problem: Option<Problem>) -> bool {
-        std::mem::replace(&mut self.vips, problem) != self.vips
-    }
-
-    /// Whether something changed.
-    pub(super) fn mark(&mut self, problem: Option<Problem>) -> bool {
-        std::mem::replace(&mut self.mark, problem) != self.mark
+    pub(super) fn written(&mut self, what: &'static str, problem: Option<Problem>) -> bool {
+        let before = match &problem {
+            Some(problem) => self.written.insert(what, problem.clone()),
+            None => self.written.remove(what),
+        };
+        before != problem
     }
 
     /// All of them, in the order people read.
@@ -112,8 +104,7 @@ impl Problems {
             .iter()
             .chain(&self.netlink)
             .chain(&self.discards)
-            .chain(&self.vips)
-            .chain(&self.mark)
+            .chain(self.written.values())
             .chain(&world.source_problems)
             .chain(&desired.problems)
             .cloned()

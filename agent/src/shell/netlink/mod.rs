@@ -49,7 +49,7 @@ pub enum News {
     },
     /// The discard routes that could not be written or removed; empty again when all is well.
     Discards(Vec<Failed>),
-    /// Netlink can't be used: nothing of this task works.
+    /// Netlink can't be used; why. It is tried again, and [`News::Seen`] says that it can.
     Broken(String),
 }
 
@@ -86,46 +86,56 @@ struct Link {
 /// Runs until the receiver of `news` is gone. `wish` is `None` until there is a first plan: what an earlier
 /// run left is not touched before that.
 pub async fn run(wish: watch::Receiver<Option<BTreeSet<Prefix>>>, news: mpsc::Sender<News>) {
-    let groups = [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv6Route,
-    ];
-    let (connection, handle, messages) = match rtnetlink::new_multicast_connection(&groups) {
-        Ok(parts) => parts,
-        Err(error) => {
-            let _ = news.send(News::Broken(error.to_string())).await;
-            return;
-        }
-    };
     let mut follower = Follower {
-        handle,
         wish,
         news,
         links: BTreeMap::new(),
-        seen: None,
+        told: Told::default(),
         failed: Vec::new(),
         retry: None,
         pause: RETRY_FIRST,
     };
-    // The connection moves the octets; it ends when this function does.
-    tokio::select! {
-        () = connection => {}
-        () = follower.follow(messages) => {}
+    let mut pause = RETRY_FIRST;
+    while let Some(why) = follower.connected().await {
+        follower.broken(why).await;
+        tokio::select! {
+            () = follower.news.closed() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_LONGEST),
+        }
     }
 }
 
 struct Follower {
-    handle: Handle,
     wish: watch::Receiver<Option<BTreeSet<Prefix>>>,
     news: mpsc::Sender<News>,
     links: BTreeMap<u32, Link>,
-    seen: Option<Seen>,
+    told: Told,
     failed: Vec<Failed>,
     retry: Option<Instant>,
     pause: Duration,
+}
+
+/// What was told last: the same again is no news.
+#[derive(Debug, Default)]
+struct Told {
+    seen: Option<Seen>,
+    broken: Option<String>,
+}
+
+impl Told {
+    fn seen(&mut self, seen: Seen) -> Option<News> {
+        // Whatever was wrong is not any more, and only this says so.
+        let mended = self.broken.take().is_some();
+        let differs = self.seen.as_ref() != Some(&seen);
+        self.seen = Some(seen.clone());
+        (mended || differs).then_some(News::Seen(seen))
+    }
+
+    fn broken(&mut self, why: String) -> Option<News> {
+        let differs = self.broken.as_ref() != Some(&why);
+        self.broken = Some(why.clone());
+        differs.then_some(News::Broken(why))
+    }
 }
 
 type Messages = futures_channel::mpsc::UnboundedReceiver<(
@@ -134,7 +144,27 @@ type Messages = futures_channel::mpsc::UnboundedReceiver<(
 )>;
 
 impl Follower {
-    async fn follow(&mut self, mut messages: Messages) {
+    /// One connection to the kernel, and why it ended. `None`: nobody listens any more.
+    async fn connected(&mut self) -> Option<String> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ];
+        let (connection, handle, messages) = match rtnetlink::new_multicast_connection(&groups) {
+            Ok(parts) => parts,
+            Err(error) => return Some(error.to_string()),
+        };
+        // The connection moves the octets; it ends when this function does.
+        tokio::select! {
+            () = connection => Some("the connection to the kernel ended".to_owned()),
+            ended = self.follow(&handle, messages) => ended,
+        }
+    }
+
+    async fn follow(&mut self, handle: &Handle, mut messages: Messages) -> Option<String> {
         let mut read_at = Some(Instant::now());
         loop {
             let timer = [read_at, self.retry].into_iter().flatten().min();
@@ -145,26 +175,32 @@ impl Follower {
                             read_at.get_or_insert_with(|| Instant::now() + READ_INTERVAL);
                         }
                     }
-                    None => return,
+                    None => return Some("the connection to the kernel ended".to_owned()),
                 },
                 changed = self.wish.changed() => {
                     if changed.is_err() {
-                        return;
+                        return None;
                     }
                     self.pause = RETRY_FIRST;
                     self.retry = None;
-                    self.discard().await;
+                    self.discard(handle).await;
                 }
-                () = self.news.closed() => return,
+                () = self.news.closed() => return None,
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     let now = Instant::now();
                     if read_at.is_some_and(|at| at <= now) {
-                        read_at = None;
-                        self.read().await;
-                        self.discard().await;
+                        // A read that fails is tried again, whether the kernel has news or not.
+                        read_at = match self.read(handle).await {
+                            Ok(()) => None,
+                            Err(error) => {
+                                self.broken(error.to_string()).await;
+                                Some(now + RETRY_FIRST)
+                            }
+                        };
+                        self.discard(handle).await;
                     } else if self.retry.is_some_and(|at| at <= now) {
                         self.retry = None;
-                        self.discard().await;
+                        self.discard(handle).await;
                     }
                 }
             }
@@ -172,42 +208,32 @@ impl Follower {
     }
 
     /// Reads links and default routes and tells what is new about them.
-    async fn read(&mut self) {
-        let links = match read::links(&self.handle).await {
-            Ok(links) => links,
-            Err(error) => {
-                self.tell(News::Broken(error.to_string())).await;
-                return;
-            }
-        };
+    async fn read(&mut self, handle: &Handle) -> Result<(), rtnetlink::Error> {
+        let links = read::links(handle).await?;
         for down in went_down(&mut self.links, links) {
-            self.tell(down).await;
+            self.tell(Some(down)).await;
         }
-        match read::default_routes(&self.handle, &self.links).await {
-            Ok(default_routes) => {
-                let seen = Seen {
-                    default_routes,
-                    cilium_host_mac: self
-                        .links
-                        .values()
-                        .find(|link| link.name == "cilium_host")
-                        .and_then(|link| link.mac.as_slice().try_into().ok()),
-                };
-                if self.seen.as_ref() != Some(&seen) {
-                    self.seen = Some(seen.clone());
-                    self.tell(News::Seen(seen)).await;
-                }
-            }
-            Err(error) => self.tell(News::Broken(error.to_string())).await,
-        }
+        let default_routes = read::default_routes(handle, &self.links).await?;
+        let cilium_host = self.links.values().find(|link| link.name == "cilium_host");
+        let news = self.told.seen(Seen {
+            default_routes,
+            cilium_host_mac: cilium_host.and_then(|link| link.mac.as_slice().try_into().ok()),
+        });
+        self.tell(news).await;
+        Ok(())
+    }
+
+    async fn broken(&mut self, why: String) {
+        let news = self.told.broken(why);
+        self.tell(news).await;
     }
 
     /// Makes the kernel's discard routes what they should be.
-    async fn discard(&mut self) {
+    async fn discard(&mut self, handle: &Handle) {
         let Some(wish) = self.wish.borrow_and_update().clone() else {
             return;
         };
-        let failed = discard::apply(&self.handle, &wish).await;
+        let failed = discard::apply(handle, &wish).await;
         if failed.is_empty() {
             self.retry = None;
             self.pause = RETRY_FIRST;
@@ -217,13 +243,15 @@ impl Follower {
         }
         if failed != self.failed {
             self.failed.clone_from(&failed);
-            self.tell(News::Discards(failed)).await;
+            self.tell(Some(News::Discards(failed))).await;
         }
     }
 
-    async fn tell(&self, news: News) {
-        // A receiver that is gone ends `follow`.
-        let _ = self.news.send(news).await;
+    async fn tell(&self, news: Option<News>) {
+        if let Some(news) = news {
+            // A receiver that is gone ends `follow`.
+            let _ = self.news.send(news).await;
+        }
     }
 }
 
@@ -294,6 +322,17 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    #[test]
+    fn after_a_fault_the_same_sight_is_news_and_the_same_fault_is_none() {
+        let mut told = Told::default();
+        assert_eq!(told.seen(Seen::default()), Some(News::Seen(Seen::default())));
+        assert_eq!(told.seen(Seen::default()), None);
+        let why = || "no buffer".to_owned();
+        assert_eq!(told.broken(why()), Some(News::Broken(why())));
+        assert_eq!(told.broken(why()), None);
+        assert_eq!(told.seen(Seen::default()), Some(News::Seen(Seen::default())));
     }
 
     #[test]

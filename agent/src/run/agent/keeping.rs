@@ -1,0 +1,68 @@
+//! What the state folder is told: addresses, last good versions, signs of life. What could not be written is a problem
+//! until it could.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Agent, boot_id};
+use crate::problem::{Problem, Severity};
+use crate::source::{Kept, KeptDocument};
+use crate::state::{self, Ended, LastRun, StateError};
+
+/// What an earlier run kept, as far as this version takes it.
+pub(super) fn read(documents: &[KeptDocument]) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    for document in documents {
+        match Kept::read(document) {
+            Some(read) => kept.push(read),
+            None => tracing::warn!(
+                file = document.file,
+                line = document.line,
+                "the last good version in the state folder is not one for this version of Stentor; it is dropped"
+            ),
+        }
+    }
+    kept
+}
+
+impl Agent {
+    pub(super) fn write_vips(&mut self) {
+        let written = self.vips_written.as_ref();
+        if written.is_some_and(|written| written.vips == self.desired.vips) {
+            return;
+        }
+        let done = tokio::task::block_in_place(|| self.state.keep_vips(&self.desired.vips));
+        self.vips_written = done.is_ok().then(|| Arc::clone(&self.desired));
+        self.written("vips", done);
+    }
+
+    pub(super) fn write_kept(&mut self) {
+        let documents: Vec<KeptDocument> = self.kept.iter().filter_map(Kept::document).collect();
+        if self.kept_written.as_ref() == Some(&documents) {
+            return;
+        }
+        let done = tokio::task::block_in_place(|| self.state.keep(&documents));
+        self.kept_written = done.is_ok().then_some(documents);
+        self.written("kept", done);
+    }
+
+    pub(super) fn mark(&mut self, ended: Ended) {
+        let run = LastRun {
+            node: self.args.node.clone(),
+            boot_id: boot_id(),
+            seen: state::seconds(SystemTime::now()),
+            ended,
+        };
+        let done = tokio::task::block_in_place(|| self.state.mark(&run));
+        self.written("run", done);
+    }
+
+    fn written(&mut self, what: &'static str, done: Result<(), StateError>) {
+        let problem = done
+            .err()
+            .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
+        if self.problems.written(what, problem) {
+            self.publish();
+        }
+    }
+}
