@@ -69,8 +69,12 @@ pub(crate) fn elect(
         lowest_med(left, &mut lost);
     }
     lowest(left, [External, IgpCost], distance, &mut lost);
-    if existing == ExistingExternal::Keep && left.iter().all(external) {
-        let key = |c: &Candidate| [c.standing != Before::Best];
+    if existing == ExistingExternal::Keep
+        && left.iter().all(external)
+        && let Some(before) = left.iter().find(|c| c.standing == Before::Best).map(router_id)
+    {
+        // RFC 5004 3: not between parallel sessions with one router, which chooses by their addresses.
+        let key = |c: &Candidate| [router_id(c) != before];
         lowest(left, [WhyNotBest::ExistingExternal], key, &mut lost);
     }
     let whys = [RouterId, ClusterListLength, PeerAddress, PeerAddress];
@@ -130,25 +134,32 @@ fn distance(candidate: &Candidate) -> [u32; 2] {
 /// RFC 4271 9.1.2.2 f and g. RFC 4456 9: ORIGINATOR_ID stands for the router ID where there is one, and a
 /// shorter CLUSTER_LIST wins before the address does.
 fn identity(candidate: &Candidate) -> [u128; 4] {
-    let (router_id, address) = match candidate.origin {
-        From::Here => (0, [0, 0]),
+    let address = match candidate.origin {
+        From::Here => [0, 0],
         From::Peer {
-            router_id, address, ..
-        } => {
-            let address = match address {
-                IpAddr::V4(address) => [0, address.to_bits().into()],
-                IpAddr::V6(address) => [1, address.to_bits()],
-            };
-            (router_id, address)
-        }
+            address: IpAddr::V4(address),
+            ..
+        } => [0, address.to_bits().into()],
+        From::Peer {
+            address: IpAddr::V6(address),
+            ..
+        } => [1, address.to_bits()],
     };
-    let router_id = candidate.rank.originator.map_or(router_id, |id| id.to_bits());
+    let originator = candidate.rank.originator.map(|id| id.to_bits());
     [
-        router_id.into(),
+        originator.unwrap_or_else(|| router_id(candidate)).into(),
         candidate.rank.cluster_length.into(),
         address[0],
         address[1],
     ]
+}
+
+/// Of the peer it came from.
+fn router_id(candidate: &Candidate) -> u32 {
+    match candidate.origin {
+        From::Here => 0,
+        From::Peer { router_id, .. } => router_id,
+    }
 }
 
 /// RFC 4271 9.1.2.2 c: MEDs of different neighbour ASes say nothing to each other.

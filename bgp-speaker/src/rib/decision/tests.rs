@@ -140,6 +140,28 @@ fn existing_external_path_stays_best_unless_an_internal_one_is_as_good() {
     assert_eq!(decide(&[internal, other], ExistingExternal::Keep).0, Some(1));
 }
 
+/// RFC 5004 3: their addresses are how the router on the other side chooses.
+#[test]
+fn existing_path_gives_way_to_a_parallel_session_with_the_same_router() {
+    let one_router = |path| {
+        with(external(path), |c| {
+            let From::Peer { router_id, .. } = &mut c.origin else {
+                unreachable!()
+            };
+            *router_id = 7;
+        })
+    };
+    let before = with(one_router(5), |c| c.standing = Before::Best);
+    let all = [before, one_router(1), external(3)];
+    assert_eq!(
+        decide(&all, ExistingExternal::Keep),
+        (
+            Some(1),
+            vec![(3, WhyNotBest::ExistingExternal), (5, WhyNotBest::PeerAddress)]
+        )
+    );
+}
+
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let one = (
         0..8_u32,
