@@ -211,11 +211,14 @@ fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<
     };
     match (family, peer.local_address) {
         (Family::IPV4_UNICAST, IpAddr::V4(address)) => Some(NextHop::Ip(address.into())),
-        (Family::IPV4_UNICAST, IpAddr::V6(address)) => match (address.to_ipv4_mapped(), v6) {
-            (Some(address), _) => Some(NextHop::Ip(address.into())),
-            (None, ExtendedNextHop::Agreed) => usable(address),
-            (None, ExtendedNextHop::No) => peer.local_ipv4.map(|address| NextHop::Ip(address.into())),
-        },
+        (Family::IPV4_UNICAST, IpAddr::V6(address)) => {
+            let beside = peer.local_ipv4.map(|address| NextHop::Ip(address.into()));
+            match (address.to_ipv4_mapped(), v6) {
+                (Some(address), _) => Some(NextHop::Ip(address.into())),
+                (None, ExtendedNextHop::Agreed) => usable(address).or(beside),
+                (None, ExtendedNextHop::No) => beside,
+            }
+        }
         (_, IpAddr::V6(address)) => usable(address),
         (_, IpAddr::V4(address)) => {
             let address = peer.local_ipv6.unwrap_or(address.to_ipv6_mapped());
@@ -225,7 +228,11 @@ fn own_next_hop(peer: &PeerInfo, family: Family, v6: ExtendedNextHop) -> Option<
 }
 
 fn next_hop(attrs: &Attrs, from: Source<'_>, to: &Form, set: &SetAttrs) -> Result<NextHop, WhyNotSent> {
-    let given = attrs.next_hop;
+    let given = match (from, attrs.next_hop) {
+        // RFC 2545 3: the link-local address is for those on the link it was heard on.
+        (Source::Peer(_), NextHop::V6WithLinkLocal(global, _)) => NextHop::Ip(global.into()),
+        (Source::Peer(_) | Source::Here, given) => given,
+    };
     let wished = match (set.next_hop, from, to.session) {
         (SetNextHop::Is(next_hop), _, _) => Some(next_hop),
         (SetNextHop::Local, _, _) => to.own,

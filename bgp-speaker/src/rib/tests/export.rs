@@ -216,8 +216,27 @@ fn own_next_hop_is_one_the_peer_can_use() {
     );
     // A link-local address never stands alone.
     assert_eq!(net6(over("fe80::1", no, None)), None);
+    assert_eq!(net4(over("fe80::1", agreed, None)), None);
+    let beside = with(over("fe80::1", agreed, None), |info| {
+        info.local_ipv4 = "10.0.0.254".parse().ok()
+    });
+    assert_eq!(net4(beside), Some(ip("10.0.0.254")));
     let both = NextHop::V6WithLinkLocal("fd00::fe".parse().unwrap(), "fe80::1".parse().unwrap());
     assert_eq!(net6(over("fe80::1", no, Some("fd00::fe"))), Some(both));
+}
+
+/// RFC 2545 3.
+#[test]
+fn link_local_next_hop_of_a_peer_is_not_passed_on() {
+    let (global, link_local) = ("fd00::1".parse().unwrap(), "fe80::1".parse().unwrap());
+    let attrs = Attrs {
+        next_hop: NextHop::V6WithLinkLocal(global, link_local),
+        ..learned(&[65001], "10.0.0.1")
+    };
+    let mut world = World::new();
+    let (a, b) = (world.up(1, external(1)), world.up(2, internal(2)));
+    world.announce(a, &attrs, &[NET6]);
+    assert_eq!(world.got(b, NET6).unwrap().next_hop, ip("fd00::1"));
 }
 
 #[test]
