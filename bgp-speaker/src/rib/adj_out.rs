@@ -159,7 +159,10 @@ impl Group {
     /// The prefixes somebody must still be told about.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &Bits> {
         let members = self.members.values().map(|member| &member.marks);
-        let batch = self.batch.iter().map(|batch| &batch.dirty);
+        let batch = self
+            .batch
+            .iter()
+            .flat_map(|batch| [&batch.dirty, &batch.withdrawn]);
         members.chain(batch).filter(|bits| !bits.is_empty())
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Batch {
     pub(crate) bytes: usize,
     /// What changed since the items were listed: not sent from here.
     pub(crate) dirty: Bits,
+    /// Prefixes withdrawn by the items: nothing else keeps their numbers from being given to others.
+    pub(crate) withdrawn: Bits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,9 +138,14 @@ impl Log {
 
 impl Batch {
     pub(crate) fn new(kind: Kind, items: Vec<Item>) -> Self {
+        let mut withdrawn = Bits::default();
+        for item in items.iter().filter(|item| item.attrs == AttrsId::NONE) {
+            withdrawn.set(item.dest);
+        }
         Self {
             kind,
             items,
+            withdrawn,
             at: 0,
             chunks: VecDeque::new(),
             base: 0,

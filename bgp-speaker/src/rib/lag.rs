@@ -8,7 +8,7 @@ use super::buffers::{Batch, Kind, prefixes};
 use super::shared::Shared;
 use super::sync::{Member, Pass, Sync};
 use super::table::Table;
-use crate::pack::{self, Audience, Chunk, Item};
+use crate::pack::{self, Chunk, Item};
 
 impl Group {
     /// Encodes a sorted change for the followers.
@@ -79,6 +79,7 @@ impl Group {
     pub(crate) fn drop_batch(&mut self, table: &mut Table) {
         if let Some(batch) = self.batch.take() {
             nominate(&batch.dirty, table);
+            nominate(&batch.withdrawn, table);
         }
     }
 
@@ -120,7 +121,6 @@ impl Group {
 
     /// Followers that are up to date read the change as a batch, the others go by marks.
     fn start_change(&mut self, work: &mut Vec<Item>, table: &mut Table) {
-        let mut batch = Batch::new(Kind::Change, Vec::new());
         let end = self.log.end();
         let mut late = Vec::new();
         for (peer, member) in &mut self.members {
@@ -137,17 +137,7 @@ impl Group {
                 self.members.insert(peer, member);
             }
         }
-        // The number of a withdrawn prefix may be given to another before the item is encoded; as a mark it
-        // is held.
-        for item in work.iter().filter(|item| item.attrs == AttrsId::NONE) {
-            match item.to {
-                Audience::Except(..) => batch.dirty.set(item.dest),
-                Audience::Only(_) => {}
-            }
-        }
-        work.retain(|item| !batch.dirty.holds(item.dest));
-        batch.items = std::mem::take(work);
-        self.batch = Some(batch);
+        self.batch = Some(Batch::new(Kind::Change, std::mem::take(work)));
     }
 
     /// Those furthest behind lose the log until it is short enough.

@@ -162,6 +162,35 @@ fn messages_are_filled_to_the_limit() {
 }
 
 #[test]
+fn peers_share_the_buffers_of_a_mass_withdrawal() {
+    let mut world = World::new();
+    let feeder = world.up(9, internal(9));
+    let peers = [1, 2].map(|n| world.up(n, external(n)));
+    world.announce_all(feeder, &learned(&[65009], "10.0.0.9"), many(40_000));
+    for peer in peers {
+        world.drain(peer);
+        assert_eq!(world.held(peer).len(), 40_000);
+    }
+    world.rib.peer_down(feeder, &Down::Flush);
+    let mut buffers = peers.map(|peer| {
+        let mut out = Vec::new();
+        while world.rib.pull(peer, 10_000, &mut out).bytes > 0 {}
+        out
+    });
+    let octets: usize = buffers[0].iter().map(|b| b.len()).sum();
+    assert!((200_000..220_000).contains(&octets), "{octets}");
+    let places = buffers
+        .each_ref()
+        .map(|all| all.iter().map(|b| b.as_ptr()).collect::<Vec<_>>());
+    assert_eq!(places[0], places[1]);
+    for buffer in std::mem::take(&mut buffers[0]) {
+        world.receivers.get_mut(&peers[0]).unwrap().take(&buffer);
+    }
+    assert_eq!(world.held(peers[0]).len(), 0);
+    assert_eq!(world.rib.prefixes(V4), 0);
+}
+
+#[test]
 fn slow_peer_is_told_the_last_state_once() {
     let mut world = World::new();
     let slow = world.up(1, external(1));

@@ -278,7 +278,7 @@ impl World {
 }
 
 impl Receiver {
-    fn take(&mut self, buffer: &Bytes) {
+    pub(super) fn take(&mut self, buffer: &Bytes) {
         let mut rest = buffer.clone();
         while !rest.is_empty() {
             let length = usize::from(u16::from_be_bytes([rest[16], rest[17]]));
