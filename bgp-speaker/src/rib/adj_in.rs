@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::PeerInfo;
 use super::attrs::{AttrsId, path_holds};
 use super::export::{global, imported};
 use super::family::{FamilyRib, Touched, Was};
@@ -297,11 +296,8 @@ fn refusal(attrs: &Attrs, shared: &Shared) -> Option<WhyRefused> {
         Some(WhyRefused::ClusterLoop)
     } else {
         let address = global(&attrs.next_hop);
-        let ours = |peer: &PeerInfo| {
-            peer.local_address == address || peer.local_ipv6.is_some_and(|own| address == own)
-        };
         let nowhere = address.is_unspecified() || address.is_loopback() || address.is_multicast();
-        (nowhere || shared.infos().any(ours)).then_some(WhyRefused::NextHop)
+        (nowhere || shared.own_addresses.contains(&address)).then_some(WhyRefused::NextHop)
     }
 }
 

@@ -3,12 +3,13 @@
 //! A route holds numbers, never attributes. What the decision process compares is worked out once per set
 //! ([`Rank`]), not once per route.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::PeerId;
+use super::export::global;
 use super::hash::Seed;
 use super::table::HERE;
 use crate::types::Asn;
@@ -159,6 +160,12 @@ impl Interner {
 
     pub(crate) fn rank(&self, id: AttrsId) -> &Rank {
         &self.entry(id).rank
+    }
+
+    /// Whether any set has this next hop.
+    pub(crate) fn any_lead_to(&self, address: IpAddr) -> bool {
+        let mut entries = self.entries.iter().flatten();
+        entries.any(|entry| global(&entry.attrs.next_hop) == address)
     }
 
     /// Distinct sets held.
@@ -320,8 +327,6 @@ impl Attrs {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     fn attrs(med: u32) -> Attrs {

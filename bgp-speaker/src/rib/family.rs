@@ -1,6 +1,7 @@
 //! One family of a RIB: its table and the groups of peers it is announced to.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use super::EndOfRib;
 use super::adj_out::{Group, Which};
@@ -18,6 +19,8 @@ use crate::types::Family;
 
 /// Changed prefixes that may wait for a peer to ask before they are judged.
 const MOST_WAITING: usize = 64 << 10;
+/// Prefixes nobody speaks of that may wait to be freed: many at a time cost less.
+const MOST_LOOSE: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct FamilyRib {
@@ -25,7 +28,7 @@ pub(crate) struct FamilyRib {
     pub(crate) table: Table,
     pub(crate) groups: Vec<Group>,
     /// Peers whose group may be another one than they are in.
-    pub(crate) regroup: Vec<PeerId>,
+    pub(crate) regroup: BTreeSet<PeerId>,
     pub(crate) deferral: Deferral,
     /// Kept from one decision to the next.
     candidates: Vec<Candidate>,
@@ -46,7 +49,7 @@ impl FamilyRib {
             family,
             table: Table::new(shared.seed),
             groups: Vec::new(),
-            regroup: Vec::new(),
+            regroup: BTreeSet::new(),
             deferral: Deferral::No,
             candidates: Vec::new(),
             counts: Vec::new(),
@@ -145,7 +148,7 @@ impl FamilyRib {
     /// Brings the Adj-RIBs-Out up to date.
     pub(crate) fn settle(&mut self, shared: &mut Shared) {
         match self.deferral {
-            Deferral::Waiting if !self.groups.is_empty() || !self.regroup.is_empty() => return,
+            Deferral::Waiting if !self.groups.is_empty() => return,
             Deferral::Waiting | Deferral::No => {}
         }
         if self.table.has_changed() {
@@ -155,8 +158,10 @@ impl FamilyRib {
             }
             self.table.settled(changed);
         }
-        if !self.regroup.is_empty() {
-            self.regroup(shared);
+        match self.deferral {
+            // Whoever came up is told everything later: for now nobody is there to be told of a change.
+            Deferral::Waiting => {}
+            Deferral::No => self.regroup(shared),
         }
         self.free_loose();
     }
@@ -172,9 +177,16 @@ impl FamilyRib {
 
     /// Settles where nobody may ever ask, or much waits.
     pub(crate) fn relax(&mut self, shared: &mut Shared) {
-        let nobody = self.groups.is_empty() && self.regroup.is_empty();
+        let nobody = match self.deferral {
+            Deferral::No => self.groups.is_empty() && self.regroup.is_empty(),
+            Deferral::Waiting => self.groups.is_empty(),
+        };
         if nobody || self.table.changed_count() > MOST_WAITING {
             self.settle(shared);
+        }
+        // A refused route that goes changes nothing, so nobody asks on its account.
+        if self.table.loose_count() > MOST_LOOSE {
+            self.free_loose();
         }
     }
 
@@ -189,7 +201,7 @@ impl FamilyRib {
 
     /// The session is gone: nothing is announced to it any more.
     pub(crate) fn leave(&mut self, peer: PeerId, shared: &mut Shared) {
-        self.regroup.retain(|p| *p != peer);
+        self.regroup.remove(&peer);
         if let Some((group, table)) = self.group_of_mut(peer)
             && let Some(member) = group.forget(peer, table, shared)
         {
@@ -261,10 +273,10 @@ impl FamilyRib {
 
     /// Puts peers into the group of their kind.
     fn regroup(&mut self, shared: &mut Shared) {
-        let mut peers = std::mem::take(&mut self.regroup);
-        peers.sort_unstable();
-        peers.dedup();
-        for peer in peers {
+        if self.regroup.is_empty() {
+            return;
+        }
+        for peer in std::mem::take(&mut self.regroup) {
             let Some(target) = self.target(peer, shared) else {
                 continue;
             };
@@ -343,7 +355,7 @@ impl FamilyRib {
     }
 
     pub(crate) fn free_loose(&mut self) {
-        if !self.table.has_loose() {
+        if self.table.loose_count() == 0 {
             return;
         }
         let groups = &self.groups;

@@ -34,7 +34,7 @@ mod sync;
 mod table;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,6 +93,7 @@ impl Rib {
             began: now,
             peers: Vec::new(),
             attrs: Interner::new(seed),
+            own_addresses: BTreeSet::new(),
             limits: Limits::USUAL,
             scratch: Scratch::new(Limits::USUAL.chunk),
             work: Vec::new(),
@@ -149,6 +150,7 @@ impl Rib {
                 rib.flush(peer, Of::All, &mut self.shared);
             }
         }
+        let led_here = self.shared.learn_own_addresses(&info);
         let families = info
             .families
             .iter()
@@ -169,12 +171,15 @@ impl Rib {
         }));
         for family in self.negotiated(peer) {
             if let Some((rib, shared)) = self.family(family) {
-                rib.regroup.push(peer);
+                rib.regroup.insert(peer);
                 if rib.counts(peer).received > 0 {
                     rib.judge_again(peer, shared);
                     rib.decide_again(peer, shared);
                 }
             }
+        }
+        if led_here {
+            self.judge_all_again();
         }
     }
 
@@ -376,6 +381,16 @@ impl Rib {
         self.v6.settle(&mut self.shared);
     }
 
+    fn judge_all_again(&mut self) {
+        for peer in (0..).map(PeerId).take(self.shared.peers.len()) {
+            for rib in [&mut self.v4, &mut self.v6] {
+                if rib.counts(peer).received > 0 {
+                    rib.judge_again(peer, &mut self.shared);
+                }
+            }
+        }
+    }
+
     fn remove_local(&mut self, prefix: &Prefix) {
         let (rib, shared) = self.family_of(prefix);
         rib.withdraw(HERE, prefix, shared);
@@ -385,7 +400,7 @@ impl Rib {
         if self.shared.peer(peer).is_some_and(|p| p.up == Up::Yes)
             && let Some((rib, _)) = self.family(family)
         {
-            rib.regroup.push(peer);
+            rib.regroup.insert(peer);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What both families of a RIB use: the peers, the attributes, and buffers kept from one use to the next.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     /// By number.
     pub(crate) peers: Vec<Option<Box<Peer>>>,
     pub(crate) attrs: Interner,
+    /// Of every session there ever was: the node keeps them when a session ends.
+    pub(crate) own_addresses: BTreeSet<IpAddr>,
     pub(crate) limits: Limits,
     pub(crate) scratch: Scratch,
     /// Kept from one use to the next: items to encode, and prefixes whose announcement changed.
@@ -74,8 +78,19 @@ impl Shared {
         known.families.iter_mut().find(|f| f.family == family)
     }
 
-    pub(crate) fn infos(&self) -> impl Iterator<Item = &PeerInfo> {
-        self.peers.iter().flatten().map(|peer| &peer.info)
+    /// Notes which addresses a session shows to be this node's. Whether attributes known already lead to one of
+    /// them: then routes are to be judged again.
+    pub(crate) fn learn_own_addresses(&mut self, info: &PeerInfo) -> bool {
+        let own = [
+            Some(info.local_address.to_canonical()),
+            info.local_ipv4.map(IpAddr::V4),
+            info.local_ipv6.map(IpAddr::V6),
+        ];
+        let mut led_here = false;
+        for address in own.into_iter().flatten() {
+            led_here |= self.own_addresses.insert(address) && self.attrs.any_lead_to(address);
+        }
+        led_here
     }
 
     /// The peer with this address, or [`HERE`].

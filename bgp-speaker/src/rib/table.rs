@@ -289,8 +289,8 @@ impl Table {
         }
     }
 
-    pub(crate) fn has_loose(&self) -> bool {
-        !self.loose.is_empty()
+    pub(crate) fn loose_count(&self) -> usize {
+        self.loose.len()
     }
 
     pub(crate) fn take_loose(&mut self) -> Option<u32> {

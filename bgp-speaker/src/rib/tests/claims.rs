@@ -479,6 +479,64 @@ fn prefixes_above_the_limit_are_refused_and_a_flood_is_not_stored() {
 }
 
 #[test]
+fn refused_routes_that_come_and_go_leave_nothing_though_nobody_pulls() {
+    let mut world = World::new();
+    let mut refusing = external(1);
+    refusing.families[0].1.import = std::sync::Arc::default();
+    let peer = world.up(1, refusing);
+    world.drain(peer);
+    for prefix in many(5000) {
+        world.announce_all(peer, &learned(&[65001], "10.0.0.1"), vec![prefix]);
+        world.withdraw(peer, &[&prefix.to_string()]);
+        assert!(!world.rib.has_pending(peer));
+    }
+    assert!(world.rib.prefixes(V4) < 2000, "{}", world.rib.prefixes(V4));
+    assert_eq!(world.rib.attribute_sets(), 0);
+}
+
+#[test]
+fn routes_that_come_and_go_while_announcing_is_deferred_leave_nothing() {
+    let mut world = World::new();
+    world.rib.defer(V4);
+    let peer = world.up(1, external(1));
+    world.drain(peer);
+    for prefix in many(5000) {
+        world.announce_all(peer, &learned(&[65001], "10.0.0.1"), vec![prefix]);
+        world.withdraw(peer, &[&prefix.to_string()]);
+    }
+    assert!(world.rib.prefixes(V4) < 2000, "{}", world.rib.prefixes(V4));
+    world.rib.release(V4);
+    world.drain(peer);
+    assert!(world.receivers[&peer].ends_of_rib.contains(&V4));
+}
+
+#[test]
+fn a_route_that_leads_back_here_is_refused_whenever_the_address_is_learned() {
+    let other = |n| {
+        let mut info = external(n);
+        info.local_address = "10.0.1.254".parse().unwrap();
+        info
+    };
+    for first in [1, 2] {
+        let mut world = World::new();
+        let mut learn = |n| match n {
+            1 => {
+                let peer = world.up(1, external(1));
+                world.announce(peer, &learned(&[65001], "10.0.1.254"), &["203.0.113.0/24"]);
+            }
+            _ => {
+                world.up(2, other(2));
+            }
+        };
+        learn(first);
+        learn(3 - first);
+        let standing = world.rib.adj_in(PeerId(1), V4)[0].standing;
+        assert_eq!(standing, Standing::Refused(WhyRefused::NextHop), "{first} first");
+        assert_eq!(world.loc_rib(), []);
+    }
+}
+
+#[test]
 fn no_peers_no_leftovers() {
     let mut world = World::new();
     for i in 0..100_u8 {
