@@ -3,4 +3,5 @@
 mod claims;
 mod export;
 mod model;
+mod naive;
 mod world;

@@ -1,19 +1,23 @@
-//! Random histories against the plainest model: a table of what each peer announced last.
+//! Random histories against the plainest model: a table of what each peer announced last. What receivers hold is
+//! held against a RIB that is told everything at once, and against the rules written down once more (`naive`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::naive;
 use super::world::*;
 use crate::config::{LocalRoute, ReflectorClient};
 use crate::policy::{ExportPolicy, ImportPolicy, SetAttrs, SetNextHop, Statement, Verdict};
 use crate::rib::buffers::Limits;
 use crate::rib::{Down, ExistingExternal, PeerId, PeerInfo, Standing};
-use crate::types::{Family, Prefix};
-use crate::wire::attrs::Attrs;
+use crate::types::{AsnWidth, Family, Prefix};
+use crate::wire::attrs::{Attrs, NextHop, Origin};
 
-const PEERS: u16 = 5;
+pub(super) const PEERS: u16 = 5;
+/// The local address of the session with peer 3.
+const OTHER_OWN: &str = "10.0.0.253";
 const FAMILIES: [Family; 2] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
 
 #[derive(Debug, Clone)]
@@ -21,9 +25,10 @@ enum Op {
     Announce { peer: u16, attrs: u8, prefixes: Vec<u8> },
     Withdraw { peer: u16, prefixes: Vec<u8> },
     Local { attrs: u8, prefixes: Vec<u8> },
-    Up { peer: u16 },
+    Up { peer: u16, width: AsnWidth },
     Down { peer: u16 },
     Restart { peer: u16, family: usize },
+    BeginRefresh { peer: u16, family: usize },
     Sweep { peer: u16, family: usize },
     Export { peer: u16, family: usize, policy: u8 },
     ExportOfAll { family: usize, policy: u8 },
@@ -40,14 +45,16 @@ fn op() -> impl Strategy<Value = Op> {
     let prefixes = || prop::collection::vec(0..24_u8, 1..12);
     let family = || 0..2_usize;
     prop_oneof![
-        8 => (peer(), 0..8_u8, prefixes())
+        8 => (peer(), 0..13_u8, prefixes())
             .prop_map(|(peer, attrs, prefixes)| Op::Announce { peer, attrs, prefixes }),
         4 => (peer(), prefixes()).prop_map(|(peer, prefixes)| Op::Withdraw { peer, prefixes }),
         3 => (0..3_u8, prefixes()).prop_map(|(attrs, prefixes)| Op::Local { attrs, prefixes }),
-        3 => peer().prop_map(|peer| Op::Up { peer }),
+        3 => (peer(), prop_oneof![Just(AsnWidth::Two), Just(AsnWidth::Four)])
+            .prop_map(|(peer, width)| Op::Up { peer, width }),
         1 => peer().prop_map(|peer| Op::Down { peer }),
         1 => (peer(), family()).prop_map(|(peer, family)| Op::Restart { peer, family }),
-        1 => (peer(), family()).prop_map(|(peer, family)| Op::Sweep { peer, family }),
+        1 => (peer(), family()).prop_map(|(peer, family)| Op::BeginRefresh { peer, family }),
+        2 => (peer(), family()).prop_map(|(peer, family)| Op::Sweep { peer, family }),
         2 => (peer(), family(), 0..5_u8).prop_map(|(peer, family, policy)| Op::Export { peer, family, policy }),
         1 => (family(), 0..5_u8).prop_map(|(family, policy)| Op::ExportOfAll { family, policy }),
         1 => (peer(), family(), 0..3_u8).prop_map(|(peer, family, policy)| Op::Import { peer, family, policy }),
@@ -76,6 +83,10 @@ fn next_hop(prefix: &Prefix, n: u16) -> String {
     }
 }
 
+fn ip(text: &str) -> NextHop {
+    NextHop::Ip(text.parse().unwrap())
+}
+
 /// Peers 0 to 2 are external, the others internal.
 fn is_external(n: u16) -> bool {
     n < 3
@@ -96,6 +107,16 @@ fn peer_attrs(n: u16, kind: u8, prefix: &Prefix) -> Attrs {
         4 => attrs.communities = vec![crate::rib::attrs::NO_EXPORT],
         5 => attrs.communities = vec![crate::rib::attrs::NO_ADVERTISE],
         6 => attrs.as_path = path(&[own, LOCAL_ASN]),
+        8 => attrs.origin = Origin::Incomplete,
+        9 => attrs.as_path = path(&[own, 4_200_000_000]),
+        // A third party, which may be another peer.
+        10 => attrs.next_hop = ip(&next_hop(prefix, (n + 1) % PEERS)),
+        // This node, by the address that peer 3 knows.
+        11 => attrs.next_hop = ip(OTHER_OWN),
+        12 if !is_external(n) => {
+            attrs.originator_id = "10.0.0.77".parse().ok();
+            attrs.cluster_list = vec!["10.9.9.9".parse().unwrap()];
+        }
         _ => {}
     }
     if !is_external(n) {
@@ -147,15 +168,17 @@ fn statements(kind: u8) -> Vec<Statement> {
 }
 
 /// What was said, with nothing worked out.
-struct Model {
-    heard: BTreeMap<u16, BTreeMap<Prefix, (Attrs, Stale)>>,
-    local: BTreeMap<Prefix, LocalRoute>,
-    infos: Vec<PeerInfo>,
+pub(super) struct Model {
+    pub(super) heard: BTreeMap<u16, BTreeMap<Prefix, (Attrs, Stale)>>,
+    pub(super) local: BTreeMap<Prefix, LocalRoute>,
+    pub(super) infos: Vec<PeerInfo>,
     up: BTreeSet<u16>,
+    /// Those that were up at any time.
+    pub(super) met: BTreeSet<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Stale {
+pub(super) enum Stale {
     No,
     Yes,
 }
@@ -191,9 +214,12 @@ fn apply(world: &mut World, model: &mut Model, op: Op) {
                 .collect();
             world.rib.set_local(world.now, &Arc::new(model.local.clone()));
         }
-        Op::Up { peer } if !model.up.contains(&peer) => {
-            world.up(peer, model.infos[usize::from(peer)].clone());
+        Op::Up { peer, width } if !model.up.contains(&peer) => {
+            let info = &mut model.infos[usize::from(peer)];
+            info.asn_width = width;
+            world.up(peer, info.clone());
             model.up.insert(peer);
+            model.met.insert(peer);
         }
         Op::Down { peer } => {
             world.rib.peer_down(id(peer), &Down::Flush);
@@ -206,6 +232,15 @@ fn apply(world: &mut World, model: &mut Model, op: Op) {
             let heard = model.heard.entry(peer).or_default();
             heard.retain(|prefix, _| prefix.family() == keep);
             heard.values_mut().for_each(|(_, stale)| *stale = Stale::Yes);
+        }
+        Op::BeginRefresh { peer, family } if model.up.contains(&peer) => {
+            world.rib.mark_stale(id(peer), FAMILIES[family]);
+            let heard = model.heard.entry(peer).or_default();
+            for (prefix, (_, stale)) in heard {
+                if prefix.family() == FAMILIES[family] {
+                    *stale = Stale::Yes;
+                }
+            }
         }
         Op::Sweep { peer, family } => {
             world.rib.sweep_stale(id(peer), FAMILIES[family]);
@@ -253,6 +288,7 @@ fn apply(world: &mut World, model: &mut Model, op: Op) {
         | Op::Withdraw { .. }
         | Op::Up { .. }
         | Op::Restart { .. }
+        | Op::BeginRefresh { .. }
         | Op::Import { .. }
         | Op::Pull { .. } => {}
     }
@@ -261,7 +297,7 @@ fn apply(world: &mut World, model: &mut Model, op: Op) {
 /// Told everything at once, in an order of its own, and never anything else.
 fn recomputed(model: &Model) -> World {
     let mut world = World::new();
-    for n in (0..PEERS).rev() {
+    for n in model.met.iter().copied().rev() {
         world.up(n, model.infos[usize::from(n)].clone());
         for (prefix, (attrs, _)) in model.heard.get(&n).into_iter().flatten() {
             world.announce_all(PeerId(n), attrs, vec![*prefix]);
@@ -286,12 +322,16 @@ fn check(tight: Limits, ops: Vec<Op>) {
                 } else {
                     internal(n + 1)
                 };
-                // Peer 2 is of another kind than 0 and 1.
+                // Peer 2 is of another kind than 0 and 1, 3 of another than 4.
                 info.max_message = if n == 2 { 65535 } else { 4096 };
+                if n == 3 {
+                    info.local_address = OTHER_OWN.parse().unwrap();
+                }
                 info
             })
             .collect(),
         up: BTreeSet::new(),
+        met: BTreeSet::new(),
     };
     for op in ops {
         apply(&mut world, &mut model, op);
@@ -305,6 +345,7 @@ fn check(tight: Limits, ops: Vec<Op>) {
         let out = world.adj_out(PeerId(n));
         assert_eq!(*world.held(PeerId(n)), out, "what {n} was sent");
         assert_eq!(out, fresh.adj_out(PeerId(n)), "what {n} should be told");
+        assert_eq!(out, naive::told(&model, n), "what {n} is due by the rules");
         for family in FAMILIES {
             let counts = world.rib.counts(PeerId(n), family);
             let routes = world.rib.adj_in(PeerId(n), family);
@@ -341,7 +382,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn receivers_hold_what_a_recomputation_from_nothing_gives(ops in prop::collection::vec(op(), 1..120)) {
+    fn receivers_hold_what_a_recomputation_and_the_plain_rules_give(ops in prop::collection::vec(op(), 1..120)) {
         check(Limits::USUAL, ops);
     }
 
