@@ -16,8 +16,9 @@ use crate::schema::{Finding, Schema, validate};
 use crate::yaml::{self, Node};
 
 /// Fields that are ours alone, by their last step.
-const OURS: [&str; 13] = [
+const OURS: [&str; 16] = [
     "asPathPrepend",
+    "autoAssign",
     "dynamicLimit",
     "extendedCommunities",
     "interface",
@@ -29,6 +30,8 @@ const OURS: [&str; 13] = [
     "nextHop",
     "passive",
     "peerPrefix",
+    "priority",
+    "reserved",
     "ttlSecurity",
 ];
 

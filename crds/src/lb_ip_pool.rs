@@ -45,6 +45,15 @@ pub struct LoadBalancerIpPoolSpec {
     /// No new allocations; what is allocated stays.
     #[serde(default)]
     pub disabled: bool,
+    /// Ours: pools of a higher priority are drawn from first, equal ones by name. Missing: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Ours: `false` serves only Services that name an address. Missing: `true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_assign: Option<bool>,
+    /// Ours: parts of the blocks that are never handed out; what is allocated stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<PoolBlock>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

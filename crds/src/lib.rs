@@ -19,6 +19,7 @@
 //! | PeerConfig `maxPrefixes` | no limit | `limit`, `warningPercent` 75, `action` Teardown, `restartSeconds` |
 //! | PeerConfig `transport.passive`, `localAddress`, `interface` | dial, any, any | how the connection is made |
 //! | Advertisement `attributes.med`, `asPathPrepend`, `extendedCommunities`, `nextHop` | as is | path attributes |
+//! | LoadBalancerIPPool `priority`, `autoAssign`, `reserved` | 0, true, none | who is drawn from, for whom, save what |
 //!
 //! Sources: the CRDs of Cilium 1.19 (groups, fields, patterns, defaults), `CiliumBGPPeeringPolicy`
 //! of 1.18, the Kubernetes API (core/v1, discovery.k8s.io/v1, meta/v1).

@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use lbipam::{
-    Block, Family, FirstAndLast, Permitted, Pool, PoolState, Port, Protocol, Request, RequestId, Sharing,
-    TrafficPolicy, Wish, plan,
+    Block, Family, FirstAndLast, Permitted, Pool, Port, Protocol, Request, RequestId, Sharing, TrafficPolicy,
+    Wish, plan,
 };
 
 fn main() {
@@ -18,11 +18,11 @@ const SERVICES: usize = 10_000;
 fn pools() -> Vec<Pool> {
     let blocks = ["10.0.0.0/19", "10.1.0.0/19", "fd00::/64", "fd01::/64"];
     let pool = |(name, block): (usize, &&str)| Pool {
-        name: format!("pool-{name}"),
-        created: None,
-        blocks: vec![Block::Prefix(block.parse().expect("a prefix"))],
         first_and_last: FirstAndLast::Reserved,
-        state: PoolState::Enabled,
+        ..Pool::new(
+            format!("pool-{name}"),
+            vec![Block::Prefix(block.parse().expect("a prefix"))],
+        )
     };
     blocks.iter().enumerate().map(pool).collect()
 }
@@ -49,6 +49,7 @@ fn requests(sharers: usize) -> Vec<Request> {
         traffic_policy: TrafficPolicy::Cluster,
         selector: BTreeMap::new(),
         held: Vec::new(),
+        origins: BTreeMap::new(),
     };
     (0..SERVICES).map(request).collect()
 }
@@ -56,6 +57,21 @@ fn requests(sharers: usize) -> Vec<Request> {
 #[divan::bench(args = [1, 10])]
 fn from_nothing(bencher: Bencher<'_, '_>, sharers: usize) {
     let (pools, requests) = (pools(), requests(sharers));
+    bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
+}
+
+/// All under one key with one port: nobody can share, and each has to find that out.
+#[divan::bench]
+fn one_key_and_port(bencher: Bencher<'_, '_>) {
+    let (pools, mut requests) = (pools(), requests(SERVICES));
+    for request in &mut requests {
+        let port = |number| Port {
+            number,
+            protocol: Protocol::Tcp,
+        };
+        request.ports = [port(443)].into();
+        request.id.namespace = "ns".to_owned();
+    }
     bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));
 }
 
@@ -69,12 +85,9 @@ fn many_blocks(bencher: Bencher<'_, '_>, blocks: usize) {
                 .expect("a prefix"),
         )
     };
-    let pool = |name: usize| Pool {
-        name: format!("pool-{name}"),
-        created: None,
-        blocks: (name..name + blocks).map(block).collect(),
-        first_and_last: FirstAndLast::Usable,
-        state: PoolState::Enabled,
+    let pool = |name: usize| {
+        let blocks = (name..name + blocks).map(block);
+        Pool::new(format!("pool-{name}"), blocks.collect())
     };
     let (pools, requests) = ((0..4).map(pool).collect::<Vec<_>>(), requests(1));
     bencher.bench_local(|| plan(black_box(&pools), black_box(&requests)));

@@ -4,97 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::count::Count;
-use crate::pool::{Conflict, Pool, Prepared, prepare};
-use crate::request::{Family, Incompatible, Request, RequestId, Wish};
-
-/// Who gets what, and what became of the pools.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub decisions: BTreeMap<RequestId, Decision>,
-    pub pools: BTreeMap<String, PoolReport>,
-}
-
-/// What one request gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// What it kept, in the order it held it, then what is new, IPv4 before IPv6.
-    pub addresses: Vec<Allocation>,
-    /// What it wishes for and cannot have. Empty means the request is satisfied.
-    pub refusals: Vec<Refusal>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    pub address: IpAddr,
-    /// The pool it came from.
-    pub pool: String,
-}
-
-/// Why a part of a wish is not granted. The texts are those of Cilium's condition
-/// `cilium.io/IPAMRequestSatisfied`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("No pool exists with a CIDR containing '{0}'")]
-    NoPoolContains(IpAddr),
-    #[error("There are no enabled CiliumLoadBalancerIPPools that match this service")]
-    NoPoolMatches(Family),
-    #[error("The pool with the CIDR containing '{0}', doesn't select this service")]
-    PoolSelectorMismatch(IpAddr),
-    #[error("The IP '{0}' is already allocated to another service")]
-    AlreadyAllocated(IpAddr),
-    #[error("The IP '{address}' is already allocated to an incompatible service. Reason: {reason}")]
-    IncompatibleService { address: IpAddr, reason: Incompatible },
-    #[error("All enabled CiliumLoadBalancerIPPools that match this service ran out of allocatable IPs")]
-    OutOfAddresses(Family),
-    /// Not in Cilium, which calls such an address allocated to another service.
-    #[error(
-        "The IP '{0}' is the first or last address of its CIDR, which its pool holds back (allowFirstLastIPs: No)"
-    )]
-    Reserved(IpAddr),
-}
-
-impl Refusal {
-    /// The `reason` of the condition.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoPoolContains(_) | Self::NoPoolMatches(_) => "no_pool",
-            Self::PoolSelectorMismatch(_) => "pool_selector_mismatch",
-            Self::AlreadyAllocated(_) => "already_allocated",
-            Self::IncompatibleService { .. } => "already_allocated_incompatible_service",
-            Self::OutOfAddresses(_) => "out_of_ips",
-            Self::Reserved(_) => "reserved",
-        }
-    }
-}
-
-impl Decision {
-    pub fn is_satisfied(&self) -> bool {
-        self.refusals.is_empty()
-    }
-
-    /// The `reason` of the condition `cilium.io/IPAMRequestSatisfied`.
-    pub fn reason(&self) -> &'static str {
-        self.refusals.last().map_or("satisfied", Refusal::reason)
-    }
-
-    /// The `message` of the condition. Of several refusals the last one shows, as in Cilium.
-    pub fn message(&self) -> String {
-        self.refusals.last().map(ToString::to_string).unwrap_or_default()
-    }
-}
-
-/// How a pool stands after the plan.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolReport {
-    /// All addresses the pool states, each once.
-    pub total: Count,
-    /// Given out (a shared address counts once) or held back.
-    pub used: Count,
-    /// `total` less `used`.
-    pub available: Count,
-    /// Empty if no other pool has any of the pool's addresses.
-    pub conflicts: Vec<Conflict>,
-}
+use crate::pool::{AutoAssign, Pool, Prepared, Removal, prepare};
+use crate::report::{Allocation, Decision, Plan, PoolReport, Refusal, Standing};
+use crate::request::{Family, Port, Request, TrafficPolicy, Wish};
+use crate::sharing::{Company, Permitted};
 
 /// Decides for every request. The order of the inputs does not matter; names of pools and of requests
 /// should be distinct.
@@ -127,15 +40,33 @@ struct Planner<'a> {
     pools: Vec<Prepared<'a>>,
     requests: Vec<&'a Request>,
     decisions: Vec<Decision>,
-    taken: BTreeMap<IpAddr, Taken>,
-    /// Addresses whose owners share under a key.
-    keys: BTreeMap<&'a str, BTreeSet<IpAddr>>,
+    taken: BTreeMap<IpAddr, Taken<'a>>,
+    keys: BTreeMap<&'a str, Known<'a>>,
 }
 
-struct Taken {
+struct Taken<'a> {
     pool: usize,
-    /// Indices of requests.
-    owners: Vec<usize>,
+    owners: Company<'a>,
+}
+
+/// Addresses whose owners share under one key, in the order they became known.
+#[derive(Default)]
+struct Known<'a> {
+    addresses: BTreeMap<Family, Vec<IpAddr>>,
+    /// How many of them are of no use to sharers of a kind. Owners only join while a plan is made, so
+    /// what refused one of a kind refuses the next.
+    refused: BTreeMap<(Family, Kind<'a>), usize>,
+}
+
+/// What decides with whom a request may share, and from where.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind<'a> {
+    namespace: &'a str,
+    namespaces: &'a Permitted,
+    ports: &'a BTreeSet<Port>,
+    traffic_policy: TrafficPolicy,
+    selector: &'a BTreeMap<String, String>,
+    pools: &'a BTreeSet<String>,
 }
 
 /// Whether an address can be had.
@@ -151,11 +82,7 @@ impl<'a> Planner<'a> {
     fn keep(&mut self, index: usize) {
         let request = self.requests[index];
         for &address in &request.held {
-            let already = self
-                .taken
-                .get(&address)
-                .is_some_and(|taken| taken.owners.contains(&index));
-            if already || !request.wants(address) {
+            if self.has(index, address) || !request.wants(address) {
                 continue;
             }
             let Some(pool) = self.pool_keeping(address, request) else {
@@ -169,7 +96,8 @@ impl<'a> Planner<'a> {
     }
 
     /// The pool that an address held by this request belongs to. Disabled pools, reserved addresses
-    /// and the lost part of a conflict count too: none of them takes an address away.
+    /// and the lost part of a conflict count too: none of them takes an address away. Nor does the removal of
+    /// its block where the pool retains.
     fn pool_keeping(&self, address: IpAddr, request: &Request) -> Option<usize> {
         if let Some(taken) = self.taken.get(&address)
             && request.pools.contains(&self.pools[taken.pool].pool.name)
@@ -181,11 +109,19 @@ impl<'a> Planner<'a> {
             .pools
             .iter()
             .position(|pool| selects(pool) && pool.offers(address));
-        offering.or_else(|| {
-            self.pools
-                .iter()
-                .position(|pool| selects(pool) && pool.contains(address))
-        })
+        let stating = || {
+            let mut pools = self.pools.iter();
+            pools.position(|pool| selects(pool) && pool.contains(address))
+        };
+        let retaining = || {
+            let origin = request.origins.get(&address)?;
+            let retains = |pool: &Prepared<'_>| match pool.pool.removal {
+                Removal::Retain => pool.pool.name == *origin && selects(pool),
+                Removal::Reassign => false,
+            };
+            self.pools.iter().position(retains)
+        };
+        offering.or_else(stating).or_else(retaining)
     }
 
     fn serve_addresses(&mut self, index: usize) {
@@ -213,7 +149,7 @@ impl<'a> Planner<'a> {
             return Err(Refusal::PoolSelectorMismatch(address));
         }
         match self.availability(address, index) {
-            Availability::Free if self.pools[pool].reserves(address) => Err(Refusal::Reserved(address)),
+            Availability::Free if self.pools[pool].holds_back(address) => Err(Refusal::Reserved(address)),
             Availability::Free | Availability::Shareable => Ok(pool),
             Availability::Refused(refusal) => Err(refusal),
         }
@@ -242,34 +178,57 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The lowest address that this request may share, if it shares.
-    fn shared(&self, family: Family, index: usize) -> Option<(IpAddr, usize)> {
+    /// The first known address that this request may share, if it shares.
+    fn shared(&mut self, family: Family, index: usize) -> Option<(IpAddr, usize)> {
         let request = self.requests[index];
-        let addresses = self.keys.get(request.sharing.as_ref()?.key.as_str())?;
-        addresses
-            .iter()
-            .filter(|address| Family::of(**address) == family)
-            .find_map(|&address| {
-                let pool = self.offer(address, index).ok()?;
-                Some((address, pool))
-            })
+        let sharing = request.sharing.as_ref()?;
+        let kind = Kind {
+            namespace: &request.id.namespace,
+            namespaces: &sharing.namespaces,
+            ports: &request.ports,
+            traffic_policy: request.traffic_policy,
+            selector: &request.selector,
+            pools: &request.pools,
+        };
+        let known = self.keys.get(sharing.key.as_str())?;
+        let refused = known.refused.get(&(family, kind)).copied().unwrap_or(0);
+        let mut candidates = known.addresses.get(&family)?.iter().enumerate().skip(refused);
+        let found = candidates.find_map(|(at, &address)| {
+            let pool = self.offer(address, index).ok()?;
+            Some((at, address, pool))
+        });
+        let refused = match found {
+            Some((at, ..)) => at,
+            None => known.addresses.get(&family)?.len(),
+        };
+        let known = self.keys.get_mut(sharing.key.as_str())?;
+        known.refused.insert((family, kind), refused);
+        found.map(|(_, address, pool)| (address, pool))
     }
 
     /// The lowest free address of the first pool that has one.
     fn fresh(&mut self, family: Family, index: usize) -> Result<(IpAddr, usize), Refusal> {
         let request = self.requests[index];
-        let mut any_pool = false;
+        let (mut any_pool, mut only_named) = (false, false);
         for (at, pool) in self.pools.iter_mut().enumerate() {
             if !request.pools.contains(&pool.pool.name) || !pool.offers_family(family) {
                 continue;
             }
-            any_pool = true;
+            match pool.pool.auto_assign {
+                AutoAssign::Yes => any_pool = true,
+                AutoAssign::OnlyNamed => {
+                    only_named = true;
+                    continue;
+                }
+            }
             if let Some(address) = pool.lowest_free(family, |address| self.taken.contains_key(&address)) {
                 return Ok((address, at));
             }
         }
         Err(if any_pool {
             Refusal::OutOfAddresses(family)
+        } else if only_named {
+            Refusal::OnlyNamed(family)
         } else {
             Refusal::NoPoolMatches(family)
         })
@@ -283,8 +242,7 @@ impl<'a> Planner<'a> {
         if request.sharing.is_none() {
             return Availability::Refused(Refusal::AlreadyAllocated(address));
         }
-        let mut others = taken.owners.iter().map(|owner| self.requests[*owner]);
-        match others.find_map(|other| request.incompatible(other)) {
+        match taken.owners.refuses(request) {
             Some(reason) => Availability::Refused(Refusal::IncompatibleService { address, reason }),
             None => Availability::Shareable,
         }
@@ -298,49 +256,58 @@ impl<'a> Planner<'a> {
     }
 
     fn give(&mut self, address: IpAddr, pool: usize, index: usize) {
-        let taken = self.taken.entry(address).or_insert_with(|| Taken {
-            pool,
-            owners: Vec::new(),
-        });
-        taken.owners.push(index);
+        let request = self.requests[index];
+        let taken = self
+            .taken
+            .entry(address)
+            .and_modify(|taken| taken.owners.add(request))
+            .or_insert_with(|| Taken {
+                pool,
+                owners: Company::of(request),
+            });
         // All who share an address agree on the pool it counts for.
-        let pool = self.pools[taken.pool].pool.name.clone();
-        self.decisions[index].addresses.push(Allocation { address, pool });
-        if let Some(sharing) = &self.requests[index].sharing {
-            self.keys.entry(sharing.key.as_str()).or_default().insert(address);
+        let pool = &self.pools[taken.pool];
+        self.decisions[index].addresses.push(Allocation {
+            address,
+            pool: pool.pool.name.clone(),
+            standing: if pool.contains(address) {
+                Standing::InPool
+            } else {
+                Standing::Retained
+            },
+        });
+        if let Some(sharing) = &request.sharing {
+            let known = self.keys.entry(sharing.key.as_str()).or_default();
+            let addresses = known.addresses.entry(Family::of(address)).or_default();
+            if taken.owners.is_one() {
+                addresses.push(address);
+            }
         }
     }
 
     fn finish(self) -> Plan {
-        let mut used = vec![Count::default(); self.pools.len()];
-        for taken in self.taken.values() {
-            used[taken.pool] += Count::new(1);
-        }
         let mut plan = Plan::default();
-        for (pool, mut used) in self.pools.into_iter().zip(used) {
-            let name = &pool.pool.name;
-            let unseen = |address: &&IpAddr| {
-                let owner = self.taken.get(*address).and_then(|taken| taken.owners.first());
-                let decision = owner.map(|owner| &self.decisions[*owner]);
-                let from_here = decision.and_then(|decision| {
-                    decision
-                        .addresses
-                        .iter()
-                        .find(|given| given.address == **address && given.pool == *name)
-                });
-                from_here.is_none()
-            };
-            let held_back = pool.reserved().iter().filter(unseen).count();
-            used += Count::new(u128::try_from(held_back).unwrap_or(0));
-            let mut available = pool.total;
+        for (at, pool) in self.pools.into_iter().enumerate() {
+            let (mut given, mut retained) = (0_u128, Vec::new());
+            for (&address, taken) in &self.taken {
+                let stated = pool.contains(address);
+                given += u128::from(stated && !pool.holds_back(address));
+                if taken.pool == at && !stated {
+                    retained.push(address);
+                }
+            }
+            let (total, mut used) = (pool.total(), pool.held_back());
+            used += Count::new(given);
+            let mut available = total;
             available -= used;
             let report = PoolReport {
-                total: pool.total,
+                total,
                 used,
                 available,
+                retained,
                 conflicts: pool.conflicts,
             };
-            plan.pools.insert(name.clone(), report);
+            plan.pools.insert(pool.pool.name.clone(), report);
         }
         let ids = self.requests.iter().map(|request| request.id.clone());
         plan.decisions = ids.zip(self.decisions).collect();

@@ -4,7 +4,8 @@
 //! old ones) and the other stops there: only the overlapping part of the younger pool is lost to it,
 //! and addresses already given from that part stay with their owners.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::count::Count;
@@ -19,7 +20,30 @@ pub struct Pool {
     pub created: Option<i64>,
     pub blocks: Vec<Block>,
     pub first_and_last: FirstAndLast,
+    /// Held back as well: never handed out anew, what is out stays out.
+    pub reserved: Vec<Block>,
     pub state: PoolState,
+    /// Pools of a higher one are drawn from first, equal ones by name.
+    pub priority: i32,
+    pub auto_assign: AutoAssign,
+    pub removal: Removal,
+}
+
+impl Pool {
+    /// A pool with nothing but what every pool has.
+    pub fn new(name: impl Into<String>, blocks: Vec<Block>) -> Self {
+        Self {
+            name: name.into(),
+            created: None,
+            blocks,
+            first_and_last: FirstAndLast::default(),
+            reserved: Vec::new(),
+            state: PoolState::default(),
+            priority: 0,
+            auto_assign: AutoAssign::default(),
+            removal: Removal::default(),
+        }
+    }
 }
 
 /// `spec.allowFirstLastIPs`.
@@ -38,6 +62,26 @@ pub enum PoolState {
     Enabled,
     /// Nothing new is handed out; what is out stays out.
     Disabled,
+}
+
+/// Who gets addresses of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoAssign {
+    /// Whoever the pool selects.
+    #[default]
+    Yes,
+    /// Of these, those who name the address, or share it with one who did.
+    OnlyNamed,
+}
+
+/// What becomes of addresses in use when no block has them any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Removal {
+    /// Their owners get others, as in Cilium.
+    #[default]
+    Reassign,
+    /// They stay with their owners, as long as those want them and the pool selects them.
+    Retain,
 }
 
 /// Part of a pool that another pool (or an earlier block of the same pool) already has.
@@ -67,14 +111,14 @@ impl Conflict {
 pub(crate) struct Prepared<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) conflicts: Vec<Conflict>,
-    pub(crate) total: Count,
     /// Everything the pool states, overlapping parts included: ascending, none overlapping another.
     stated: Vec<Range>,
     /// What it may hand out: ascending, none overlapping another.
     offered: Vec<Range>,
-    /// The same in the order of its blocks.
+    /// The same in the order of its blocks, without what is held back.
     supply: BTreeMap<Family, Supply>,
-    reserved: BTreeSet<IpAddr>,
+    /// Of what is stated: ascending, none overlapping another.
+    held_back: Vec<Range>,
 }
 
 /// Ranges to draw from, one after the other.
@@ -87,7 +131,7 @@ struct Supply {
     next: Option<IpAddr>,
 }
 
-/// Settles conflicts. The result is in order of name, the order in which pools are drawn from.
+/// Settles conflicts. The result is in the order in which pools are drawn from.
 pub(crate) fn prepare(pools: &[Pool]) -> Vec<Prepared<'_>> {
     let mut by_age: Vec<&Pool> = pools.iter().collect();
     by_age.sort_by(|a, b| {
@@ -95,7 +139,7 @@ pub(crate) fn prepare(pools: &[Pool]) -> Vec<Prepared<'_>> {
     });
     let mut claims = Claims::default();
     let mut prepared: Vec<Prepared<'_>> = by_age.into_iter().map(|pool| claims.take(pool)).collect();
-    prepared.sort_by(|a, b| a.pool.name.cmp(&b.pool.name));
+    prepared.sort_by_key(|prepared| (Reverse(prepared.pool.priority), &prepared.pool.name));
     prepared
 }
 
@@ -118,6 +162,9 @@ impl<'a> Claims<'a> {
         let mut conflicts = Vec::new();
         let mut offered = Vec::new();
         let mut supply: BTreeMap<Family, Supply> = BTreeMap::new();
+        let stated = union(pool.blocks.iter().map(Block::range).collect());
+        let reserved = reserved(pool);
+        let usable = without(&stated, &reserved);
         for block in pool.blocks.iter().map(Block::range) {
             let others = self.overlapping(block);
             let mut found: Vec<Conflict> = Vec::new();
@@ -134,13 +181,11 @@ impl<'a> Claims<'a> {
                 }
             }
             conflicts.extend(found);
-            for part in block.without(others.iter().map(|other| &other.part)) {
+            let others: Vec<Range> = others.iter().map(|other| other.part).collect();
+            for part in block.without(&others) {
                 self.by_first.insert(part.first(), Claim { part, block, pool });
-                supply
-                    .entry(Family::of(part.first()))
-                    .or_default()
-                    .ranges
-                    .push(part);
+                let ranges = &mut supply.entry(Family::of(part.first())).or_default().ranges;
+                ranges.extend(part.without(&reserved));
                 offered.push(part);
             }
         }
@@ -148,21 +193,14 @@ impl<'a> Claims<'a> {
             supply.next = supply.ranges.first().map(Range::first);
         }
         offered.sort();
-        let stated = union(pool.blocks.iter().map(Block::range).collect());
-        let mut total = Count::default();
-        for range in &stated {
-            total += Count::new(range.steps());
-            total += Count::new(1);
-        }
-        let reserved = reserved(pool);
+        let held_back = without(&stated, &usable);
         Prepared {
             pool,
             conflicts,
-            total,
             stated,
             offered,
             supply,
-            reserved,
+            held_back,
         }
     }
 
@@ -191,18 +229,35 @@ fn union(mut ranges: Vec<Range>) -> Vec<Range> {
     union
 }
 
-fn reserved(pool: &Pool) -> BTreeSet<IpAddr> {
+/// Each range without the others, all ascending and none overlapping another of its own.
+fn without(ranges: &[Range], others: &[Range]) -> Vec<Range> {
+    ranges.iter().flat_map(|range| range.without(others)).collect()
+}
+
+fn size(ranges: &[Range]) -> Count {
+    let mut size = Count::default();
+    for range in ranges {
+        size += Count::new(range.steps());
+        size += Count::new(1);
+    }
+    size
+}
+
+/// What the pool holds back, ascending, also where it states no such address.
+fn reserved(pool: &Pool) -> Vec<Range> {
+    let mut ranges: Vec<Range> = pool.reserved.iter().map(Block::range).collect();
     match pool.first_and_last {
-        FirstAndLast::Usable => BTreeSet::new(),
+        FirstAndLast::Usable => {}
         FirstAndLast::Reserved => {
             let prefixes = pool.blocks.iter().filter(|block| match block {
                 Block::Prefix(_) => true,
                 Block::Range(_) => false,
             });
             let large = prefixes.map(Block::range).filter(|range| range.steps() > 1);
-            large.flat_map(|range| [range.first(), range.last()]).collect()
+            ranges.extend(large.flat_map(|range| [Range::one(range.first()), Range::one(range.last())]));
         }
     }
+    union(ranges)
 }
 
 /// Whether one of the ranges, which are ascending and do not overlap, has the address.
@@ -225,16 +280,23 @@ impl Prepared<'_> {
         self.is_enabled() && any_contains(&self.offered, address)
     }
 
+    /// Whether it may hand out addresses of a family, now or before it ran out.
     pub(crate) fn offers_family(&self, family: Family) -> bool {
         self.is_enabled() && self.supply.contains_key(&family)
     }
 
-    pub(crate) fn reserves(&self, address: IpAddr) -> bool {
-        self.reserved.contains(&address)
+    pub(crate) fn holds_back(&self, address: IpAddr) -> bool {
+        any_contains(&self.held_back, address)
     }
 
-    pub(crate) fn reserved(&self) -> &BTreeSet<IpAddr> {
-        &self.reserved
+    /// How many addresses it states.
+    pub(crate) fn total(&self) -> Count {
+        size(&self.stated)
+    }
+
+    /// How many of them it holds back.
+    pub(crate) fn held_back(&self) -> Count {
+        size(&self.held_back)
     }
 
     fn is_enabled(&self) -> bool {
@@ -252,7 +314,7 @@ impl Prepared<'_> {
         }
         let supply = self.supply.get_mut(&family)?;
         while let (Some(range), Some(address)) = (supply.ranges.get(supply.at), supply.next) {
-            if !taken(address) && !self.reserved.contains(&address) {
+            if !taken(address) {
                 return Some(address);
             }
             supply.next = next(address).filter(|address| range.contains(*address));

@@ -43,6 +43,14 @@ impl Range {
         })
     }
 
+    /// A single address.
+    pub(crate) fn one(address: IpAddr) -> Self {
+        Self {
+            first: address,
+            last: address,
+        }
+    }
+
     pub fn first(&self) -> IpAddr {
         self.first
     }
@@ -76,10 +84,15 @@ impl Range {
 
     /// What is left of this range without the addresses of `others`, in ascending order.
     /// `others` must be in ascending order and must not overlap each other.
-    pub(crate) fn without<'a>(self, others: impl IntoIterator<Item = &'a Range>) -> Vec<Self> {
+    pub(crate) fn without(self, others: &[Self]) -> Vec<Self> {
         let mut left = Vec::new();
         let mut first = self.first;
-        for other in others.into_iter().filter(|other| other.overlaps(&self)) {
+        let from = others.partition_point(|other| other.last < self.first);
+        let overlapping = others
+            .iter()
+            .skip(from)
+            .take_while(|other| other.first <= self.last);
+        for other in overlapping {
             if first < other.first
                 && let Some(last) = previous(other.first)
             {
@@ -192,24 +205,24 @@ mod tests {
         let whole = range("10.0.0.0", "10.0.0.9");
         let (a, b) = (range("10.0.0.2", "10.0.0.3"), range("10.0.0.6", "10.0.0.6"));
         assert_eq!(
-            whole.without([&a, &b]),
+            whole.without(&[a, b]),
             [
                 range("10.0.0.0", "10.0.0.1"),
                 range("10.0.0.4", "10.0.0.5"),
                 range("10.0.0.7", "10.0.0.9")
             ]
         );
-        assert_eq!(whole.without([&whole]), []);
+        assert_eq!(whole.without(&[whole]), []);
         assert_eq!(
-            whole.without([&range("9.0.0.0", "10.0.0.4")]),
+            whole.without(&[range("9.0.0.0", "10.0.0.4")]),
             [range("10.0.0.5", "10.0.0.9")]
         );
         assert_eq!(
-            whole.without([&range("10.0.0.4", "11.0.0.0")]),
+            whole.without(&[range("10.0.0.4", "11.0.0.0")]),
             [range("10.0.0.0", "10.0.0.3")]
         );
         let all = range("0.0.0.0", "255.255.255.255");
-        assert_eq!(all.without([&all]), []);
-        assert_eq!(all.without([&range("fd00::", "fd00::1")]), [all]);
+        assert_eq!(all.without(&[all]), []);
+        assert_eq!(all.without(&[range("fd00::", "fd00::1")]), [all]);
     }
 }

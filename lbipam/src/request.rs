@@ -1,8 +1,10 @@
-//! What a Service asks for, and with whom it may share.
+//! What a Service asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+
+use crate::sharing::Sharing;
 
 /// A Service that wants addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub struct Request {
     pub selector: BTreeMap<String, String>,
     /// The addresses it has today, in the order of its status.
     pub held: Vec<IpAddr>,
+    /// The pools they were given from, as far as that is remembered: what a pool retains
+    /// ([`Removal`](crate::Removal)) is told by it.
+    pub origins: BTreeMap<IpAddr, String>,
 }
 
 /// Namespace and name of a Service.
@@ -81,82 +86,12 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// The wish to share addresses with those who give the same key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sharing {
-    pub key: String,
-    /// Namespaces other than the Service's own that may take part.
-    pub namespaces: Permitted,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Permitted {
-    /// Only the Service's own namespace.
-    #[default]
-    Own,
-    Listed(BTreeSet<String>),
-    Any,
-}
-
-/// Why two Services cannot have one address, in the words Cilium shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Incompatible {
-    #[error("different sharing key")]
-    SharingKey,
-    #[error("different and not permitted namespace")]
-    Namespace,
-    #[error("same port and protocol")]
-    Port,
-    #[error("different ExternalTrafficPolicy")]
-    TrafficPolicy,
-    #[error("compatible ExternalTrafficPolicy local but selecting different set of pods")]
-    Pods,
-}
-
 impl Request {
-    /// Why this request and the other cannot have one address. The same in both directions.
-    pub fn incompatible(&self, other: &Self) -> Option<Incompatible> {
-        let (Some(mine), Some(theirs)) = (&self.sharing, &other.sharing) else {
-            return Some(Incompatible::SharingKey);
-        };
-        if mine.key != theirs.key {
-            return Some(Incompatible::SharingKey);
-        }
-        let (here, there) = (&self.id.namespace, &other.id.namespace);
-        if here != there && !(mine.namespaces.permits(there) && theirs.namespaces.permits(here)) {
-            return Some(Incompatible::Namespace);
-        }
-        if !self.ports.is_disjoint(&other.ports) {
-            return Some(Incompatible::Port);
-        }
-        if self.traffic_policy != other.traffic_policy {
-            return Some(Incompatible::TrafficPolicy);
-        }
-        match self.traffic_policy {
-            TrafficPolicy::Cluster => None,
-            // An address whose traffic stays on the node must lead to the same pods everywhere.
-            TrafficPolicy::Local if self.selector.is_empty() || self.selector != other.selector => {
-                Some(Incompatible::Pods)
-            }
-            TrafficPolicy::Local => None,
-        }
-    }
-
     /// Whether the wish covers this address.
     pub(crate) fn wants(&self, address: IpAddr) -> bool {
         match &self.wish {
             Wish::Addresses(addresses) => addresses.contains(&address),
             Wish::Families(families) => families.contains(&Family::of(address)),
-        }
-    }
-}
-
-impl Permitted {
-    fn permits(&self, namespace: &str) -> bool {
-        match self {
-            Self::Own => false,
-            Self::Listed(listed) => listed.contains(namespace),
-            Self::Any => true,
         }
     }
 }

@@ -11,7 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::request::{Family, Permitted, Sharing, Wish};
+use crate::request::{Family, Wish};
+use crate::sharing::{Permitted, Sharing};
 
 const IPS: [&str; 2] = ["lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips"];
 const SHARING_KEY: [&str; 2] = ["lbipam.cilium.io/sharing-key", "io.cilium/lb-ipam-sharing-key"];

@@ -11,8 +11,8 @@ use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::lb_ip_pool::{AllowFirstLastIps, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock};
 use crds::{Kind, Object, ObjectRef, Parsed, text};
 use lbipam::{
-    Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Request, RequestId,
-    TrafficPolicy,
+    AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Request,
+    RequestId, TrafficPolicy,
 };
 
 use super::desired::{LbIpamReport, ServiceRef};
@@ -241,6 +241,8 @@ fn request(
         },
         selector,
         held,
+        // Addresses outside of every pool are somebody else's here, so there is nothing to retain.
+        origins: BTreeMap::new(),
     }
 }
 
@@ -282,9 +284,7 @@ fn port(port: &ServicePort) -> Option<Port> {
 fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
     let spec = &pool.object.spec;
     Pool {
-        name: pool.name().to_owned(),
         created: created(pool.parsed),
-        blocks: spec.blocks.iter().filter_map(block).collect(),
         first_and_last: match spec.allow_first_last_ips {
             Some(AllowFirstLastIps::No) => FirstAndLast::Reserved,
             Some(AllowFirstLastIps::Yes) | None => FirstAndLast::Usable,
@@ -294,6 +294,13 @@ fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
         } else {
             PoolState::Enabled
         },
+        reserved: spec.reserved.iter().filter_map(block).collect(),
+        priority: spec.priority.unwrap_or(0),
+        auto_assign: match spec.auto_assign {
+            Some(true) | None => AutoAssign::Yes,
+            Some(false) => AutoAssign::OnlyNamed,
+        },
+        ..Pool::new(pool.name(), spec.blocks.iter().filter_map(block).collect())
     }
 }
 

@@ -24,6 +24,16 @@ pub(super) fn load_balancer_ip_pool(rules: &mut Rules<'_>, spec: &LoadBalancerIp
             ranges.push((i, first, last));
         }
     }
+    for (i, block) in spec.reserved.iter().enumerate() {
+        let at = format!("spec.reserved[{i}]");
+        if let Some((first, last)) = check_block(rules, &at, block) {
+            let overlaps = |(_, from, to): &(usize, IpAddr, IpAddr)| first <= *to && *from <= last;
+            if !ranges.iter().any(overlaps) {
+                let message = "no block of the pool has any of these addresses; nothing is held back";
+                rules.warn(&at, Reason::NoEffect, message);
+            }
+        }
+    }
 }
 
 /// The first and last address, if the block is sound.

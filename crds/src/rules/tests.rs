@@ -224,6 +224,22 @@ fn blocks_of_pools_are_ranges() {
 }
 
 #[test]
+fn reserved_parts_of_a_pool_are_sound_and_inside_its_blocks() {
+    let pool = |reserved: &str| {
+        cilium(
+            "CiliumLoadBalancerIPPool",
+            &format!("{{blocks: [{{cidr: 10.0.0.0/24}}], reserved: [{reserved}]}}"),
+        )
+    };
+    assert_eq!(pool("{cidr: 10.0.0.0/30}, {start: 10.0.0.9}"), [] as [&str; 0]);
+    assert_eq!(pool("{}"), ["4 error empty-block spec.reserved[0]"]);
+    assert_eq!(
+        pool("{start: 10.0.1.1}"),
+        ["4 warning no-effect spec.reserved[0]"]
+    );
+}
+
+#[test]
 fn pod_pools_hold_prefixes_of_their_family() {
     let pool = |spec: &str| alpha("CiliumPodIPPool", spec);
     assert_eq!(

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::pool::{FirstAndLast, PoolState};
 use crate::range::{Block, Range};
-use crate::request::{Permitted, Port, Protocol, Sharing, TrafficPolicy};
+use crate::request::{Protocol, RequestId};
+use crate::sharing::{Incompatible, Sharing};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -14,13 +15,7 @@ fn prefix(text: &str) -> Block {
 }
 
 fn pool(name: &str, blocks: &[Block]) -> Pool {
-    Pool {
-        name: name.to_owned(),
-        created: None,
-        blocks: blocks.to_vec(),
-        first_and_last: FirstAndLast::Usable,
-        state: PoolState::Enabled,
-    }
+    Pool::new(name, blocks.to_vec())
 }
 
 /// Asks for one IPv4 address of the pools named.
@@ -38,6 +33,7 @@ fn request(name: &str, pools: &[&str]) -> Request {
         traffic_policy: TrafficPolicy::Cluster,
         selector: BTreeMap::new(),
         held: Vec::new(),
+        origins: BTreeMap::new(),
     }
 }
 
@@ -392,6 +388,110 @@ fn huge_ranges_cost_what_is_used() {
     );
 }
 
+#[test]
+fn pools_of_a_higher_priority_are_drawn_from_first() {
+    let mut second = pool("b", &[prefix("10.0.1.0/32")]);
+    second.priority = 5;
+    let pools = [pool("a", &[prefix("10.0.0.0/24")]), second];
+    let requests = [request("1", &["a", "b"]), request("2", &["a", "b"])];
+    let plan = plan(&pools, &requests);
+    assert_eq!(addresses(&plan, "1"), ["10.0.1.0"]);
+    assert_eq!(addresses(&plan, "2"), ["10.0.0.0"]);
+}
+
+#[test]
+fn a_pool_without_auto_assign_serves_those_who_name_an_address_and_who_share_with_them() {
+    let mut manual = pool("a", &[prefix("10.0.0.0/24")]);
+    manual.auto_assign = AutoAssign::OnlyNamed;
+    let requests = [
+        asking(sharing(request("named", &["a"]), "k", 80), &["10.0.0.9"]),
+        sharing(request("friend", &["a"]), "k", 81),
+        holding(request("held", &["a"]), &["10.0.0.7"]),
+        request("any", &["a"]),
+    ];
+    let plan = plan(&[manual], &requests);
+    assert_eq!(addresses(&plan, "named"), ["10.0.0.9"]);
+    assert_eq!(addresses(&plan, "friend"), ["10.0.0.9"]);
+    assert_eq!(addresses(&plan, "held"), ["10.0.0.7"]);
+    assert_eq!(condition(&plan, "any").0, "not_auto_assigned");
+}
+
+#[test]
+fn reserved_blocks_are_skipped_refused_by_name_and_counted_as_used() {
+    let mut some = pool("a", &[prefix("10.0.0.0/29"), prefix("fd00::/64")]);
+    some.reserved = vec![
+        prefix("10.0.0.0/30"),
+        prefix("10.9.0.0/16"),
+        prefix("fd00::/65"),
+        prefix("10.0.0.3/32"),
+    ];
+    let mut both = request("any", &["a"]);
+    both.wish = Wish::Families([Family::Ipv4, Family::Ipv6].into());
+    let requests = [
+        both,
+        asking(request("named", &["a"]), &["10.0.0.2"]),
+        holding(request("held", &["a"]), &["10.0.0.1"]),
+    ];
+    let plan = plan(&[some], &requests);
+    assert_eq!(addresses(&plan, "any"), ["10.0.0.4", "fd00::8000:0:0:0"]);
+    assert_eq!(condition(&plan, "named").0, "reserved");
+    assert_eq!(addresses(&plan, "held"), ["10.0.0.1"]);
+    let half = 1_u128 << 63;
+    assert_eq!(plan.pools["a"].used, (4 + 1 + half + 1).into());
+    assert_eq!(plan.pools["a"].available, (3 + half - 1).into());
+}
+
+#[test]
+fn what_a_removed_block_gave_stays_where_the_pool_retains_and_moves_where_not() {
+    let from = |mut request: Request, pool: &str| {
+        let held = request.held.iter().map(|address| (*address, pool.to_owned()));
+        request.origins = held.collect();
+        request
+    };
+    let held = |name, pools| from(holding(request(name, pools), &["10.9.0.1"]), "a");
+    let mut retaining = pool("a", &[prefix("10.0.0.0/24")]);
+    retaining.removal = Removal::Retain;
+    let kept = plan(&[retaining.clone()], &[held("x", &["a"])]);
+    assert_eq!(addresses(&kept, "x"), ["10.9.0.1"]);
+    let id = &held("x", &["a"]).id;
+    assert_eq!(kept.decisions[id].addresses[0].standing, Standing::Retained);
+    assert_eq!(kept.pools["a"].retained, [address("10.9.0.1")]);
+    assert_eq!(kept.pools["a"].used, Count::default());
+    // Nobody else gets it, also from a pool that has it now.
+    let other = pool("b", &[prefix("10.9.0.1/32")]);
+    let both = plan(
+        &[retaining.clone(), other],
+        &[held("x", &["a"]), request("y", &["b"])],
+    );
+    assert_eq!(addresses(&both, "x"), ["10.9.0.1"]);
+    assert_eq!(condition(&both, "y").0, "out_of_ips");
+    assert_eq!(both.pools["b"].available, Count::default());
+    // The owner asks for it no longer, or the pool does not select the owner.
+    let asks = plan(&[retaining.clone()], &[asking(held("x", &["a"]), &["10.0.0.5"])]);
+    assert_eq!(addresses(&asks, "x"), ["10.0.0.5"]);
+    assert_eq!(
+        addresses(&plan(&[retaining], &[held("x", &[])]), "x"),
+        [] as [&str; 0]
+    );
+    let moved = plan(&[pool("a", &[prefix("10.0.0.0/24")])], &[held("x", &["a"])]);
+    assert_eq!(addresses(&moved, "x"), ["10.0.0.0"]);
+}
+
+#[test]
+fn sharers_of_one_key_and_port_each_get_their_own_and_later_ones_still_find_room() {
+    let pools = [pool("a", &[prefix("10.0.0.0/24")])];
+    let mut requests: Vec<Request> = (0..20)
+        .map(|n| sharing(request(&format!("{n:02}"), &["a"]), "k", 80))
+        .collect();
+    requests.extend((20..40).map(|n| sharing(request(&format!("{n:02}"), &["a"]), "k", 81)));
+    let plan = plan(&pools, &requests);
+    for n in 0..20 {
+        let (first, second) = (format!("{n:02}"), format!("{:02}", n + 20));
+        assert_eq!(addresses(&plan, &first), [format!("10.0.0.{n}")]);
+        assert_eq!(addresses(&plan, &second), addresses(&plan, &first));
+    }
+}
+
 fn some_address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0u8..24).prop_map(|last| IpAddr::from([10, 0, 0, last])),
@@ -420,14 +520,21 @@ prop_compose! {
         created in proptest::option::of(0i64..3),
         blocks in proptest::collection::vec(some_block(), 0..4),
         reserved: bool,
+        held_back in proptest::collection::vec(some_block(), 0..2),
         disabled in proptest::bool::weighted(0.2),
+        priority in 0i32..2,
+        named in proptest::bool::weighted(0.2),
+        retain: bool,
     ) -> Pool {
         Pool {
-            name: name.to_owned(),
             created,
-            blocks,
             first_and_last: if reserved { FirstAndLast::Reserved } else { FirstAndLast::Usable },
+            reserved: held_back,
             state: if disabled { PoolState::Disabled } else { PoolState::Enabled },
+            priority,
+            auto_assign: if named { AutoAssign::OnlyNamed } else { AutoAssign::Yes },
+            removal: if retain { Removal::Retain } else { Removal::Reassign },
+            ..Pool::new(name, blocks)
         }
     }
 }
@@ -464,7 +571,9 @@ prop_compose! {
         local: bool,
         selected in proptest::option::of(0u8..2),
         held in proptest::collection::vec(some_address(), 0..4),
+        origin in proptest::option::of(prop::sample::select(&POOLS[..])),
     ) -> Request {
+        let origins = origin.into_iter().flat_map(|pool| held.iter().map(|address| (*address, pool.to_owned())));
         Request {
             id: RequestId { namespace: namespace.to_owned(), name: format!("s{name}") },
             created,
@@ -474,6 +583,7 @@ prop_compose! {
             ports: ports.into_iter().map(|number| Port { number, protocol: Protocol::Tcp }).collect(),
             traffic_policy: if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
             selector: selected.into_iter().map(|n| ("app".to_owned(), n.to_string())).collect(),
+            origins: origins.collect(),
             held,
         }
     }
@@ -500,6 +610,11 @@ fn applied(requests: &[Request], plan: &Plan) -> Vec<Request> {
             .addresses
             .iter()
             .map(|given| given.address)
+            .collect();
+        request.origins = plan.decisions[&request.id]
+            .addresses
+            .iter()
+            .map(|given| (given.address, given.pool.clone()))
             .collect();
     }
     requests
@@ -558,7 +673,12 @@ proptest! {
                     request.pools.contains(&pool.name)
                         && pool.blocks.iter().any(|block| block.range().contains(*held))
                 });
-                if contained && !contested {
+                let retained = pools.iter().any(|pool| {
+                    request.origins.get(held) == Some(&pool.name)
+                        && pool.removal == Removal::Retain
+                        && request.pools.contains(&pool.name)
+                });
+                if (contained || retained) && !contested {
                     let given = &plan.decisions[&request.id].addresses;
                     prop_assert!(given.iter().any(|given| given.address == *held));
                 }
@@ -574,7 +694,22 @@ proptest! {
             for given in &decision.addresses {
                 prop_assert!(request.wants(given.address));
                 let pool = pools.iter().find(|pool| pool.name == given.pool).unwrap();
-                prop_assert!(pool.blocks.iter().any(|block| block.range().contains(given.address)));
+                let stated = pool.blocks.iter().any(|block| block.range().contains(given.address));
+                prop_assert_eq!(given.standing, if stated { Standing::InPool } else { Standing::Retained });
+                let new = !request.held.contains(&given.address);
+                let joined = requests.iter().any(|other| {
+                    other.id != request.id && plan.decisions[&other.id].addresses.iter().any(|g| g.address == given.address)
+                });
+                if new {
+                    prop_assert!(stated && pool.state == PoolState::Enabled);
+                    let reserved = pool.reserved.iter().any(|block| block.range().contains(given.address));
+                    prop_assert!(joined || !reserved);
+                    let named = match &request.wish {
+                        Wish::Addresses(_) => true,
+                        Wish::Families(_) => false,
+                    };
+                    prop_assert!(joined || named || pool.auto_assign == AutoAssign::Yes);
+                }
             }
             let granted = match &request.wish {
                 Wish::Addresses(addresses) => addresses.iter().all(|address| decision.addresses.iter().any(|g| g.address == *address)),
@@ -582,7 +717,23 @@ proptest! {
             };
             prop_assert_eq!(granted, decision.is_satisfied());
         }
-        for report in plan.pools.values() {
+        let out: BTreeSet<IpAddr> = plan.decisions.values().flat_map(|d| &d.addresses).map(|g| g.address).collect();
+        for pool in &pools {
+            let report = &plan.pools[&pool.name];
+            // All addresses of the tests, one by one.
+            let all = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
+            let all = all.chain((0..=255).map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])));
+            let inside = |blocks: &[Block], address| blocks.iter().any(|block| block.range().contains(address));
+            let stated: Vec<IpAddr> = all.filter(|address| inside(&pool.blocks, *address)).collect();
+            let edge = |address| pool.first_and_last == FirstAndLast::Reserved && pool.blocks.iter().any(|block| {
+                let range = block.range();
+                matches!(block, Block::Prefix(_)) && range.steps() > 1 && [range.first(), range.last()].contains(&address)
+            });
+            let used = stated.iter().filter(|address| {
+                out.contains(address) || inside(&pool.reserved, **address) || edge(**address)
+            });
+            prop_assert_eq!(report.used.to_u128(), Some(used.count() as u128));
+            prop_assert_eq!(report.total.to_u128(), Some(stated.len() as u128));
             let mut sum = report.used;
             sum += report.available;
             prop_assert_eq!(sum, report.total);
