@@ -16,10 +16,12 @@
 //! nothing to sweep up after a crash.
 //!
 //! Needs root, `iproute2` and `util-linux`. It deliberately has no images: a node sees the machine's own
-//! programs, with private `/etc`, `/run` and `/var/log`.
+//! programs, with private `/etc`, `/run` and `/var/log`. Where containerlab is installed, a topology can be run by it
+//! instead: then its nodes are [`containers`].
 
 pub mod clab;
 pub mod cluster;
+pub mod containers;
 pub mod echo;
 pub mod expect;
 pub mod frr;
@@ -38,6 +40,7 @@ pub mod wait;
 pub mod watch;
 pub mod words;
 
+pub use containers::{Containers, Engine, Runner};
 pub use link::{LinkEnd, LinkState, veth};
 pub use netns::{Handle, Netns};
 pub use process::Process;

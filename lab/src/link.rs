@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::{Error, Netns};
+use crate::{Error, Handle};
 
 /// One end of a cable.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkEnd<'a> {
-    pub node: &'a Netns,
+    pub node: &'a Handle,
     /// Interface name inside the node, at most 15 bytes.
     pub interface: &'a str,
     /// Addresses with prefix length, for example `10.0.0.1/24`.
@@ -16,7 +16,7 @@ pub struct LinkEnd<'a> {
 
 impl<'a> LinkEnd<'a> {
     #[must_use]
-    pub fn new(node: &'a Netns, interface: &'a str, addresses: &'a [&'a str]) -> Self {
+    pub fn new(node: &'a Handle, interface: &'a str, addresses: &'a [&'a str]) -> Self {
         Self {
             node,
             interface,
@@ -79,13 +79,11 @@ pub fn veth(a: LinkEnd<'_>, b: LinkEnd<'_>, mtu: Option<u32>) -> Result<(), Erro
     }
     for end in [a, b] {
         for address in end.addresses {
-            let address: &[&str] = if address.contains(':') {
-                &[address, "nodad"]
-            } else {
-                &[address]
-            };
-            let add = ["ip", "addr", "add", "dev", end.interface];
-            end.node.exec(&[&add[..], address].concat())?;
+            // Even with DAD off, an IPv6 address is tentative for a moment, and cannot be bound.
+            let flags = if address.contains(':') { "nodad" } else { "" };
+            let interface = end.interface;
+            end.node
+                .sh_in_network(&format!("ip addr add {address} dev {interface} {flags}"))?;
         }
         end.node.set_link(end.interface, LinkState::Up)?;
     }

@@ -240,6 +240,20 @@ impl Handle {
         self.finish(script, command.output())
     }
 
+    /// Runs a shell script of the machine's own programs in the node's network, and nothing else of the node: a
+    /// container need not have `ip`.
+    ///
+    /// # Errors
+    /// As [`Handle::sh`].
+    pub fn sh_in_network(&self, script: &str) -> Result<String, Error> {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.pid.to_string(), "--net", "--"])
+            .args(["sh", "-ec", script])
+            .stdin(Stdio::null());
+        self.finish(script, command.output())
+    }
+
     fn finish(&self, shown: &str, output: std::io::Result<Output>) -> Result<String, Error> {
         let output = output.map_err(|source| Error::Start {
             program: "nsenter".into(),
@@ -291,7 +305,7 @@ impl Handle {
     /// # Errors
     /// There is no such interface.
     pub fn set_link(&self, name: &str, state: LinkState) -> Result<(), Error> {
-        self.exec(&["ip", "link", "set", "dev", name, state.word()])
+        self.sh_in_network(&format!("ip link set dev {name} {}", state.word()))
             .map(drop)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Write};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use crate::clab::{Bind, Network, Node};
@@ -11,7 +13,7 @@ use crate::echo::Echo;
 use crate::manifests::{self, Document};
 use crate::process::Process;
 use crate::spec::Spec;
-use crate::{Error, Handle, LinkEnd, Netns, substitute, system, veth, words};
+use crate::{Containers, Error, Handle, LinkEnd, Netns, Runner, substitute, system, veth, words};
 
 /// Where an agent finds what concerns it, inside its node.
 pub const MANIFESTS: &str = "/run/stentor/manifests";
@@ -31,10 +33,31 @@ pub struct Lab {
     agents: BTreeMap<String, Process>,
     pods: Vec<RunningPod>,
     daemons: Vec<Process>,
-    nodes: BTreeMap<String, Netns>,
+    nodes: BTreeMap<String, Lodging>,
     /// Nodes of the topology that live in the network of another container.
     aliases: BTreeMap<String, String>,
     spec: Spec,
+    /// To be removed in the end.
+    containers: Option<Containers>,
+}
+
+/// Where a node lives.
+#[derive(Debug)]
+enum Lodging {
+    Netns(Netns),
+    /// In a container of [`Lab::containers`].
+    Container(Handle),
+}
+
+impl Deref for Lodging {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        match self {
+            Self::Netns(netns) => netns,
+            Self::Container(handle) => handle,
+        }
+    }
 }
 
 /// A pod and its server.
@@ -96,7 +119,7 @@ impl Lab {
     /// # Errors
     /// Something is missing on this machine or wrong in the files. An `exec` line that fails is told and passed
     /// over, as containerlab does.
-    pub fn up(spec: Spec, agent: &Path, say: &dyn Fn(&str)) -> Result<Self, Error> {
+    pub fn up(spec: Spec, runner: Runner, agent: &Path, say: &dyn Fn(&str)) -> Result<Self, Error> {
         let mut lab = Self {
             agents: BTreeMap::new(),
             pods: Vec::new(),
@@ -104,10 +127,24 @@ impl Lab {
             nodes: BTreeMap::new(),
             aliases: BTreeMap::new(),
             spec,
+            containers: None,
         };
-        lab.make_nodes(say)?;
-        lab.lay_cables()?;
-        lab.run_commands(say)?;
+        match runner {
+            Runner::Namespaces => {
+                lab.make_nodes()?;
+                say(&lab.roll());
+                lab.lay_cables()?;
+                lab.run_commands(say)?;
+            }
+            Runner::Containerlab(engine) => {
+                let containers = lab.containers.insert(Containers::of(&lab.spec, engine)).clone();
+                let handles = containers.deploy(&lab.spec, agent, say)?;
+                let lodged = |(name, handle)| (name, Lodging::Container(handle));
+                lab.nodes = handles.into_iter().map(lodged).collect();
+                lab.name_aliases()?;
+                say(&lab.roll());
+            }
+        }
         let plan = lab.write_manifests()?;
         for pod in plan {
             let running = lab.start_pod(&pod)?;
@@ -143,18 +180,21 @@ impl Lab {
     ///
     /// # Errors
     /// There is none of that name.
-    pub fn node(&self, name: &str) -> Result<&Netns, Error> {
+    pub fn node(&self, name: &str) -> Result<&Handle, Error> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
-        self.nodes.get(name).ok_or_else(|| Error::NoNode {
-            name: name.to_owned(),
-            have: self
-                .nodes
-                .keys()
-                .chain(self.aliases.keys())
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(" "),
-        })
+        self.nodes
+            .get(name)
+            .map(Deref::deref)
+            .ok_or_else(|| Error::NoNode {
+                name: name.to_owned(),
+                have: self
+                    .nodes
+                    .keys()
+                    .chain(self.aliases.keys())
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            })
     }
 
     /// Ways into all nodes, by all their names: in the topology and in the cluster.
@@ -163,10 +203,9 @@ impl Lab {
         let own = self
             .nodes
             .iter()
-            .map(|(name, node)| (name.clone(), Handle::clone(&**node)));
-        let alias = |(alias, name): (&String, &String)| {
-            Some((alias.clone(), Handle::clone(&**self.nodes.get(name)?)))
-        };
+            .map(|(name, node)| (name.clone(), Handle::clone(node)));
+        let alias =
+            |(alias, name): (&String, &String)| Some((alias.clone(), Handle::clone(self.nodes.get(name)?)));
         own.chain(self.aliases.iter().filter_map(alias)).collect()
     }
 
@@ -244,9 +283,11 @@ impl Lab {
         Ok(())
     }
 
-    fn make_nodes(&mut self, say: &dyn Fn(&str)) -> Result<(), Error> {
+    fn make_nodes(&mut self) -> Result<(), Error> {
         for name in self.cluster_nodes() {
-            self.nodes.insert(name.clone(), Netns::new(&name)?);
+            let netns = Netns::new(&name)?;
+            substitute::install(&netns)?;
+            self.nodes.insert(name.clone(), Lodging::Netns(netns));
         }
         let folder = &self.spec.folder;
         for (name, node) in &self.spec.topology.nodes {
@@ -259,29 +300,38 @@ impl Lab {
                 });
             }
             match &node.network {
-                Network::Of(other) => {
-                    if !self.nodes.contains_key(other) {
-                        let have = self.nodes.keys().cloned().collect::<Vec<_>>().join(" ");
-                        return Err(Error::NoNode {
-                            name: other.clone(),
-                            have,
-                        });
-                    }
-                    self.aliases.insert(name.clone(), other.clone());
-                }
+                Network::Of(_) => {}
                 Network::Own => {
                     let binds: Vec<Bind> = node.binds.iter().map(|bind| absolute(bind, folder)).collect();
-                    self.nodes.insert(name.clone(), Netns::with_binds(name, &binds)?);
+                    let netns = Netns::with_binds(name, &binds)?;
+                    substitute::install(&netns)?;
+                    self.nodes.insert(name.clone(), Lodging::Netns(netns));
                 }
             }
         }
-        for node in self.nodes.values() {
-            substitute::install(node)?;
+        self.name_aliases()
+    }
+
+    fn roll(&self) -> String {
+        let names = self.nodes.keys().cloned().collect::<Vec<_>>();
+        format!("nodes: {}", names.join(" "))
+    }
+
+    /// Nodes of the topology that live in another's network are that other.
+    fn name_aliases(&mut self) -> Result<(), Error> {
+        for (name, node) in &self.spec.topology.nodes {
+            let Network::Of(other) = &node.network else {
+                continue;
+            };
+            if !self.nodes.contains_key(other) {
+                let have = self.nodes.keys().cloned().collect::<Vec<_>>().join(" ");
+                return Err(Error::NoNode {
+                    name: other.clone(),
+                    have,
+                });
+            }
+            self.aliases.insert(name.clone(), other.clone());
         }
-        say(&format!(
-            "nodes: {}",
-            self.nodes.keys().cloned().collect::<Vec<_>>().join(" ")
-        ));
         Ok(())
     }
 
@@ -391,7 +441,7 @@ impl Lab {
             // The node talks to its pods as itself, not as their gateway.
             let source = own.iter().find(|own| own.is_ipv4() == address.is_ipv4());
             let source = source.map(|source| format!("src {source}")).unwrap_or_default();
-            node.sh(&format!(
+            node.sh_in_network(&format!(
                 "ip addr add {gateway}/{length} dev {outside} {flags}; \
                  ip {family} route add {address} dev {outside} {source}"
             ))?;
@@ -403,6 +453,17 @@ impl Lab {
             _echo: echo,
             _netns: netns,
         })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(containers) = self.containers.take()
+            && let Err(error) = containers.remove(&|_| {})
+        {
+            // Who gave up may have closed it.
+            let _ = writeln!(io::stderr(), "{error}");
+        }
     }
 }
 
@@ -472,7 +533,7 @@ fn by_file(documents: &[Document]) -> BTreeMap<PathBuf, String> {
 }
 
 /// Makes a folder hold exactly these files. Each appears whole or not at all; what is the same is left alone.
-fn sync(folder: &Path, files: &BTreeMap<PathBuf, String>) -> std::io::Result<()> {
+fn sync(folder: &Path, files: &BTreeMap<PathBuf, String>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut stale = Vec::new();
     list(folder, folder, &mut stale)?;
@@ -495,7 +556,7 @@ fn sync(folder: &Path, files: &BTreeMap<PathBuf, String>) -> std::io::Result<()>
         .try_for_each(|path| fs::remove_file(folder.join(path)))
 }
 
-fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -23,6 +23,8 @@ pub struct Spec {
     pub manifests: PathBuf,
     /// Where the topology lies; the sources of its binds are relative to it.
     pub folder: PathBuf,
+    /// The topology's own file.
+    pub file: PathBuf,
 }
 
 /// A file of a lab is not there or not right.
@@ -56,6 +58,7 @@ impl Spec {
             .filter(|own| own.is_dir())
             .unwrap_or_else(|| folder.clone());
         Ok(Self {
+            file: topology.canonicalize().map_err(unreadable(topology))?,
             topology: clab::parse(&text).map_err(wrong(topology))?,
             cluster: optional(&cluster)?
                 .map(|text| kind::parse(&text).map_err(wrong(&cluster)))

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, Spec, expect, spec};
+use lab::{Lab, Runner, Spec, expect, spec};
 
 /// Sessions come up in seconds; a machine that runs six labs at once takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,7 +55,10 @@ fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {
     }
     let expectations = spec.expectations.clone().expect("the topology has expectations");
     let name = spec.topology.name.clone();
-    let mut lab = Lab::up(spec, &AGENT, &|line| println!("{name}: {line}")).unwrap();
+    let mut lab = Lab::up(spec, Runner::Namespaces, &AGENT, &|line| {
+        println!("{name}: {line}")
+    })
+    .unwrap();
     let met = expect::meet(&lab.handles(), &expectations, PATIENCE, &|line| {
         println!("{name}: {line}")
     });

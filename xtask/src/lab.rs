@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: topologies as namespaces of this machine.
+//! `cargo xtask lab`: topologies as namespaces of this machine, or as containers.
 //!
 //! ```text
 //!   lab up ---> starts ---> lab serve (owns the namespaces, stays)
@@ -7,9 +7,10 @@
 //!     | "keep" ---------------->    from here on it outlives `up`
 //!
 //!   lab exec, test, graph:  find the nodes' pids in /run/stentor-lab/NAME.json
-//!   lab down:               ends `lab serve`; the kernel does the rest
+//!   lab down:               ends `lab serve`; the kernel does the rest, or containerlab
 //! ```
 
+mod runner;
 mod serve;
 mod state;
 mod view;
@@ -25,8 +26,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use lab::graph::Graph;
-use lab::{Handle, Lab, Spec, expect, spec};
+use lab::{Handle, Lab, Runner, Spec, expect, spec};
 
+use self::runner::Wanted;
 use self::state::State;
 use crate::setup::Goal;
 use crate::{setup, step, test};
@@ -37,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Start a lab, wait for its sessions, show what came of it. The lab stays.
-    Up(Which),
+    Up(Start),
     /// Run a command in a node: `lab exec NAME NODE -- COMMAND`.
     Exec {
         /// The lab: a folder of `containerlab/`, or the name of a topology that is up.
@@ -49,7 +51,7 @@ pub(crate) enum Task {
         command: Vec<String>,
     },
     /// Check the topology's expectations; brings the lab up for as long as that takes if it is not.
-    Test(Which),
+    Test(Start),
     /// Draw nodes, links, session states and prefixes as SVG.
     Graph {
         #[command(flatten)]
@@ -69,7 +71,18 @@ pub(crate) enum Task {
         manifests: PathBuf,
         #[arg(long)]
         agent: PathBuf,
+        #[arg(long, value_parser = runner::parse)]
+        runner: Runner,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    which: Which,
+    /// What runs it; containerlab where that and a container engine are installed, unless said otherwise.
+    #[arg(long, value_enum)]
+    runner: Option<Wanted>,
 }
 
 #[derive(Args, Debug)]
@@ -87,16 +100,17 @@ pub(crate) struct Which {
 
 pub(crate) fn run(task: Task) -> Result<()> {
     match task {
-        Task::Up(which) => up(&which.spec()?),
+        Task::Up(start) => up(&start.which.spec()?, start.runner),
         Task::Exec { lab, node, command } => exec(&lab, &node, &command),
-        Task::Test(which) => check(which.spec()?.1),
+        Task::Test(start) => check(start.which.spec()?.1, start.runner),
         Task::Graph { which, output } => graph(&which.spec()?.1, &output),
         Task::Down(which) => down(&which.topology_name()?),
         Task::Serve {
             topo,
             manifests,
             agent,
-        } => serve::run(&topo, &manifests, &agent),
+            runner,
+        } => serve::run(&topo, &manifests, &agent, runner),
     }
 }
 
@@ -145,12 +159,13 @@ fn running(name: &str) -> Result<State> {
     })
 }
 
-fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
+fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
     let name = &spec.topology.name;
     if State::read(name).is_ok() {
         bail!("lab {name} is up already; `cargo xtask lab down {name}` ends it");
     }
     let start = Instant::now();
+    let runner = choose(wanted)?;
     setup::run(Goal::Lab)?;
     test::build(false)?;
     let agent = test::target_folder()?.join("debug/stentor");
@@ -167,6 +182,7 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
         )
         .arg("--agent")
         .arg(&agent)
+        .args(["--runner", runner::word(runner)])
         .stdin(Stdio::piped())
         .stdout(to_up.try_clone()?)
         .stderr(to_up)
@@ -198,6 +214,13 @@ fn up((file, spec): &(PathBuf, Spec)) -> Result<()> {
     );
     println!("lab: cargo xtask lab test|graph|down {name}");
     came
+}
+
+/// What runs the lab; says so, and why.
+fn choose(wanted: Option<Wanted>) -> Result<Runner> {
+    let (runner, why) = runner::choose(wanted, |program| step::find(program).is_some())?;
+    println!("lab: runner: {why}");
+    Ok(runner)
 }
 
 /// Until the expectations hold, where there are any; else until all sessions are up.
@@ -242,7 +265,7 @@ fn exec(lab: &str, node: &str, command: &[String]) -> Result<()> {
     )
 }
 
-fn check(spec: Spec) -> Result<()> {
+fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
     let name = spec.topology.name.clone();
     let Some(expectations) = spec.expectations.clone() else {
         bail!("lab {name} has no expectations: no expect.yaml beside its topology");
@@ -251,10 +274,11 @@ fn check(spec: Spec) -> Result<()> {
     let nodes = if let Ok(state) = State::read(&name) {
         state.handles()
     } else {
+        let runner = choose(wanted)?;
         setup::run(Goal::Lab)?;
         test::build(false)?;
         let agent = test::target_folder()?.join("debug/stentor");
-        own = Lab::up(spec, &agent, &|line| println!("lab: {line}"))?;
+        own = Lab::up(spec, runner, &agent, &|line| println!("lab: {line}"))?;
         own.handles()
     };
     match expect::meet(&nodes, &expectations, PATIENCE, &|line| println!("lab: {line}")) {

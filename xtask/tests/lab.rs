@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,7 +40,13 @@ impl Topology {
 
     fn up(&self) -> Command {
         let topology = self.folder.join("topo.yaml");
-        self.lab(&["up", "--topo", topology.to_str().unwrap()])
+        self.lab(&[
+            "up",
+            "--topo",
+            topology.to_str().unwrap(),
+            "--runner",
+            "namespaces",
+        ])
     }
 
     fn state(&self) -> PathBuf {
@@ -137,6 +144,130 @@ fn ctrl_c_during_up_leaves_nothing_behind() {
     })
     .unwrap();
     assert!(!topology.state().exists());
+}
+
+/// `containerlab` and `docker` in one: it writes down how it is called. The containers are nodes that the test has made,
+/// whose pids lie in a folder.
+const FAKE: &str = r#"#!/bin/sh
+name=$(basename "$0")
+echo "$name $*" >>CALLS
+end() { for pid in "$@"; do kill -9 "$(cat "$pid")"; rm "$pid"; done; }
+cd PIDS
+case "$name $1" in
+    "docker inspect") cat "$4" ;;
+    "docker rm") shift 2; end "$@" ;;
+    "containerlab destroy") end clab-* ;;
+esac
+"#;
+
+#[test]
+fn containerlab_runs_the_topology_and_the_engine_the_cluster() {
+    let topology = Topology::new("clab", "true");
+    let (name, folder) = (&topology.name, &topology.folder);
+    let own = format!("{name}-control-plane");
+    fs::write(
+        folder.join("topo.yaml"),
+        format!(
+            "name: {name}\ntopology:\n  nodes:\n    a: {{network-mode: 'container:{own}'}}\n    b: {{}}\n  \
+             links:\n  - endpoints: [a:eth1, b:eth1]\n"
+        ),
+    )
+    .unwrap();
+    let cluster = format!("name: {name}\nnodes: [{{role: control-plane}}]\n");
+    fs::write(folder.join("cluster.yaml"), cluster).unwrap();
+    let (calls, pids, bin) = (folder.join("calls"), folder.join("pids"), folder.join("bin"));
+    for made in [&pids, &bin, &folder.join("manifests")] {
+        fs::create_dir_all(made).unwrap();
+    }
+    let fake = FAKE
+        .replace("CALLS", calls.to_str().unwrap())
+        .replace("PIDS", pids.to_str().unwrap());
+    for program in ["containerlab", "docker"] {
+        fs::write(bin.join(program), &fake).unwrap();
+        fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut nodes = Vec::new();
+    for container in [own.clone(), format!("clab-{name}-b")] {
+        let node = lab::Netns::new(&container).unwrap();
+        fs::write(pids.join(&container), node.pid().to_string()).unwrap();
+        nodes.push(node);
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let lab = |words: &[&str]| {
+        let output = topology.lab(words).env("PATH", &path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    };
+
+    let file = folder.join("topo.yaml").canonicalize().unwrap();
+    let file = file.to_str().unwrap();
+    let said = lab(&["up", "--topo", file]);
+    assert!(said.contains("lab: runner: containerlab with docker"), "{said}");
+    // Both names of the cluster's node, and the agent in it.
+    assert_eq!(lab(&["exec", name, "a", "--", "hostname"]), format!("{own}\n"));
+    assert_eq!(
+        lab(&["exec", name, "b", "--", "hostname"]),
+        format!("clab-{name}-b\n")
+    );
+    lab::until(SOON, "the agent to answer", || {
+        let words = ["exec", name, &own, "--", "stentor", "bgp", "peers"];
+        let output = topology.lab(&words).output().unwrap();
+        output
+            .status
+            .success()
+            .then_some(())
+            .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+    .unwrap();
+    lab(&["down", name]);
+    drop(nodes);
+
+    let calls = fs::read_to_string(&calls).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    let [run, inspect, deploy, inspect_b, destroy, remove] = calls.as_slice() else {
+        panic!("{calls:#?}");
+    };
+    assert!(
+        run.starts_with(&format!("docker run --detach --name {own} --hostname {own} ")),
+        "{run}"
+    );
+    assert!(run.ends_with(" debian:bookworm-slim sleep infinity"), "{run}");
+    assert_eq!(
+        *inspect,
+        format!("docker inspect --format {{{{.State.Pid}}}} {own}")
+    );
+    assert_eq!(*deploy, format!("containerlab deploy --runtime docker -t {file}"));
+    assert!(inspect_b.ends_with(&format!(" clab-{name}-b")), "{inspect_b}");
+    assert_eq!(
+        *destroy,
+        format!("containerlab destroy --runtime docker -t {file} --cleanup")
+    );
+    assert_eq!(*remove, format!("docker rm --force {own}"));
+    assert_eq!(topology.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_runner_that_is_asked_for_and_missing_is_named() {
+    let topology = Topology::new("no-clab", "true");
+    let file = topology.folder.join("topo.yaml");
+    let output = topology
+        .lab(&["up", "--topo", file.to_str().unwrap(), "--runner", "containerlab"])
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // On a machine that has it this claim can't be tested.
+    if Path::new("/usr/bin/containerlab").exists() {
+        println!("skipped: containerlab is installed");
+        return;
+    }
+    assert!(!output.status.success());
+    assert!(said.contains("containerlab is not installed"), "{said}");
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lab::{Handle, Lab};
+use lab::{Containers, Handle, Lab, Runner, Spec};
 use serde_json::{Value, json};
+
+use super::runner;
 
 const FOLDER: &str = "/run/stentor-lab";
 
@@ -18,18 +20,20 @@ pub(crate) struct State {
     server: (u32, u64),
     pub(crate) topology: PathBuf,
     agent: PathBuf,
+    runner: Runner,
     nodes: BTreeMap<String, Handle>,
     name: String,
 }
 
 impl State {
     /// Of this very process, to be written.
-    pub(crate) fn of(lab: &Lab, topology: &Path, agent: &Path) -> Result<Self> {
+    pub(crate) fn of(lab: &Lab, topology: &Path, agent: &Path, runner: Runner) -> Result<Self> {
         let own = std::process::id();
         Ok(Self {
             server: (own, start_time(own).context("this process has a start time")?),
             topology: topology.to_owned(),
             agent: agent.to_owned(),
+            runner,
             nodes: lab.handles(),
             name: lab.spec().topology.name.clone(),
         })
@@ -44,6 +48,7 @@ impl State {
         if state.is_alive() {
             return Ok(state);
         }
+        state.remove_containers()?;
         remove(name);
         bail!("lab {name} is not up");
     }
@@ -59,6 +64,7 @@ impl State {
             server: (u32::try_from(number("server")?).ok()?, number("started")?),
             topology: value["topology"].as_str()?.into(),
             agent: value["agent"].as_str()?.into(),
+            runner: runner::parse(value["runner"].as_str()?).ok()?,
             nodes: value["nodes"]
                 .as_object()?
                 .iter()
@@ -81,6 +87,7 @@ impl State {
             "started": self.server.1,
             "topology": self.topology,
             "agent": self.agent,
+            "runner": runner::word(self.runner),
             "nodes": nodes,
         });
         let file = path(&self.name);
@@ -94,6 +101,7 @@ impl State {
     pub(crate) fn end(&self) -> Result<()> {
         let (pid, _) = self.server;
         lab::process::terminate(pid)?;
+        self.remove_containers()?;
         lab::until(Duration::from_mins(1), "the lab to end", || {
             let left: Vec<u32> = self
                 .nodes
@@ -125,6 +133,17 @@ impl State {
 
     pub(crate) fn agent_folder(&self) -> &Path {
         self.agent.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Containers outlive the process that owns the lab.
+    fn remove_containers(&self) -> Result<()> {
+        match self.runner {
+            Runner::Namespaces => Ok(()),
+            Runner::Containerlab(engine) => {
+                let spec = Spec::read(&self.topology, None)?;
+                Ok(Containers::of(&spec, engine).remove(&|line| println!("lab: {line}"))?)
+            }
+        }
     }
 
     fn is_alive(&self) -> bool {
