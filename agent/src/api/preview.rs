@@ -14,7 +14,7 @@ use super::snapshot::Snapshot;
 use super::view::{
     self, Bundle, PlanDiff, PrefixChange, PrefixEffect, SessionChange, SessionEffect, VipChange,
 };
-use crate::plan::plan;
+use crate::plan::vip_changes;
 use crate::problem::Problem;
 use crate::render::attrs as text;
 use crate::source::folder::{Folder, Found, Look};
@@ -37,7 +37,7 @@ pub fn folder(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerSta
     let mut world = World::new(node);
     world.take(folder.take(0, Look::Files(files)));
     world.observed = (*snapshot.observed).clone();
-    let desired = plan(&world, &snapshot.config.options);
+    let desired = snapshot.config.plan(&world);
     let (old, new) = (&snapshot.desired, &desired);
     let live = |instance: &Name, peer: &Name| {
         let session = peers
@@ -57,18 +57,16 @@ pub fn folder(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerSta
         .collect();
     problems.sort();
     problems.dedup();
-    let services: BTreeSet<_> = old.vips.keys().chain(new.vips.keys()).collect();
-    let text = |list: Option<&Vec<IpAddr>>| list.into_iter().flatten().map(IpAddr::to_string).collect();
+    let text = |list: &[IpAddr]| list.iter().map(IpAddr::to_string).collect();
     PlanDiff {
         sessions: sessions(&old.speaker, &new.speaker, live),
         prefixes: prefixes(&old.speaker, &new.speaker),
-        vips: services
+        vips: vip_changes(&old.vips, &new.vips)
             .into_iter()
-            .filter(|service| old.vips.get(*service) != new.vips.get(*service))
-            .map(|service| VipChange {
-                service: service.to_string(),
-                before: text(old.vips.get(service)),
-                after: text(new.vips.get(service)),
+            .map(|change| VipChange {
+                service: change.service.to_string(),
+                before: text(change.before),
+                after: text(change.after),
             })
             .collect(),
         problems: problems.iter().map(view::Problem::from).collect(),

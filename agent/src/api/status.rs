@@ -24,6 +24,9 @@ use crate::plan::{
 };
 use crate::problem::Severity;
 
+/// The state of a peer that the speaker knows nothing of.
+const NOT_RUN: &str = "not_run";
+
 /// What is.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
@@ -145,17 +148,11 @@ fn idle(facts: Facts<'_>, report: &PeerReport) -> Option<Peer> {
         remote_asn: None,
         remote_router_id: None,
         local_address: None,
-        state: if listens { "listening" } else { "not_run" }.to_owned(),
+        state: if listens { "listening" } else { NOT_RUN }.to_owned(),
         uptime_seconds: None,
         times_established: 0,
-        last_down: report.not_run.as_ref().map(|reason| LastDown {
-            why: Why {
-                reason: reason.name().to_owned(),
-                message: match report.discovered {
-                    Discovery::Configured => reason.to_string(),
-                    Discovery::DefaultGateway => format!("auto-discovery of the default gateway: {reason}"),
-                },
-            },
+        last_down: not_run(facts, report).map(|why| LastDown {
+            why,
             seconds_ago: None,
         }),
         md5: false,
@@ -166,6 +163,19 @@ fn idle(facts: Facts<'_>, report: &PeerReport) -> Option<Peer> {
         messages_sent: 0,
         families: Vec::new(),
     })
+}
+
+/// Why the speaker knows nothing of a peer.
+fn not_run(facts: Facts<'_>, report: &PeerReport) -> Option<Why> {
+    match (&report.not_run, report.discovered) {
+        (Some(reason), Discovery::Configured) => Some(why(reason)),
+        (Some(reason), Discovery::DefaultGateway) => Some(Why {
+            reason: reason.name().to_owned(),
+            message: format!("auto-discovery of the default gateway: {reason}"),
+        }),
+        (None, _) if facts.snapshot.config.bgp == BgpControlPlane::Disabled => Some(disabled()),
+        (None, _) => None,
+    }
 }
 
 /// The prefix of a dynamic neighbour.
@@ -218,7 +228,9 @@ type Sent<'a> = BTreeSet<(&'a Name, IpAddr, Prefix)>;
 fn vip(facts: Facts<'_>, sent: &Sent<'_>, report: &ServiceReport, address: &AddressReport) -> Vip {
     let mut announced = Vec::new();
     let mut missing = Vec::new();
-    for wish in &address.announced {
+    let is_disabled = facts.snapshot.config.bgp == BgpControlPlane::Disabled;
+    let wishes = address.announced.iter().filter(|_| !is_disabled);
+    for wish in wishes {
         match is_sent(facts, sent, wish) {
             Ok(()) => announced.push(announcement(wish)),
             Err(Some(why)) => missing.push(Missing {
@@ -230,7 +242,7 @@ fn vip(facts: Facts<'_>, sent: &Sent<'_>, report: &ServiceReport, address: &Addr
     }
     announced.sort();
     announced.dedup();
-    let reasons = if facts.snapshot.config.bgp == BgpControlPlane::Disabled {
+    let reasons = if is_disabled {
         vec![disabled()]
     } else {
         address.reasons.iter().map(why).collect()
@@ -427,15 +439,20 @@ fn because(facts: Facts<'_>, peers: &[Peer], vips: &[Vip], counts: &Counts) -> V
         );
     }
     for peer in peers.iter().filter(|_| enabled) {
-        if !matches!(peer.state.as_str(), "established" | "listening") {
-            let last = peer
-                .last_down
-                .as_ref()
-                .map_or_else(String::new, |last| format!(": {}", last.why.message));
-            add(
+        let last = peer.last_down.as_ref();
+        let why = last.map_or_else(String::new, |last| format!(": {}", last.why.message));
+        let Peer { instance, name, .. } = peer;
+        match peer.state.as_str() {
+            "established" | "listening" => {}
+            // There is no session whose state could say anything.
+            NOT_RUN => add(
+                last.map_or("session-down", |last| &last.why.reason),
+                format!("peer {instance}/{name} is not run{why}"),
+            ),
+            state => add(
                 "session-down",
-                format!("session {}/{} is {}{last}", peer.instance, peer.name, peer.state),
-            );
+                format!("session {instance}/{name} is {state}{why}"),
+            ),
         }
     }
     for vip in vips {

@@ -211,6 +211,36 @@ fn a_peer_that_can_not_be_run_is_shown_with_its_reason() {
         "peer-without-address"
     );
     assert_eq!(status.verdict, Verdict::NotGreen);
+    assert_eq!(names(&status.because), ["peer-without-address"]);
+    assert!(
+        status.because[0]
+            .message
+            .starts_with("peer main/tor is not run: ")
+    );
+}
+
+#[test]
+fn bgp_that_is_switched_off_is_no_fault_and_still_a_reason() {
+    let mut snapshot = snapshot(vec![service(&["tor"], Vec::new())]);
+    snapshot.config.bgp = BgpControlPlane::Disabled;
+    let mut desired = Desired::clone(&snapshot.desired);
+    desired.peers = vec![PeerReport {
+        instance: "main".into(),
+        peer: "tor".into(),
+        address: None,
+        discovered: Discovery::Configured,
+        prefixes: Vec::new(),
+        not_run: None,
+    }];
+    snapshot.desired = Arc::new(desired);
+    let status = verdict(&snapshot, &[], &[]);
+    assert_eq!(status.vips[0].state, VipState::NotWanted);
+    assert_eq!(status.vips[0].reasons[0].reason, "bgp-disabled");
+    assert_eq!(
+        status.peers[0].last_down.as_ref().unwrap().why.reason,
+        "bgp-disabled"
+    );
+    assert_eq!(status.verdict, Verdict::Green);
 }
 
 #[test]

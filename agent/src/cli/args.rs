@@ -25,13 +25,14 @@ Signals:
                    routers keep the routes until the agent is back (a second signal ends at once)
   SIGHUP           look at the folder and the configuration file at once
 
-Configuration file: YAML map, or folder of files as a mounted ConfigMap; keys are those of Cilium's
-ConfigMap. It is followed like the manifests: every key takes effect while the agent runs, once two
-looks 5 s apart see the same. One that can not be understood changes nothing and is named in the status.
-The same keys can be given as environment variables: CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
+Configuration file: YAML map, or folder of files as a mounted ConfigMap; keys are those of
+Cilium's ConfigMap. It is followed like the manifests: every key takes effect while the agent
+runs, once two looks 3 s apart see the same. One that can not be understood changes nothing and
+is named in the status. The same keys can be given as environment variables:
+CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
 
-State folder: the addresses Services have, when this agent was last alive, and the last good versions of
-documents that are broken now (never a Secret). All of it is for its owner alone.";
+State folder: the addresses Services have, when this agent was last alive, and the last good
+versions of documents that are broken now (never a Secret). It is for its owner alone.";
 
 /// Announces Kubernetes Services to routers.
 #[derive(Debug, Parser)]

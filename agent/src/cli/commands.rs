@@ -218,9 +218,10 @@ fn check_table(problems: &[Problem], dir: &Path) -> String {
         format!("{}: no problems\n", dir.display())
     } else {
         format!(
-            "{}{}: {errors} errors, {warnings} warnings\n",
+            "{}{}: {}\n",
             tables::problems(problems),
-            dir.display()
+            dir.display(),
+            tables::errors_and_warnings(errors, warnings)
         )
     }
 }

@@ -222,6 +222,17 @@ fn sentence(who: &str, why: &Why) -> String {
     format!("{who}{} [{}]", why.message, why.reason)
 }
 
+/// `1 error, 2 warnings`
+#[must_use]
+pub fn errors_and_warnings(errors: usize, warnings: usize) -> String {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    format!(
+        "{errors} error{}, {warnings} warning{}",
+        plural(errors),
+        plural(warnings)
+    )
+}
+
 /// `stentor check`, and the list at the end of `stentor status`.
 #[must_use]
 pub fn problems(problems: &[Problem]) -> String {
@@ -250,15 +261,15 @@ pub fn problems(problems: &[Problem]) -> String {
 #[must_use]
 pub fn plan(diff: &PlanDiff) -> String {
     let mut text = String::new();
-    let resets = diff
-        .sessions
-        .iter()
-        .filter(|s| s.effect == SessionEffect::HardReset)
-        .count();
+    let sessions = |effect| diff.sessions.iter().filter(|s| s.effect == effect).count();
     let count = |effect| diff.prefixes.iter().filter(|p| p.effect == effect).count();
     let _ = writeln!(
         text,
-        "{resets} sessions reset; prefixes: {} added, {} changed, {} withdrawn; {} Services change address.",
+        "Sessions: {} reset, {} added, {} removed; prefixes: {} added, {} changed, {} withdrawn; Services with \
+         other addresses: {}.",
+        sessions(SessionEffect::HardReset),
+        sessions(SessionEffect::Added),
+        sessions(SessionEffect::Removed),
         count(PrefixEffect::Added),
         count(PrefixEffect::Changed),
         count(PrefixEffect::Withdrawn),
@@ -354,13 +365,12 @@ pub fn status(status: &Status) -> String {
         Verdict::NotGreen => "NOT GREEN",
     };
     let mut text = format!(
-        "{verdict}: {}/{} sessions established, {}/{} addresses announced, {} errors, {} warnings\n",
+        "{verdict}: {}/{} sessions established, {}/{} addresses announced, {}\n",
         counts.peers_established,
         counts.peers,
         counts.vips_announced,
         counts.vips_desired,
-        counts.problems_error,
-        counts.problems_warning,
+        errors_and_warnings(counts.problems_error, counts.problems_warning),
     );
     for why in status.because.iter().take(CAUSES) {
         let _ = writeln!(text, "  {}", sentence("", why));
@@ -386,7 +396,7 @@ pub fn status(status: &Status) -> String {
         };
         let _ = writeln!(
             text,
-            "  instance {}: AS {}, router ID {}, {listen}, {} routes of this node",
+            "  instance {}: AS {}, router ID {}, {listen}, routes of this node: {}",
             instance.name, instance.asn, instance.router_id, instance.local_routes
         );
     }

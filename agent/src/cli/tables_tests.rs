@@ -125,7 +125,8 @@ fn a_plan_says_the_cost_first() {
     };
     assert_eq!(
         plan(&diff),
-        "1 sessions reset; prefixes: 0 added, 0 changed, 0 withdrawn; 0 Services change address.\n\
+        "Sessions: 1 reset, 0 added, 0 removed; prefixes: 0 added, 0 changed, 0 withdrawn; Services with other \
+         addresses: 0.\n\
          \n\
          SESSION    EFFECT   BECAUSE OF\n\
          main/tor   RESET    hold\n"

@@ -13,19 +13,37 @@ mod read;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
-use crate::plan::Options;
 use crate::plan::options::{Families, IpamMode, LbIpam, LegacyOrigin, WithoutEndpoints};
 use crate::plan::router_id::RouterIdMode;
+use crate::plan::{Desired, Options, plan};
 use crate::problem::{Problem, Severity};
+use crate::world::World;
 
 /// What the agent goes by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     pub bgp: BgpControlPlane,
     pub options: Options,
+}
+
+impl Config {
+    /// The plan, as far as it is to be carried out: with BGP switched off nothing is spoken, and nothing discarded.
+    #[must_use]
+    pub fn plan(&self, world: &World) -> Desired {
+        let mut desired = plan(world, &self.options);
+        match self.bgp {
+            BgpControlPlane::Enabled => {}
+            BgpControlPlane::Disabled => {
+                desired.speaker = Arc::default();
+                desired.discard_routes.clear();
+            }
+        }
+        desired
+    }
 }
 
 /// `enable-bgp-control-plane`

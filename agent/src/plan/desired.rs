@@ -74,6 +74,32 @@ impl fmt::Display for ServiceRef {
     }
 }
 
+/// A Service whose addresses are not those it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VipChange<'a> {
+    pub service: &'a ServiceRef,
+    pub before: &'a [IpAddr],
+    pub after: &'a [IpAddr],
+}
+
+/// From the [`Desired::vips`] of one plan to those of another, by Service.
+#[must_use]
+pub fn vip_changes<'a>(
+    before: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
+    after: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
+) -> Vec<VipChange<'a>> {
+    fn of<'a>(vips: &'a BTreeMap<ServiceRef, Vec<IpAddr>>, service: &ServiceRef) -> &'a [IpAddr] {
+        vips.get(service).map_or(&[], Vec::as_slice)
+    }
+    let services: BTreeSet<&ServiceRef> = before.keys().chain(after.keys()).collect();
+    let changes = services.into_iter().map(|service| VipChange {
+        service,
+        before: of(before, service),
+        after: of(after, service),
+    });
+    changes.filter(|change| change.before != change.after).collect()
+}
+
 /// A Service as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceReport {

@@ -40,7 +40,7 @@ use crate::world::World;
 
 pub use desired::{
     AddressKind, AddressReport, Announced, ConfigOrigin, Desired, Discovery, LbIpamReport, PeerReport,
-    ServiceRef, ServiceReport,
+    ServiceRef, ServiceReport, VipChange, vip_changes,
 };
 pub use options::Options;
 pub use policy_view::{Policies, PolicyKind, RoutePolicy, RouteStatement};

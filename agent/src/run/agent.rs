@@ -39,10 +39,10 @@ use crate::api::status::Identity;
 use crate::api::view::Feature;
 use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
+use crate::config::Config;
 use crate::config::follow::Follower;
-use crate::config::{BgpControlPlane, Config};
 use crate::metrics::Metrics;
-use crate::plan::{Desired, ServiceRef, plan};
+use crate::plan::{Desired, ServiceRef, VipChange, vip_changes};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
 use crate::source::{Batch, Kept, KeptDocument, dir};
@@ -61,7 +61,7 @@ const AT_ONCE: usize = 50;
 /// Refused connections are logged this far apart.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// The configuration file is looked at this often.
-const LOOK_AT_CONFIG: Duration = Duration::from_secs(5);
+const LOOK_AT_CONFIG: Duration = Duration::from_secs(3);
 /// How long sessions may take to close.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// A speaker that does not answer in this time is stuck, and the watchdog hears nothing.
@@ -305,20 +305,12 @@ impl Agent {
     /// Carries out the difference to what was applied last.
     fn apply(&mut self, desired: Arc<Desired>) {
         self.desired = Arc::clone(&desired);
-        let wish = match self.config.bgp {
-            BgpControlPlane::Enabled => Arc::clone(&desired.speaker),
-            BgpControlPlane::Disabled => Arc::default(),
-        };
         self.listen_errors
-            .retain(|instance, _| wish.instances.contains_key(instance));
-        self.speaker.configure(wish);
-        let discards = match self.config.bgp {
-            BgpControlPlane::Enabled => desired.discard_routes.clone(),
-            BgpControlPlane::Disabled => BTreeSet::new(),
-        };
+            .retain(|instance, _| desired.speaker.instances.contains_key(instance));
+        self.speaker.configure(Arc::clone(&desired.speaker));
         self.discards.send_if_modified(|wished| {
-            let differs = wished.as_ref() != Some(&discards);
-            *wished = Some(discards);
+            let differs = wished.as_ref() != Some(&desired.discard_routes);
+            *wished = Some(desired.discard_routes.clone());
             differs
         });
         // Planning again must come to the same addresses.
@@ -330,18 +322,16 @@ impl Agent {
 
     /// Writes down which addresses Services got and gave back. Of many at once only how many.
     fn note_vips(&self, held: &BTreeMap<ServiceRef, Vec<IpAddr>>) {
-        let now = &self.desired.vips;
-        let list = |addresses: &Vec<IpAddr>| {
-            let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-            list.join(", ")
-        };
-        let got = now
-            .iter()
-            .filter(|(service, addresses)| held.get(*service) != Some(addresses));
-        let got = got.map(|(service, addresses)| format!("{service} has {}", list(addresses)));
-        let gone = held.keys().filter(|service| !now.contains_key(*service));
-        let gone = gone.map(|service| format!("{service} gave its addresses back"));
-        let notes: Vec<String> = got.chain(gone).collect();
+        let notes: Vec<String> = vip_changes(held, &self.desired.vips)
+            .into_iter()
+            .map(|VipChange { service, after, .. }| match after {
+                [] => format!("{service} gave its addresses back"),
+                [..] => {
+                    let list: Vec<String> = after.iter().map(IpAddr::to_string).collect();
+                    format!("{service} has {}", list.join(", "))
+                }
+            })
+            .collect();
         if notes.len() > AT_ONCE {
             let text = format!("{} Services got other addresses", notes.len());
             self.note(Note::here("vip", text));
@@ -470,7 +460,7 @@ fn observe(world: &mut World, problems: &mut Problems, news: &News) -> bool {
 fn timed_plan(world: &World, config: &Config, metrics: &Metrics) -> Desired {
     let began = Instant::now();
     // The other worker goes on with sessions and API meanwhile.
-    let desired = tokio::task::block_in_place(|| plan(world, &config.options));
+    let desired = tokio::task::block_in_place(|| config.plan(world));
     let took = began.elapsed();
     metrics.planned(took, &desired);
     tracing::debug!(
