@@ -32,6 +32,9 @@ pub const PARTIAL: u8 = 0x20;
 /// The length has two octets.
 pub const EXTENDED: u8 = 0x10;
 
+/// A reserved code, where no attribute is meant.
+pub const NO_ATTRIBUTE: u8 = 0;
+
 pub const ORIGIN: u8 = 1;
 pub const AS_PATH: u8 = 2;
 pub const NEXT_HOP: u8 = 3;
@@ -63,11 +66,12 @@ pub enum Action {
 
 /// A malformed attribute the session survived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{name} ({code}) {fault}: {}", match action {
+#[error("{} {fault}: {}", place(*code, name), match action {
     Action::Discard => "discarded",
     Action::Withdraw => "treated as withdraw",
 })]
 pub struct AttrError {
+    /// [`NO_ATTRIBUTE`] for the prefixes outside the attributes, and where it ends before its code.
     pub code: u8,
     pub name: &'static str,
     pub fault: AttrFault,
@@ -173,6 +177,7 @@ struct Row {
     /// Optional and Transitive bits.
     flags: u8,
     from: From,
+    /// What a malformed value costs.
     malformed: Action,
     decode: fn(&[u8], &Context, &mut Draft) -> Result<(), AttrFault>,
     /// Writes the value.
@@ -325,9 +330,9 @@ impl Draft {
         if let Some(fault) = refused {
             return error(fault, Action::Discard);
         }
-        // RFC 7606 3c.
+        // RFC 7606 3c: also where a malformed value would only be discarded.
         if flags_conflict(tlv.flags, row.flags) {
-            return error(AttrFault::Flags(tlv.flags), row.malformed);
+            return error(AttrFault::Flags(tlv.flags), Action::Withdraw);
         }
         match (row.decode)(tlv.value, context, self) {
             Ok(()) => Outcome::Taken,
@@ -418,6 +423,13 @@ impl Draft {
         let before = *word & mask != 0;
         *word |= mask;
         before
+    }
+}
+
+fn place(code: u8, name: &str) -> String {
+    match code {
+        NO_ATTRIBUTE => name.to_owned(),
+        code => format!("{name} ({code})"),
     }
 }
 

@@ -263,12 +263,6 @@ impl Notification {
         Self::new(7, 1, message)
     }
 
-    /// Send Hold Timer Expired (RFC 9687).
-    #[must_use]
-    pub fn send_hold_timer_expired() -> Self {
-        Self::new(8, 0, &[])
-    }
-
     /// Whether the peer flushes our routes on this one, graceful restart or not (RFC 8538 4).
     #[must_use]
     pub fn is_hard_reset(&self) -> bool {

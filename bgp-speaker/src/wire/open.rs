@@ -36,6 +36,10 @@ impl Open {
             return Err(Error::Version(version));
         }
         let capabilities = parameters(octets)?;
+        // RFC 7607 2: neither the field nor the capability may say 0.
+        if field == 0 {
+            return Err(Error::AsZero);
+        }
         let number = capabilities
             .iter()
             .find_map(|capability| {
@@ -47,7 +51,6 @@ impl Open {
             })
             .unwrap_or(u32::from(field));
         Ok(Self {
-            // RFC 7607 2: neither the field nor the capability may say 0.
             asn: Asn::new(number).map_err(|_| Error::AsZero)?,
             hold_time: HoldTime::new(hold_time).map_err(|_| Error::HoldTime(hold_time))?,
             router_id: RouterId::new(identifier.into()).map_err(|_| Error::IdentifierZero)?,

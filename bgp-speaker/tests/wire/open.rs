@@ -147,6 +147,9 @@ fn as_zero_is_refused_in_the_field_and_in_the_capability() {
     let mut octets = body(&[0]).to_vec();
     octets[1..3].fill(0);
     assert_eq!(refused(octets).0, 2);
+    let mut octets = body(&[8, 2, 6, 65, 4, 0, 0, 0xfd, 0xe9]).to_vec();
+    octets[1..3].fill(0);
+    assert_eq!(refused(octets).0, 2);
     assert_eq!(refused(body(&[8, 2, 6, 65, 4, 0, 0, 0, 0]).to_vec()).0, 2);
 }
 

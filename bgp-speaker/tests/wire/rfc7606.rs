@@ -47,24 +47,37 @@ fn with(context: &Context, extra: Vec<u8>) -> Result<Update, Error> {
     announce(context, &[sound(), extra])
 }
 
+/// RFC 7606 3c, for every attribute: the value is sound, one of the two bits is not.
 #[test]
-fn wrong_optional_or_transitive_bits_treat_as_withdraw() {
-    let context = external();
-    withdrawn(
-        announce(&context, &[attr(0xc0, 1, &[0]), as_path(), next_hop()]),
-        1,
-        AttrFault::Flags(0xc0),
-    );
-    withdrawn(
-        with(&context, attr(0x40, 8, &[0, 1, 0, 1])),
-        8,
-        AttrFault::Flags(0x40),
-    );
-}
-
-#[test]
-fn wrong_bits_of_an_attribute_that_is_discarded_discard_it() {
-    discarded(with(&external(), attr(0x80, 6, &[])), 6, AttrFault::Flags(0x80));
+fn wrong_optional_or_transitive_bits_of_any_attribute_treat_as_withdraw() {
+    let (new, inside) = (external(), internal());
+    let old = Context {
+        asn_width: AsnWidth::Two,
+        ..external()
+    };
+    let path = [2, 1, 0, 0, 0xfd, 0xfc];
+    for (context, code, flags, value) in [
+        (&new, 1, 0x40, &[0][..]),
+        (&new, 2, 0x40, &path),
+        (&new, 3, 0x40, &[10, 98, 0, 1]),
+        (&new, 4, 0x80, &[0; 4]),
+        (&inside, 5, 0x40, &[0; 4]),
+        (&new, 6, 0x40, &[]),
+        (&new, 7, 0xc0, &[0, 0, 0xfd, 0xfc, 10, 0, 0, 1]),
+        (&new, 8, 0xc0, &[0; 4]),
+        (&inside, 9, 0x80, &[1; 4]),
+        (&inside, 10, 0x80, &[1; 4]),
+        (&new, 16, 0xc0, &[0; 8]),
+        (&old, 17, 0xc0, &path),
+        (&old, 18, 0xc0, &[0, 0, 0xfd, 0xfc, 10, 0, 0, 1]),
+        (&new, 32, 0xc0, &[0; 12]),
+    ] {
+        for wrong in [flags ^ 0x80, flags ^ 0x40] {
+            // First, so that it is not the repetition of a sound one.
+            let attributes = [attr(wrong, code, value), sound()];
+            withdrawn(announce(context, &attributes), code, AttrFault::Flags(wrong));
+        }
+    }
 }
 
 #[test]
@@ -113,6 +126,17 @@ fn next_hop_is_not_mandatory_beside_mp_reach_alone() {
     .unwrap();
     assert_eq!(update.errors, []);
     assert_eq!(update.announced[0].prefixes, [prefix("fd00:1::/32")]);
+}
+
+/// RFC 4760 3.
+#[test]
+fn next_hop_beside_mp_reach_alone_is_ignored_whatever_it_says() {
+    for value in [&[0, 0, 0, 0][..], &[10, 98, 0, 2], &[1]] {
+        let attributes = [mp_reach(), origin(), as_path(), attr(0x40, 3, value)].concat();
+        let update = update::decode(&body(&[], &attributes, &[]), &external()).unwrap();
+        assert_eq!(update.errors, []);
+        assert_eq!(update.announced[0].prefixes, [prefix("fd00:1::/32")]);
+    }
 }
 
 #[test]
@@ -429,6 +453,15 @@ fn wrong_bits_of_mp_reach_withdraw_its_prefixes() {
 }
 
 #[test]
+fn wrong_bits_of_mp_unreach_do_not_keep_its_prefixes() {
+    let mut wrong = mp_unreach();
+    wrong[0] = 0x40;
+    let update = update::decode(&body(&[], &wrong, &[]), &external()).unwrap();
+    assert_eq!(update.withdrawn, [prefix("fd00:2::/32")]);
+    assert_eq!(update.errors[0].fault, AttrFault::Flags(0x40));
+}
+
+#[test]
 fn treat_as_withdraw_takes_the_prefixes_of_both_families() {
     let attributes = [mp_reach(), sound(), attr(0x80, 4, &[])].concat();
     let update = update::decode(&body(&[], &attributes, NLRI), &external()).unwrap();
@@ -480,6 +513,9 @@ fn as4_attributes_of_a_new_speaker_are_discarded() {
     let path = attr(0xc0, 17, &[2, 1, 0, 1, 0, 0]);
     let attrs = discarded(with(&context, path), 17, AttrFault::FromNewSpeaker);
     assert_eq!(attrs.as_path.0.len(), 1);
+    let aggregator = attr(0xc0, 18, &[0, 1, 0, 0, 10, 0, 0, 1]);
+    let attrs = discarded(with(&context, aggregator), 18, AttrFault::FromNewSpeaker);
+    assert_eq!(attrs.aggregator, None);
 }
 
 #[test]
@@ -503,11 +539,44 @@ fn a_malformed_as4_path_is_discarded() {
 }
 
 #[test]
+fn an_as4_aggregator_of_another_length_or_of_as_zero_is_discarded() {
+    let old = Context {
+        asn_width: AsnWidth::Two,
+        ..external()
+    };
+    let path = attr(0x40, 2, &[2, 1, 0xfd, 0xfc]);
+    // AS_TRANS at 10.0.0.1.
+    let two = attr(0xc0, 7, &[0x5b, 0xa0, 10, 0, 0, 1]);
+    for (value, fault) in [
+        (&[0; 6][..], AttrFault::Length(6)),
+        (&[0, 0, 0, 0, 1, 2, 3, 4][..], AttrFault::AsZero),
+    ] {
+        let sound = [origin(), path.clone(), next_hop(), two.clone()];
+        let attributes = [sound.concat(), attr(0xc0, 18, value)];
+        let attrs = discarded(announce(&old, &attributes), 18, fault);
+        assert_eq!(attrs.aggregator.unwrap().asn.get(), 23456);
+    }
+}
+
+#[test]
 fn a_prefix_that_is_no_destination_is_ignored_by_itself() {
     let nlri = [4, 0xe0, 24, 192, 0, 2];
     let update = update::decode(&body(&[], &sound(), &nlri), &external()).unwrap();
     assert_eq!(update.announced[0].prefixes, [prefix("192.0.2.0/24")]);
     assert_eq!(update.errors[0].fault, AttrFault::NoDestination(1));
+    assert_eq!(
+        update.errors[0].to_string(),
+        "NLRI has 1 prefixes that are no destination: discarded"
+    );
+}
+
+#[test]
+fn a_prefix_that_is_ignored_hides_no_missing_next_hop() {
+    let attributes = [mp_reach(), origin(), as_path()].concat();
+    let nlri = [4, 0xe0, 24, 192, 0, 2];
+    let update = update::decode(&body(&[], &attributes, &nlri), &external()).unwrap();
+    assert_eq!(update.announced, []);
+    assert_eq!(update.withdrawn, [prefix("192.0.2.0/24"), prefix("fd00:1::/32")]);
 }
 
 #[test]

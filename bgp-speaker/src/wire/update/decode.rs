@@ -39,10 +39,10 @@ pub fn decode(body: &Bytes, context: &Context) -> Result<Update, Error> {
         announced.clear();
         update
             .errors
-            .push(not_negotiated(attr::NEXT_HOP, Family::IPV4_UNICAST));
+            .push(prefix_fields(AttrFault::Family(Family::IPV4_UNICAST)));
     }
-    let walk = walk(attributes, context, &mut update)?;
-    settle(walk, announced, !nlri.is_empty(), context, &mut update)?;
+    let walk = walk(attributes, nlri, context, &mut update)?;
+    settle(walk, announced, nlri, context, &mut update)?;
     Ok(update)
 }
 
@@ -104,15 +104,17 @@ fn prefixes_v4(
 ) -> Result<(), Error> {
     // RFC 7606 3j: what follows a malformed prefix can't be found.
     let ignored = nlri::decode(Width::V4, octets, into).map_err(|Malformed| Error::Network(field))?;
-    note_ignored(attr::NEXT_HOP, ignored, errors);
+    if ignored > 0 {
+        errors.push(prefix_fields(AttrFault::NoDestination(ignored)));
+    }
     Ok(())
 }
 
-fn walk(attributes: &[u8], context: &Context, update: &mut Update) -> Result<Walk, Error> {
+fn walk(attributes: &[u8], nlri: &[u8], context: &Context, update: &mut Update) -> Result<Walk, Error> {
     let mut walk = Walk::default();
     let mut octets = Octets::new(attributes);
     while !octets.is_empty() {
-        let code = octets.rest().get(1).copied().unwrap_or(0);
+        let code = octets.rest().get(1).copied().unwrap_or(attr::NO_ATTRIBUTE);
         let Ok(tlv) = attr::next(&mut octets) else {
             // RFC 7606 4: the total length still tells where the NLRI begins.
             walk.others = walk.others.saturating_add(1);
@@ -144,6 +146,8 @@ fn walk(attributes: &[u8], context: &Context, update: &mut Update) -> Result<Wal
                 check_flags(&tlv, &mut update.errors);
                 walk.unreach = Some(unreach(&tlv, context, &mut update.errors)?);
             }
+            // RFC 4760 3: ignored where it is for no prefix; some fill it with anything then.
+            attr::NEXT_HOP if nlri.is_empty() => walk.others = walk.others.saturating_add(1),
             _ => {
                 walk.others = walk.others.saturating_add(1);
                 match walk.draft.take(&tlv, context) {
@@ -247,14 +251,14 @@ fn unreach(tlv: &Tlv<'_>, context: &Context, errors: &mut Vec<AttrError>) -> Res
 fn settle(
     walk: Walk,
     announced: Vec<Prefix>,
-    has_nlri: bool,
+    nlri: &[u8],
     context: &Context,
     update: &mut Update,
 ) -> Result<(), Error> {
-    let mut any_reachable = has_nlri;
+    let mut any_reachable = !nlri.is_empty();
     if let Some(unreach) = walk.unreach {
         // RFC 4724 2: nothing but an empty MP_UNREACH_NLRI.
-        if unreach.empty && walk.others == 0 && update.withdrawn.is_empty() && !has_nlri {
+        if unreach.empty && walk.others == 0 && update.withdrawn.is_empty() && nlri.is_empty() {
             update.end_of_rib = Some(unreach.family);
         }
         update.withdrawn.extend(unreach.prefixes);
@@ -389,6 +393,16 @@ pub(crate) fn check_next_hop(address: IpAddr, context: &Context) -> Result<(), A
         Ok(())
     } else {
         Err(AttrFault::NextHop(address))
+    }
+}
+
+/// What costs only prefixes of the fields outside the attributes.
+fn prefix_fields(fault: AttrFault) -> AttrError {
+    AttrError {
+        code: attr::NO_ATTRIBUTE,
+        name: "NLRI",
+        fault,
+        action: Action::Discard,
     }
 }
 
