@@ -143,8 +143,8 @@ pub enum MaxPrefixesAction {
     Teardown { restart: Option<Duration> },
 }
 
-/// One negotiated family of a peer.
-#[derive(Debug, Clone, PartialEq)]
+/// One negotiated family of a peer. By default no route goes out and none comes in.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct FamilyConfig {
     /// Default deny: what no statement accepts is not announced (RFC 8212).
     pub export: Arc<ExportPolicy>,
@@ -175,6 +175,29 @@ pub struct PeerConfig {
     pub shutdown: Option<Name>,
     /// Route reflection client (RFC 4456), iBGP only.
     pub reflector_client: ReflectorClient,
+}
+
+impl PeerConfig {
+    /// A peer with nothing asked for: port 179, dialled and accepted, no key, usual timers, no family. Take the
+    /// rest from it: `PeerConfig { ttl, families, ..PeerConfig::new(address, asn) }`.
+    #[must_use]
+    pub fn new(address: PeerAddress, remote_asn: RemoteAsn) -> Self {
+        Self {
+            address,
+            port: 179,
+            remote_asn,
+            local_address: None,
+            interface: None,
+            connect: Connect::ActiveAndPassive,
+            auth: Auth::None,
+            ttl: Ttl::Direct,
+            timers: Timers::default(),
+            graceful_restart: None,
+            families: Vec::new(),
+            shutdown: None,
+            reflector_client: ReflectorClient::No,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

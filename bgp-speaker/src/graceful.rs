@@ -181,11 +181,6 @@ impl Helper {
         }
     }
 
-    /// Nothing is kept any longer: the peer was removed.
-    pub fn forget(&mut self) -> Vec<Family> {
-        std::mem::take(&mut self.stale).into_keys().collect()
-    }
-
     /// Families whose time is over.
     pub fn take_due(&mut self, now: Instant) -> Vec<Family> {
         let due: Vec<Family> = self
@@ -256,11 +251,6 @@ impl Deferral {
             next: now + FIRST_PEER_MAX,
             families,
         }
-    }
-
-    #[must_use]
-    pub fn families(&self) -> &[Family] {
-        &self.families
     }
 
     /// Takes the families whose selection may begin: `peers` tells the progress of each peer.

@@ -1,6 +1,6 @@
 //! Answers: JSON with the status each outcome has.
 
-use bgp_speaker::net::Ended;
+use bgp_speaker::net::{AskError, Ended};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -30,6 +30,15 @@ pub(super) enum Error {
 impl From<Ended> for Error {
     fn from(ended: Ended) -> Self {
         Self::Failed(ended.to_string())
+    }
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Request(unknown) => Self::BadRequest(unknown.to_string()),
+            AskError::Ended(ended) => ended.into(),
+        }
     }
 }
 

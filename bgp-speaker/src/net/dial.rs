@@ -17,10 +17,20 @@ pub(super) async fn connect(dial: &Dial) -> Result<TcpStream, Arc<str>> {
     let socket = prepare(dial)?;
     let remote = scoped(dial.remote, dial.interface.as_deref());
     match tokio::time::timeout(dial.timeout, socket.connect(remote)).await {
-        Err(_) => Err(format!("{remote} did not answer within {} s", dial.timeout.as_secs()).into()),
+        Err(_) => Err(unanswered(remote, dial).into()),
         Ok(Err(error)) => Err(format!("{remote}: {}", plain(&error)).into()),
         Ok(Ok(stream)) => Ok(stream),
     }
+}
+
+/// A kernel drops segments whose TCP-MD5 signature it does not expect, or misses, without a word.
+fn unanswered(remote: SocketAddr, dial: &Dial) -> String {
+    let seconds = dial.timeout.as_secs();
+    let hint = match dial.md5 {
+        Some(_) => "a password that is missing or differs on the other side looks the same",
+        None => "a password that only the other side has looks the same",
+    };
+    format!("{remote} did not answer within {seconds} s; {hint}")
 }
 
 /// A socket with every option that matters before the first segment.

@@ -29,7 +29,7 @@ enum Then {
 
 impl Driver {
     pub(super) fn new(start: Start, seed: u64, options: Options, events: mpsc::Sender<Event>) -> Self {
-        let mut speaker = Speaker::new(Instant::now(), seed, start);
+        let mut speaker = Speaker::new(seed, start);
         if let Some(host) = &options.host_name {
             speaker = speaker.with_host_name(host.clone());
         }
@@ -111,11 +111,21 @@ impl Driver {
                         .routes(query.instance.as_deref(), query.table, query.family, query.peer);
                 let _ = answer.send(routes);
             }
-            Question::Ask(Request::Shutdown(how)) | Question::Shutdown(how) => {
+            Question::Ask(request, answer) => {
+                let last = matches!(request, Request::Shutdown(_));
+                let checked = self.speaker.check(&request);
+                if checked.is_ok() {
+                    self.handle(Input::Asked(request));
+                }
+                let _ = answer.send(checked);
+                if last {
+                    return Then::End;
+                }
+            }
+            Question::Shutdown(how) => {
                 self.handle(Input::Asked(Request::Shutdown(how)));
                 return Then::End;
             }
-            Question::Ask(request) => self.handle(Input::Asked(request)),
             Question::LinkDown { interface, peers } => self.handle(Input::LinkDown { interface, peers }),
         }
         Then::GoOn

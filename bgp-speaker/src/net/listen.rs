@@ -150,12 +150,19 @@ fn bind(address: IpAddr, port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Whether accepting rested just now: told once in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Paused {
+    No,
+    Yes,
+}
+
 async fn accept(instance: Name, socket: Arc<TcpListener>, news: mpsc::Sender<News>) {
-    let mut pauses: u64 = 0;
+    let mut paused = Paused::No;
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
-                pauses = 0;
+                paused = Paused::No;
                 let accepted = News::Accepted {
                     instance: instance.clone(),
                     stream,
@@ -166,10 +173,10 @@ async fn accept(instance: Name, socket: Arc<TcpListener>, news: mpsc::Sender<New
                 }
             }
             Err(error) if no_descriptor(&error) => {
-                if pauses == 0 {
+                if paused == Paused::No {
                     tracing::warn!(%instance, %error, "connections wait: no descriptor left");
+                    paused = Paused::Yes;
                 }
-                pauses += 1;
                 tokio::time::sleep(NO_DESCRIPTOR_PAUSE).await;
             }
             // Shut down: this listener has ended.

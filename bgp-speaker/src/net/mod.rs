@@ -36,7 +36,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::SpeakerConfig;
-use crate::speaker::{Event, PathView, PeerStatus, QueryError, Request, Shutdown, Start, Table};
+use crate::speaker::{
+    Event, PathView, PeerStatus, QueryError, Request, RequestError, Shutdown, Start, Table,
+};
 use crate::types::{Family, Name};
 
 pub use probe::{Kernel, Support, probe};
@@ -99,11 +101,20 @@ pub enum RoutesError {
     Ended(#[from] Ended),
 }
 
+/// Why an order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
 #[derive(Debug)]
 enum Question {
     Peers(oneshot::Sender<Vec<PeerStatus>>),
     Routes(RouteQuery, oneshot::Sender<Result<Vec<PathView>, QueryError>>),
-    Ask(Request),
+    Ask(Request, oneshot::Sender<Result<(), RequestError>>),
     LinkDown { interface: Name, peers: Vec<IpAddr> },
     Shutdown(Shutdown),
 }
@@ -149,9 +160,11 @@ impl Handle {
     /// Gives an operator's order.
     ///
     /// # Errors
-    /// [`Ended`].
-    pub async fn ask(&self, request: Request) -> Result<(), Ended> {
-        self.send(Question::Ask(request)).await
+    /// [`AskError::Request`] where whom it names does not exist.
+    pub async fn ask(&self, request: Request) -> Result<(), AskError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Question::Ask(request, answer)).await?;
+        Ok(answered.await.map_err(|_| Ended)??)
     }
 
     /// Tells that an interface went down that reaches these peers.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -18,6 +18,7 @@ use super::connection::{Connection, QueueFull};
 use super::dial;
 use super::listen::Listener;
 use super::sockopt;
+use crate::speaker::pace::{Pace, Tell};
 use crate::speaker::{Close, ConnId, Dial, Event, Input, ListenKey, Output, Refusal, StateName};
 use crate::types::{Name, Prefix};
 
@@ -64,6 +65,7 @@ pub(super) struct Shell {
     /// Accepted, and not yet past OpenConfirm: oldest first.
     half_open: BTreeMap<ConnId, IpAddr>,
     accepted: u64,
+    refusals: Pace,
     /// Inputs that came up while an order was carried out.
     ready: VecDeque<Input>,
     tasks: JoinSet<()>,
@@ -85,6 +87,7 @@ impl Shell {
             touched: BTreeSet::new(),
             half_open: BTreeMap::new(),
             accepted: 0,
+            refusals: Pace::default(),
             ready: VecDeque::new(),
             tasks: JoinSet::new(),
             to_me,
@@ -324,11 +327,13 @@ impl Shell {
             .filter(|source| **source == remote.ip())
             .count();
         if from_there >= self.options.half_open_per_source {
-            self.tell(Event::Refused {
-                instance,
-                remote,
-                why: Refusal::HalfOpen,
-            });
+            if self.refusals.may_tell(Instant::now()) == Tell::Yes {
+                self.tell(Event::Refused {
+                    instance,
+                    remote,
+                    why: Refusal::HalfOpen,
+                });
+            }
             return;
         }
         if let Err(error) = self.require_key(&instance, &stream, remote.ip()) {

@@ -2,17 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::dial::ttl_option;
 use super::{Cx, Damping, Peer, Slot};
-use crate::config::{Auth, MaxPrefixesAction, RemoteAsn};
+use crate::config::{MaxPrefixesAction, RemoteAsn};
 use crate::graceful::{Past, loss};
 use crate::rib::{Down, EndOfRib, ExtendedNextHop, FamilyInfo, PeerInfo, Refresh as RibRefresh};
 use crate::session::agree::{Agreed, Offer, Refresh};
 use crate::speaker::{Companions, DownReason, Output, StateName};
 use crate::types::{Family, SessionKind};
-use crate::wire::update;
+use crate::wire::{Cease, update};
 
 /// A session that lived so long was a success, whatever ended it.
 const LIVED: Duration = Duration::from_secs(60);
@@ -57,12 +57,16 @@ impl Peer {
 
     /// An attempt ended before it was a session.
     pub(super) fn failed(&mut self, why: &Arc<DownReason>, cx: &Cx<'_>) {
-        let established = self.state() == StateName::Established;
-        if established || **why == DownReason::Collision {
+        if self.state() == StateName::Established || self.lost_to_another(why) {
             return;
         }
         self.record.last_down = Some((cx.now, Arc::clone(why)));
         self.damping = damping(why);
+        // This side ended it itself: no sign that the next attempt would fail.
+        if matches!(**why, DownReason::ConfigurationChanged(_)) {
+            self.idle = self.backoff.peek(&self.config.timers);
+            return;
+        }
         let delay = self.backoff.next(&self.config.timers);
         // Nobody answered: a person who set a shorter retry wants it tried that often.
         self.idle = if matches!(**why, DownReason::ConnectFailed(_)) {
@@ -91,19 +95,29 @@ impl Peer {
         }
     }
 
-    /// Nobody answered the dial so far. It goes on, but people want to know why there is no session.
-    pub(super) fn unanswered(&mut self, now: Instant) {
-        if self.state() != StateName::Connect {
-            return;
+    /// A connection that gave way to another one failed in nothing (RFC 4271 6.8), whichever side closed it.
+    fn lost_to_another(&self, why: &DownReason) -> bool {
+        match why {
+            DownReason::Collision => true,
+            DownReason::NotificationReceived { code, subcode, .. } => {
+                (*code, *subcode) == (6, Cease::ConnectionCollisionResolution.subcode())
+                    && self.conns().iter().any(Option::is_some)
+            }
+            DownReason::Deconfigured
+            | DownReason::Shutdown(_)
+            | DownReason::OperatorReset(_)
+            | DownReason::ConfigurationChanged(_)
+            | DownReason::MissingSecret(_)
+            | DownReason::ConnectFailed(_)
+            | DownReason::ConnectionClosed(_)
+            | DownReason::HoldTimerExpired(_)
+            | DownReason::SendHoldTimerExpired(_)
+            | DownReason::LinkDown(_)
+            | DownReason::MaxPrefixes { .. }
+            | DownReason::BadPeerAs { .. }
+            | DownReason::NotificationSent { .. }
+            | DownReason::Stopping => false,
         }
-        let hint = match &self.config.auth {
-            Auth::Md5(_) => "; a password that differs on the other side looks the same",
-            Auth::None | Auth::Missing { .. } => "",
-        };
-        let seconds = self.config.timers.connect_retry.as_secs();
-        let text = format!("no answer in {seconds} s{hint}");
-        let why = DownReason::ConnectFailed(text.into());
-        self.record.last_down = Some((now, Arc::new(why)));
     }
 
     /// The established session ended.

@@ -36,6 +36,7 @@ use crate::session::agree::{Agreed, Identity, Offer};
 use crate::session::event::Event;
 use crate::session::fsm::{Action, Context, Initiative, State};
 use crate::session::timers::{Backoff, Jitter, Timer};
+use crate::speaker::pace::Pace;
 use crate::speaker::{ConnId, DownReason, Event as News, Output, Refusal, Start, StateName};
 use crate::types::{Asn, Family, Name, RouterId};
 use crate::wire::keepalive;
@@ -129,6 +130,10 @@ struct Record {
     /// Malformed attributes are told at most once a minute.
     malformed: Option<Instant>,
     malformed_untold: u32,
+    /// Limits of prefixes that were reached.
+    limits: Pace,
+    /// When the routes of a family were last marked for a refresh (RFC 7313).
+    refresh_began: BTreeMap<Family, Instant>,
 }
 
 impl Peer {
@@ -147,7 +152,7 @@ impl Peer {
             origin,
             main: Session::default(),
             other: None,
-            held: None,
+            held: holding(&config),
             backoff: Backoff::default(),
             damping: Damping::Open,
             idle: Duration::ZERO,
@@ -164,7 +169,6 @@ impl Peer {
 
     /// Begins: at once, with no delay before the first attempt.
     pub(crate) fn start(&mut self, cx: &mut Cx<'_>) {
-        self.held = holding(&self.config);
         if let Some(why) = &self.held {
             self.record.last_down = Some((cx.now, Arc::clone(why)));
             return;
@@ -243,10 +247,7 @@ impl Peer {
                 .and_then(|s| s.fsm.timers_mut().take_due(cx.now))
             {
                 let event = match timer {
-                    Timer::ConnectRetry => {
-                        self.unanswered(cx.now);
-                        Event::ConnectRetryTimerExpires
-                    }
+                    Timer::ConnectRetry => Event::ConnectRetryTimerExpires,
                     Timer::Hold => Event::HoldTimerExpires,
                     Timer::Keepalive => Event::KeepaliveTimerExpires,
                     Timer::SendHold => Event::SendHoldTimerExpires,

@@ -12,10 +12,14 @@ use crate::rib::{LimitReached, LimitVerdict};
 use crate::session::agree::{Agreed, Refresh, agree};
 use crate::session::event::{Ending, Event};
 use crate::session::fsm::{State, sent_because};
+use crate::speaker::pace::Tell;
 use crate::speaker::{ConnId, DownReason, Event as News, LimitEvent, Output, StateName};
 use crate::types::Family;
 use crate::wire::route_refresh::{Rules, Subtype};
 use crate::wire::{AttrError, Error, Frame, MessageType, Notification, Open, RouteRefresh, update};
+
+/// How often the routes of one peer and family are marked for a refresh (RFC 7313).
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often malformed attributes of one peer are told.
 const MALFORMED_EVERY: Duration = Duration::from_secs(60);
@@ -141,9 +145,12 @@ impl Peer {
         {
             return;
         }
-        self.end_of_rib.insert(family);
         if self.helper.end_of_rib(family) == Swept::Due {
             cx.rib.sweep_stale(self.id, family);
+        }
+        // Told once in a session: a peer could send nothing else.
+        if !self.end_of_rib.insert(family) {
+            return;
         }
         cx.out.push(Output::Tell(News::EndOfRib {
             instance: cx.identity.instance.clone(),
@@ -160,19 +167,22 @@ impl Peer {
             limit,
             verdict,
         } = reached;
-        cx.out.push(Output::Tell(News::MaxPrefixes {
-            instance: cx.identity.instance.clone(),
-            peer: self.name.clone(),
-            address: self.address,
-            family,
-            count,
-            limit,
-            what: match verdict {
-                LimitVerdict::Warn => LimitEvent::Warning,
-                LimitVerdict::Refuse => LimitEvent::Refusing,
-                LimitVerdict::Teardown { .. } => LimitEvent::TornDown,
-            },
-        }));
+        // A peer could announce and withdraw one prefix at the limit for ever.
+        if self.record.limits.may_tell(cx.now) == Tell::Yes {
+            cx.out.push(Output::Tell(News::MaxPrefixes {
+                instance: cx.identity.instance.clone(),
+                peer: self.name.clone(),
+                address: self.address,
+                family,
+                count,
+                limit,
+                what: match verdict {
+                    LimitVerdict::Warn => LimitEvent::Warning,
+                    LimitVerdict::Refuse => LimitEvent::Refusing,
+                    LimitVerdict::Teardown { .. } => LimitEvent::TornDown,
+                },
+            }));
+        }
         match verdict {
             LimitVerdict::Warn | LimitVerdict::Refuse => {}
             LimitVerdict::Teardown { .. } => {
@@ -211,10 +221,7 @@ impl Peer {
         }
         match message.subtype {
             Subtype::Request => cx.rib.refresh(self.id, family),
-            Subtype::Begin => {
-                cx.rib.mark_stale(self.id, family);
-                self.refreshing.insert(family, cx.now + STALE_MAX);
-            }
+            Subtype::Begin => self.refresh_begins(family, cx),
             Subtype::End => {
                 if self.refreshing.remove(&family).is_some() {
                     cx.rib.sweep_stale(self.id, family);
@@ -223,6 +230,22 @@ impl Peer {
             // RFC 7313 5: ignored.
             Subtype::Unknown(_) => {}
         }
+    }
+
+    /// BoRR. It costs the peer 23 octets, and here a walk over the table: one that follows another too soon marks
+    /// nothing. A refresh under way goes on then, and one that is over is followed by a plain one (RFC 2918).
+    fn refresh_begins(&mut self, family: Family, cx: &mut Cx<'_>) {
+        let soon = self
+            .record
+            .refresh_began
+            .get(&family)
+            .is_some_and(|began| cx.now.saturating_duration_since(*began) < REFRESH_EVERY);
+        if soon {
+            return;
+        }
+        self.record.refresh_began.insert(family, cx.now);
+        cx.rib.mark_stale(self.id, family);
+        self.refreshing.insert(family, cx.now + STALE_MAX);
     }
 
     /// At most once a minute: a peer could send nothing else.

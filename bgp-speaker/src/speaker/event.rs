@@ -88,8 +88,7 @@ pub enum StateName {
     Established,
 }
 
-/// Why a session is not, or no longer, established. `Display` is the sentence a person reads, `name` the
-/// stable word for metrics and JSON.
+/// Why a session is not, or no longer, established. `Display` is the sentence a person reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DownReason {
     #[error("not configured any more")]

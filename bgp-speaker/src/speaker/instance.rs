@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::listener::{Listener, Refusals};
+use super::listener::Listener;
+use super::pace::Pace;
 use super::schedule::Schedule;
 use super::{ConnId, Event, Output, Shutdown, Start};
 use crate::config::change::{self, Class};
@@ -20,6 +21,7 @@ use crate::types::{Family, Name, Prefix};
 
 /// How often [`Event::Changed`] is told at most.
 const CHANGED_EVERY: Duration = Duration::from_secs(1);
+
 /// What all instances share during one input.
 #[derive(Debug)]
 pub(super) struct Shared<'a> {
@@ -39,7 +41,7 @@ pub(super) struct Instance {
     conns: BTreeMap<ConnId, PeerId>,
     schedule: Schedule,
     pub(super) listener: Option<Listener>,
-    pub(super) refusals: Refusals,
+    pub(super) refusals: Pace,
     deferral: Deferral,
     changed: Changed,
     /// What peers of the next configuration start from.
@@ -87,7 +89,7 @@ impl Instance {
             conns: BTreeMap::new(),
             schedule: Schedule::default(),
             listener: None,
-            refusals: Refusals::default(),
+            refusals: Pace::default(),
             deferral: Deferral::new(now, deferred),
             changed: Changed::No,
             start,

@@ -78,6 +78,7 @@ pub enum Input {
 }
 
 /// What an operator can ask of a running speaker. `peer: None` = every peer of the instance.
+/// [`Speaker::check`](super::Speaker::check) tells whether there is whom it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Cease / Administrative Reset with the text (RFC 9003).

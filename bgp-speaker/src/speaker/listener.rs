@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::instance::{Instance, Shared};
+use super::pace::Tell;
 use super::{Close, ConnId, Event, ListenKey, Output, Refusal};
 use crate::config::{Auth, InstanceConfig, PeerAddress};
 use crate::peer::LocalEnd;
@@ -19,31 +20,6 @@ pub(super) struct Listener {
     port: u16,
     keys: Vec<ListenKey>,
     pub(super) again: Option<Instant>,
-}
-
-/// How many refused connections are told in [`REFUSALS_PER`].
-const REFUSALS_TOLD: u32 = 10;
-const REFUSALS_PER: Duration = Duration::from_secs(60);
-
-/// Which refused connections are told.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    since: Option<Instant>,
-    told: u32,
-}
-
-impl Refusals {
-    fn may_tell(&mut self, now: Instant) -> bool {
-        let over = self
-            .since
-            .is_none_or(|since| now.saturating_duration_since(since) >= REFUSALS_PER);
-        if over {
-            self.since = Some(now);
-            self.told = 0;
-        }
-        self.told = self.told.saturating_add(1);
-        self.told <= REFUSALS_TOLD
-    }
 }
 
 impl Instance {
@@ -81,8 +57,7 @@ impl Instance {
                 conn,
                 how: Close::Abort,
             });
-            // Anybody can connect as often as he likes; a journal must not fill up from that.
-            if self.refusals.may_tell(shared.now) {
+            if self.refusals.may_tell(shared.now) == Tell::Yes {
                 shared.out.push(Output::Tell(Event::Refused {
                     instance: self.identity.instance.clone(),
                     remote,
@@ -179,20 +154,5 @@ impl Instance {
         let own_name = format!("{name}/{address}").into();
         self.insert(own_name, Some(name), address, &peer)
             .ok_or(Refusal::DynamicLimit)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_refused_connections_is_told_ten_times_a_minute() {
-        let now = Instant::now();
-        let mut refusals = Refusals::default();
-        let mut told = |at| (0..100).filter(|_| refusals.may_tell(now + at)).count();
-        assert_eq!(told(Duration::ZERO), 10);
-        assert_eq!(told(Duration::from_secs(59)), 0);
-        assert_eq!(told(Duration::from_secs(60)), 10);
     }
 }

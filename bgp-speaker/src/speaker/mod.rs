@@ -16,6 +16,7 @@ mod event;
 mod instance;
 mod io;
 mod listener;
+pub(crate) mod pace;
 mod query;
 mod schedule;
 mod status;
@@ -33,7 +34,7 @@ pub use event::{DownReason, Event, LimitEvent, Refusal, StateName};
 pub use io::{
     Close, Companions, ConnId, Dial, Input, ListenKey, Output, Request, Shutdown, Start, TtlOption,
 };
-pub use query::QueryError;
+pub use query::{QueryError, RequestError};
 pub use status::{FamilyStatus, PathView, PeerStatus, Table};
 
 use instance::{Instance, Shared};
@@ -62,7 +63,7 @@ enum Life {
 impl Speaker {
     /// A speaker of nothing; [`Input::Configured`] tells it what to be. `seed` decides all jitter.
     #[must_use]
-    pub fn new(_now: Instant, seed: u64, start: Start) -> Self {
+    pub fn new(seed: u64, start: Start) -> Self {
         Self {
             instances: BTreeMap::new(),
             config: Arc::default(),
@@ -212,11 +213,10 @@ impl Speaker {
             next_dial: &mut self.next_dial,
         };
         // What comes for a connection that was closed meanwhile belongs to nobody.
-        if let Some((instance, peer)) = self
+        if let Some((peer, instance)) = self
             .instances
             .values_mut()
-            .find_map(|i| Some((i.owner(conn)?, i)))
-            .map(|(peer, i)| (i, peer))
+            .find_map(|instance| Some((instance.owner(conn)?, instance)))
         {
             instance.with_peer(peer, shared, act);
             instance.settle(shared);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::instance::Instance;
-use super::{PathView, PeerStatus, Speaker, Table};
+use super::{PathView, PeerStatus, Request, Speaker, Table};
 use crate::peer::Peer;
 use crate::rib::{PeerId, RouteView, Standing};
 use crate::types::{Family, Name};
@@ -19,7 +19,39 @@ pub enum QueryError {
     PeerForLocRib,
 }
 
+/// An order to whom is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("no BGP instance is named {0}")]
+    UnknownInstance(Name),
+    #[error("the BGP instance {instance} has no peer named {peer}")]
+    UnknownPeer { instance: Name, peer: Name },
+}
+
 impl Speaker {
+    /// Whether there is whom a request names. What nobody is there for changes nothing.
+    ///
+    /// # Errors
+    /// [`RequestError`] names who is not there.
+    pub fn check(&self, request: &Request) -> Result<(), RequestError> {
+        let (name, peer) = match request {
+            Request::Reset { instance, peer, .. }
+            | Request::RefreshIn { instance, peer }
+            | Request::RefreshOut { instance, peer } => (instance, peer),
+            Request::Shutdown(_) => return Ok(()),
+        };
+        let Some(instance) = self.instances.get(name) else {
+            return Err(RequestError::UnknownInstance(name.clone()));
+        };
+        match peer {
+            Some(peer) if !instance.knows(peer) => Err(RequestError::UnknownPeer {
+                instance: name.clone(),
+                peer: peer.clone(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Every peer, by instance and name.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
@@ -72,6 +104,12 @@ impl Instance {
             .collect();
         peers.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
         peers
+    }
+
+    /// By a name of the configuration, or that of a dynamic neighbour.
+    fn knows(&self, name: &Name) -> bool {
+        let configured = self.config.as_ref().is_some_and(|c| c.peers.contains_key(name));
+        configured || self.peers.values().any(|peer| peer.name == *name)
     }
 
     pub(super) fn has_peer(&self, address: IpAddr) -> bool {

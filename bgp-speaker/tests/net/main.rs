@@ -1,7 +1,9 @@
 //! Speakers over TCP on loopback, against each other and against a peer written by hand.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod keys;
 mod peer;
+mod rude;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,14 +12,14 @@ use std::time::Duration;
 
 use bgp_speaker::config::{
     Auth, Connect, FamilyConfig, GracefulRestart, InstanceConfig, LocalRoute, PeerAddress, PeerConfig,
-    ReflectorClient, RemoteAsn, SpeakerConfig, Timers, Ttl,
+    RemoteAsn, SpeakerConfig,
 };
-use bgp_speaker::net::{self, Handle, Options, RouteQuery};
+use bgp_speaker::net::{self, AskError, Handle, Options, RouteQuery};
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, SetNextHop, Statement, Verdict};
-use bgp_speaker::speaker::{Event, Shutdown, Start, StateName, Table};
-use bgp_speaker::types::{Asn, Family, HoldTime, Prefix, RouterId, Secret};
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
-use bgp_speaker::wire::{MessageType, Notification, keepalive};
+use bgp_speaker::speaker::{Event, PeerStatus, Request, RequestError, Shutdown, Start, StateName, Table};
+use bgp_speaker::types::{Asn, Family, Prefix, RouterId, Secret};
+use bgp_speaker::wire::Notification;
+use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -35,9 +37,19 @@ struct Running {
 impl Running {
     fn start(config: InstanceConfig) -> Self {
         let (handle, events, task) = net::start(Start::Cold, 1, Options::default());
+        let running = Self { handle, events, task };
+        running.configure(config);
+        running
+    }
+
+    fn configure(&self, config: InstanceConfig) {
         let instances = BTreeMap::from([("main".into(), config)]);
-        handle.configure(Arc::new(SpeakerConfig { instances }));
-        Self { handle, events, task }
+        self.handle.configure(Arc::new(SpeakerConfig { instances }));
+    }
+
+    async fn peer(&self, name: &str) -> PeerStatus {
+        let peers = self.handle.peers().await.unwrap();
+        peers.into_iter().find(|peer| &*peer.name == name).unwrap()
     }
 
     /// Waits until the peer of this name is in this state.
@@ -83,49 +95,26 @@ fn all() -> Vec<Statement> {
     }]
 }
 
-/// The peer at 127.0.0.`n`, AS 65000 + `n`.
+/// The peer at 127.0.0.`n`, AS 65000 + `n`, which accepts and announces every IPv4 route and waits for a call.
 fn neighbour(n: u8, port: u16) -> PeerConfig {
+    let family = FamilyConfig {
+        export: Arc::new(ExportPolicy { statements: all() }),
+        import: Arc::new(ImportPolicy { statements: all() }),
+        max_prefixes: None,
+    };
+    let address = PeerAddress::One([127, 0, 0, n].into());
     PeerConfig {
-        address: PeerAddress::One([127, 0, 0, n].into()),
         port,
-        remote_asn: RemoteAsn::Is(asn(65000 + u32::from(n))),
-        local_address: None,
-        interface: None,
         connect: Connect::Passive,
-        auth: Auth::None,
-        ttl: Ttl::Direct,
-        timers: Timers::default(),
-        graceful_restart: None,
-        families: vec![(
-            Family::IPV4_UNICAST,
-            FamilyConfig {
-                export: Arc::new(ExportPolicy { statements: all() }),
-                import: Arc::new(ImportPolicy { statements: all() }),
-                max_prefixes: None,
-            },
-        )],
-        shutdown: None,
-        reflector_client: ReflectorClient::No,
+        families: vec![(Family::IPV4_UNICAST, family)],
+        ..PeerConfig::new(address, RemoteAsn::Is(asn(65000 + u32::from(n))))
     }
 }
 
 /// AS 65000 + `n`, with `routes` host routes.
 fn instance(n: u8, listen: Option<u16>, routes: u32, peers: Vec<(&str, PeerConfig)>) -> InstanceConfig {
-    let attrs = Arc::new(Attrs {
-        origin: Origin::Igp,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip(Ipv4Addr::UNSPECIFIED.into()),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: vec![],
-        ext_communities: vec![],
-        large_communities: vec![],
-        originator_id: None,
-        cluster_list: vec![],
-        unknown: vec![],
-    });
+    let local = NextHop::Ip(Ipv4Addr::UNSPECIFIED.into());
+    let attrs = Arc::new(Attrs::originated(Origin::Igp, local));
     let routes = (0..routes)
         .map(|n| {
             let prefix = Prefix::host(IpAddr::from((0x1400_0000 + n).to_be_bytes()));
@@ -186,75 +175,10 @@ async fn two_speakers_with_a_password_exchange_routes_over_tcp() {
         }
     };
     tokio::time::timeout(LIMIT, learned).await.unwrap();
-    assert!(one.handle.peers().await.unwrap()[0].md5);
+    assert!(one.peer("two").await.md5);
     one.end(Shutdown::Stop).await;
     two.until("one", StateName::Idle).await;
     two.end(Shutdown::Stop).await;
-}
-
-#[tokio::test]
-async fn a_peer_that_takes_nothing_delays_no_keepalive_of_another_and_gets_all_routes_in_the_end() {
-    const ROUTES: usize = 300_000;
-    let port = free_port();
-    let quick = Timers {
-        hold: HoldTime::new(3).unwrap(),
-        ..Timers::default()
-    };
-    let slow = PeerConfig {
-        timers: Timers {
-            hold: HoldTime::new(0).unwrap(),
-            ..Timers::default()
-        },
-        ..neighbour(2, port)
-    };
-    let fast = PeerConfig {
-        timers: quick,
-        families: vec![(
-            Family::IPV4_UNICAST,
-            FamilyConfig {
-                export: Arc::default(),
-                import: Arc::default(),
-                max_prefixes: None,
-            },
-        )],
-        ..neighbour(3, port)
-    };
-    let routes = u32::try_from(ROUTES).unwrap();
-    let peers = vec![("stalled", slow), ("quick", fast)];
-    let mut speaker = Running::start(instance(1, Some(port), routes, peers));
-    let mut stalled = Peer::dial(2, SocketAddr::from(([127, 0, 0, 1], port)), 0).await;
-    speaker.until("stalled", StateName::Established).await;
-    // From here on it reads nothing; the table does not fit the kernel's buffers.
-    let mut quick = Peer::dial(3, SocketAddr::from(([127, 0, 0, 1], port)), 3).await;
-    speaker.until("quick", StateName::Established).await;
-    let mut keepalives = 0;
-    while keepalives < 4 {
-        let frame = quick.next().await.expect("the quick session lives");
-        if frame.kind == MessageType::Keepalive {
-            keepalives += 1;
-            quick.send(keepalive::encode()).await;
-        }
-        assert_ne!(frame.kind, MessageType::Notification);
-    }
-    assert_eq!(stalled.take_routes(ROUTES).await, ROUTES);
-    speaker.end(Shutdown::Stop).await;
-}
-
-#[tokio::test]
-async fn a_flood_of_nonsense_is_answered_and_closed_and_nobody_else_is_touched() {
-    let port = free_port();
-    let peers = vec![("bad", neighbour(2, port)), ("good", neighbour(3, port))];
-    let mut speaker = Running::start(instance(1, Some(port), 10, peers));
-    let to = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut good = Peer::dial(3, to, 90).await;
-    speaker.until("good", StateName::Established).await;
-    let mut bad = Peer::dial(2, to, 90).await;
-    speaker.until("bad", StateName::Established).await;
-    bad.send(vec![0x5a; 100_000].into()).await;
-    let answer = bad.notification().await.unwrap();
-    assert_eq!((answer.code, answer.subcode), (1, 1));
-    assert_eq!(good.take_routes(10).await, 10);
-    speaker.end(Shutdown::Stop).await;
 }
 
 #[tokio::test]
@@ -310,5 +234,23 @@ async fn a_port_in_use_is_told_and_taken_once_it_is_free() {
     drop(taken);
     let _two = Peer::dial(2, SocketAddr::from(([127, 0, 0, 1], port)), 90).await;
     speaker.until("two", StateName::Established).await;
+    speaker.end(Shutdown::Stop).await;
+}
+
+#[tokio::test]
+async fn an_order_to_whom_is_not_there_is_answered_with_the_name() {
+    let speaker = Running::start(instance(1, None, 0, vec![("two", neighbour(2, 179))]));
+    let refresh = |instance: &str, peer: &str| Request::RefreshOut {
+        instance: instance.into(),
+        peer: Some(peer.into()),
+    };
+    let instance = speaker.handle.ask(refresh("red", "two")).await.unwrap_err();
+    assert_eq!(
+        instance,
+        AskError::Request(RequestError::UnknownInstance("red".into()))
+    );
+    let peer = speaker.handle.ask(refresh("main", "three")).await.unwrap_err();
+    assert_eq!(peer.to_string(), "the BGP instance main has no peer named three");
+    speaker.handle.ask(refresh("main", "two")).await.unwrap();
     speaker.end(Shutdown::Stop).await;
 }

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bgp_speaker::types::{Asn, AsnWidth, Family, HoldTime, RouterId, SessionKind};
+use bgp_speaker::types::{Asn, AsnWidth, Family, HoldTime, Prefix, RouterId, SessionKind};
 use bgp_speaker::wire::capability::{Forwarding, GracefulRestart, NotificationSupport, RestartState};
 use bgp_speaker::wire::update::{self, Context, FirstAs};
-use bgp_speaker::wire::{Capability, Frame, Framer, MessageType, Notification, Open, keepalive};
+use bgp_speaker::wire::{Capability, Frame, Framer, MessageType, Notification, Open, Update, keepalive};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -102,6 +102,36 @@ impl Peer {
 
     /// Reads until so many prefixes were announced; says how many were.
     pub(crate) async fn take_routes(&mut self, wanted: usize) -> usize {
+        let mut count = 0;
+        while count < wanted {
+            let update = self.update().await;
+            count += update
+                .announced
+                .iter()
+                .map(|one| one.prefixes.len())
+                .sum::<usize>();
+        }
+        count
+    }
+
+    /// Reads until the prefix is announced.
+    pub(crate) async fn sees(&mut self, prefix: Prefix) {
+        let has = |update: &Update| update.announced.iter().any(|one| one.prefixes.contains(&prefix));
+        while !has(&self.update().await) {}
+    }
+
+    /// Reads until the prefix is withdrawn.
+    pub(crate) async fn loses(&mut self, prefix: Prefix) {
+        while !self.update().await.withdrawn.contains(&prefix) {}
+    }
+
+    /// The connection by itself.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// The next UPDATE; what else comes is skipped, but the session must not end.
+    async fn update(&mut self) -> Update {
         let context = Context {
             asn_width: AsnWidth::Four,
             session: SessionKind::External,
@@ -111,19 +141,14 @@ impl Peer {
             families: vec![Family::IPV4_UNICAST],
             ipv6_next_hop: vec![],
         };
-        let mut count = 0;
-        while count < wanted {
+        loop {
             let frame = self.next().await.expect("the session lives");
+            assert_ne!(frame.kind, MessageType::Notification);
             if frame.kind == MessageType::Update {
                 let update = update::decode(&frame.body, &context).unwrap();
                 assert_eq!(update.errors, []);
-                count += update
-                    .announced
-                    .iter()
-                    .map(|one| one.prefixes.len())
-                    .sum::<usize>();
+                return update;
             }
         }
-        count
     }
 }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::config::{
-    Auth, Connect, FamilyConfig, InstanceConfig, LocalRoute, PeerAddress, PeerConfig, ReflectorClient,
-    RemoteAsn, SpeakerConfig, Timers, Ttl,
+    FamilyConfig, InstanceConfig, LocalRoute, PeerAddress, PeerConfig, RemoteAsn, SpeakerConfig,
 };
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, Statement, Verdict};
 use bgp_speaker::speaker::{
     Companions, ConnId, Event, Input, Output, PathView, PeerStatus, Speaker, Start, StateName, Table,
 };
 use bgp_speaker::types::{Asn, Family, Prefix, RouterId};
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 
 /// A speaker, its address and what it told.
 pub(crate) struct Node {
@@ -43,7 +42,7 @@ impl Cable {
         let now = Instant::now();
         Self {
             now,
-            nodes: (0..nodes).map(|n| fresh(n, now, Start::Cold)).collect(),
+            nodes: (0..nodes).map(|n| fresh(n, Start::Cold)).collect(),
             queue: VecDeque::new(),
             next_accept: 0,
             stalled: BTreeMap::new(),
@@ -92,7 +91,7 @@ impl Cable {
     pub(crate) fn kill(&mut self, node: usize, start: Start) {
         let ends: Vec<(usize, ConnId)> = self.nodes[node].ends.values().copied().collect();
         let address = self.nodes[node].address;
-        self.nodes[node] = fresh(node, self.now, start);
+        self.nodes[node] = fresh(node, start);
         self.nodes[node].address = address;
         for (other, conn) in ends {
             self.nodes[other].ends.remove(&conn);
@@ -201,10 +200,10 @@ impl Cable {
     }
 }
 
-fn fresh(node: usize, now: Instant, start: Start) -> Node {
+fn fresh(node: usize, start: Start) -> Node {
     let last = u8::try_from(node + 1).expect("few nodes");
     Node {
-        speaker: Speaker::new(now, node as u64, start),
+        speaker: Speaker::new(node as u64, start),
         address: IpAddr::from([10, 0, 0, last]),
         events: Vec::new(),
         listens: BTreeMap::new(),
@@ -243,27 +242,15 @@ pub(crate) fn speaker(instance: InstanceConfig) -> SpeakerConfig {
 
 /// A peer at 10.0.0.`node` in AS 65000 + `node` that accepts and announces every IPv4 route.
 pub(crate) fn peer(node: u8) -> PeerConfig {
+    let family = FamilyConfig {
+        export: Arc::new(ExportPolicy { statements: all() }),
+        import: Arc::new(ImportPolicy { statements: all() }),
+        max_prefixes: None,
+    };
+    let address = PeerAddress::One(IpAddr::from([10, 0, 0, node]));
     PeerConfig {
-        address: PeerAddress::One(IpAddr::from([10, 0, 0, node])),
-        port: 179,
-        remote_asn: RemoteAsn::Is(asn(65000 + u32::from(node))),
-        local_address: None,
-        interface: None,
-        connect: Connect::ActiveAndPassive,
-        auth: Auth::None,
-        ttl: Ttl::Direct,
-        timers: Timers::default(),
-        graceful_restart: None,
-        families: vec![(
-            Family::IPV4_UNICAST,
-            FamilyConfig {
-                export: Arc::new(ExportPolicy { statements: all() }),
-                import: Arc::new(ImportPolicy { statements: all() }),
-                max_prefixes: None,
-            },
-        )],
-        shutdown: None,
-        reflector_client: ReflectorClient::No,
+        families: vec![(Family::IPV4_UNICAST, family)],
+        ..PeerConfig::new(address, RemoteAsn::Is(asn(65000 + u32::from(node))))
     }
 }
 
@@ -277,21 +264,8 @@ pub(crate) fn all() -> Vec<Statement> {
 
 /// `count` host routes from 20.0.0.0 on.
 pub(crate) fn hosts(count: u32) -> BTreeMap<Prefix, LocalRoute> {
-    let attrs = Arc::new(Attrs {
-        origin: Origin::Igp,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip(IpAddr::from([0, 0, 0, 0])),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: vec![],
-        ext_communities: vec![],
-        large_communities: vec![],
-        originator_id: None,
-        cluster_list: vec![],
-        unknown: vec![],
-    });
+    let local = NextHop::Ip(IpAddr::from([0, 0, 0, 0]));
+    let attrs = Arc::new(Attrs::originated(Origin::Igp, local));
     let base = u32::from_be_bytes([20, 0, 0, 0]);
     (0..count)
         .map(|n| {

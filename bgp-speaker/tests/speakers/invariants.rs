@@ -71,7 +71,7 @@ impl World {
     fn new(start: Start) -> Self {
         let now = Instant::now();
         Self {
-            speaker: Speaker::new(now, 7, start),
+            speaker: Speaker::new(7, start),
             now,
             conns: BTreeMap::new(),
             closed: BTreeSet::new(),

@@ -1,8 +1,9 @@
 //! Whole speakers against each other, in memory.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects")]
 
 mod cable;
 mod invariants;
+mod slow;
 
 use std::sync::Arc;
 use std::time::Duration;

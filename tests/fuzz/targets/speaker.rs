@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::config::{
-    Auth, Connect, FamilyConfig, GracefulRestart, InstanceConfig, LocalRoute, MaxPrefixes, MaxPrefixesAction,
-    PeerAddress, PeerConfig, ReflectorClient, RemoteAsn, SpeakerConfig, Timers, Ttl,
+    FamilyConfig, GracefulRestart, InstanceConfig, LocalRoute, MaxPrefixes, MaxPrefixesAction, PeerAddress,
+    PeerConfig, RemoteAsn, SpeakerConfig, Timers,
 };
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, SetAttrs, Statement, Verdict};
 use bgp_speaker::speaker::{Companions, ConnId, Input, Output, Request, Shutdown, Speaker, Start, Table};
 use bgp_speaker::types::{Asn, Family, HoldTime, Prefix, RouterId};
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 use bgp_speaker::wire::capability::{self, Capability, ExtendedNextHop};
 use bgp_speaker::wire::{Open, keepalive};
 use bytes::Bytes;
@@ -73,14 +73,6 @@ fn families(limit: Option<u32>) -> Vec<(Family, FamilyConfig)> {
 
 fn peer(address: PeerAddress, remote_asn: RemoteAsn, limit: Option<u32>) -> PeerConfig {
     PeerConfig {
-        address,
-        port: 179,
-        remote_asn,
-        local_address: None,
-        interface: None,
-        connect: Connect::ActiveAndPassive,
-        auth: Auth::None,
-        ttl: Ttl::Direct,
         timers: Timers {
             connect_retry: Duration::from_secs(5),
             hold: HoldTime::new(9).expect("over 2"),
@@ -89,8 +81,7 @@ fn peer(address: PeerAddress, remote_asn: RemoteAsn, limit: Option<u32>) -> Peer
         },
         graceful_restart: Some(GracefulRestart { restart_time: 30 }),
         families: families(limit),
-        shutdown: None,
-        reflector_client: ReflectorClient::No,
+        ..PeerConfig::new(address, remote_asn)
     }
 }
 
@@ -109,21 +100,8 @@ fn config(variant: u8) -> SpeakerConfig {
         ("internal", peer(one(1), RemoteAsn::Is(asn(HERE)), None)),
         ("dynamic", peer(dynamic, RemoteAsn::Any, limit)),
     ];
-    let attrs = Arc::new(Attrs {
-        origin: Origin::Igp,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip(Ipv4Addr::UNSPECIFIED.into()),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: vec![],
-        ext_communities: vec![],
-        large_communities: vec![],
-        originator_id: None,
-        cluster_list: vec![],
-        unknown: vec![],
-    });
+    let local = NextHop::Ip(Ipv4Addr::UNSPECIFIED.into());
+    let attrs = Arc::new(Attrs::originated(Origin::Igp, local));
     let routes = (0..variant % 4)
         .map(|n| {
             (
@@ -278,7 +256,7 @@ fuzz_target!(|data: &[u8]| {
         Start::Restarted
     };
     let mut world = World {
-        speaker: Speaker::new(now, 1, start),
+        speaker: Speaker::new(1, start),
         now,
         connections: BTreeMap::new(),
         dialling: Vec::new(),

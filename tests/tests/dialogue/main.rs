@@ -114,7 +114,7 @@ impl<'a> Stage<'a> {
         let now = Instant::now();
         Self {
             archive,
-            speaker: Speaker::new(now, 1, Start::Cold),
+            speaker: Speaker::new(1, Start::Cold),
             began: now,
             now,
             lines: BTreeMap::new(),

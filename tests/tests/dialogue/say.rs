@@ -42,7 +42,7 @@ pub(crate) fn say(stage: &mut Stage<'_>, words: &Words) -> anyhow::Result<()> {
                 "restarted" => Start::Restarted,
                 other => bail!("{other} is neither cold nor restarted"),
             };
-            stage.speaker = Speaker::new(stage.now, 1, start);
+            stage.speaker = Speaker::new(1, start);
         }
         "configure" => {
             let name = words.at(1)?;
@@ -133,19 +133,28 @@ pub(crate) fn say(stage: &mut Stage<'_>, words: &Words) -> anyhow::Result<()> {
                 .map(address)
                 .collect::<anyhow::Result<_>>()?,
         }),
-        "reset" => stage.give(Input::Asked(Request::Reset {
-            instance: words.at(1)?.into(),
-            peer: words.at(2).ok().map(Into::into),
-            text: words.at(3).unwrap_or_default().into(),
-        })),
-        "refresh-in" => stage.give(Input::Asked(Request::RefreshIn {
-            instance: words.at(1)?.into(),
-            peer: words.at(2).ok().map(Into::into),
-        })),
-        "refresh-out" => stage.give(Input::Asked(Request::RefreshOut {
-            instance: words.at(1)?.into(),
-            peer: words.at(2).ok().map(Into::into),
-        })),
+        "reset" => ask(
+            stage,
+            Request::Reset {
+                instance: words.at(1)?.into(),
+                peer: words.at(2).ok().map(Into::into),
+                text: words.at(3).unwrap_or_default().into(),
+            },
+        ),
+        "refresh-in" => ask(
+            stage,
+            Request::RefreshIn {
+                instance: words.at(1)?.into(),
+                peer: words.at(2).ok().map(Into::into),
+            },
+        ),
+        "refresh-out" => ask(
+            stage,
+            Request::RefreshOut {
+                instance: words.at(1)?.into(),
+                peer: words.at(2).ok().map(Into::into),
+            },
+        ),
         "shutdown" => {
             let how = match words.at(1)? {
                 "restart" => Shutdown::Restart,
@@ -175,6 +184,14 @@ pub(crate) fn say(stage: &mut Stage<'_>, words: &Words) -> anyhow::Result<()> {
         other => bail!("{other} is nothing that happens"),
     }
     Ok(())
+}
+
+/// What nobody is there for is answered so.
+fn ask(stage: &mut Stage<'_>, request: Request) {
+    match stage.speaker.check(&request) {
+        Ok(()) => stage.give(Input::Asked(request)),
+        Err(error) => stage.shown.push(format!("answer: {error}")),
+    }
 }
 
 fn connected(stage: &mut Stage<'_>, words: &Words, conn: ConnId) -> anyhow::Result<()> {

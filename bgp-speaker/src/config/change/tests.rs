@@ -14,28 +14,13 @@ fn prefix(text: &str, len: u8) -> Prefix {
 }
 
 fn base() -> PeerConfig {
-    let family = FamilyConfig {
-        export: Arc::default(),
-        import: Arc::default(),
-        max_prefixes: None,
-    };
+    let address = PeerAddress::One("10.0.0.2".parse().unwrap());
     PeerConfig {
-        address: PeerAddress::One("10.0.0.2".parse().unwrap()),
-        port: 179,
-        remote_asn: RemoteAsn::Is(asn(65001)),
-        local_address: None,
-        interface: None,
-        connect: Connect::ActiveAndPassive,
-        auth: Auth::None,
-        ttl: Ttl::Direct,
-        timers: Timers::default(),
-        graceful_restart: None,
         families: vec![
-            (Family::IPV4_UNICAST, family.clone()),
-            (Family::IPV6_UNICAST, family),
+            (Family::IPV4_UNICAST, FamilyConfig::default()),
+            (Family::IPV6_UNICAST, FamilyConfig::default()),
         ],
-        shutdown: None,
-        reflector_client: ReflectorClient::No,
+        ..PeerConfig::new(address, RemoteAsn::Is(asn(65001)))
     }
 }
 

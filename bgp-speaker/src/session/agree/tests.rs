@@ -1,7 +1,5 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::config::{Auth, Connect, FamilyConfig, PeerAddress, ReflectorClient, Timers, Ttl};
+use crate::config::{FamilyConfig, PeerAddress};
 use crate::wire::capability::Forwarding;
 
 const V4: Family = Family::IPV4_UNICAST;
@@ -25,25 +23,10 @@ fn identity() -> Identity {
 }
 
 fn config(families: &[Family]) -> PeerConfig {
-    let family = FamilyConfig {
-        export: Arc::default(),
-        import: Arc::default(),
-        max_prefixes: None,
-    };
+    let address = PeerAddress::One("10.0.0.2".parse().unwrap());
     PeerConfig {
-        address: PeerAddress::One("10.0.0.2".parse().unwrap()),
-        port: 179,
-        remote_asn: RemoteAsn::Any,
-        local_address: None,
-        interface: None,
-        connect: Connect::ActiveAndPassive,
-        auth: Auth::None,
-        ttl: Ttl::Direct,
-        timers: Timers::default(),
-        graceful_restart: None,
-        families: families.iter().map(|f| (*f, family.clone())).collect(),
-        shutdown: None,
-        reflector_client: ReflectorClient::No,
+        families: families.iter().map(|f| (*f, FamilyConfig::default())).collect(),
+        ..PeerConfig::new(address, RemoteAsn::Any)
     }
 }
 
