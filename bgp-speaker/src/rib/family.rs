@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::EndOfRib;
 use super::adj_out::{Group, Which};
 use super::attrs::AttrsId;
@@ -14,7 +16,7 @@ use super::peer::PeerId;
 use super::shared::Shared;
 use super::sync::Closing;
 use super::table::{Fresh, HERE, Path, Table};
-use super::view::{Counts, RouteView, Standing, WhyNotBest};
+use super::view::{Counts, Pulled, RouteView, Standing, WhyNotBest};
 use crate::types::Family;
 
 /// Changed prefixes that may wait for a peer to ask before they are judged.
@@ -188,6 +190,23 @@ impl FamilyRib {
         if self.table.loose_count() > MOST_LOOSE {
             self.free_loose();
         }
+    }
+
+    /// See [`Group::pull`].
+    pub(crate) fn pull(
+        &mut self,
+        peer: PeerId,
+        budget: usize,
+        shared: &mut Shared,
+        out: &mut Vec<Bytes>,
+    ) -> Pulled {
+        self.settle(shared);
+        let Some((group, table)) = self.group_of_mut(peer) else {
+            return Pulled::default();
+        };
+        let pulled = group.pull(peer, budget, table, shared, out);
+        self.free_loose();
+        pulled
     }
 
     pub(crate) fn group_of(&self, peer: PeerId) -> Option<&Group> {

@@ -45,7 +45,7 @@ use self::attrs::Interner;
 use self::buffers::Limits;
 use self::family::{Deferral, FamilyRib};
 use self::hash::Seed;
-use self::shared::{Peer, PeerFamily, Shared, Up};
+use self::shared::{Peer, PeerFamily, Shared, Turn, Up};
 use self::sync::Closing;
 use self::table::HERE;
 use crate::config::{LocalRoute, MaxPrefixes, ReflectorClient};
@@ -166,6 +166,7 @@ impl Rib {
         }
         self.shared.peers[slot] = Some(Box::new(Peer {
             up: Up::Yes,
+            turn: Turn::Ipv4First,
             families,
             info,
         }));
@@ -360,18 +361,22 @@ impl Rib {
     /// Encoded messages for a peer, whole buffers of some 32 KiB, until `budget` octets are reached; the last
     /// buffer may go over. Nothing means that it is up to date. The messages are in the order to be sent.
     pub fn pull(&mut self, peer: PeerId, budget: usize, out: &mut Vec<Bytes>) -> Pulled {
-        let mut pulled = Pulled::default();
         let Self { v4, v6, shared, .. } = self;
-        for rib in [v4, v6] {
-            rib.settle(shared);
-            let Some((group, table)) = rib.group_of_mut(peer) else {
-                continue;
-            };
-            let more = group.pull(peer, budget.saturating_sub(pulled.bytes), table, shared, out);
-            pulled.bytes += more.bytes;
-            pulled.messages += more.messages;
-            rib.free_loose();
+        let turn = shared.peer(peer).map_or(Turn::Ipv4First, |known| known.turn);
+        let (first, second, next) = match turn {
+            Turn::Ipv4First => (v4, v6, Turn::Ipv6First),
+            Turn::Ipv6First => (v6, v4, Turn::Ipv4First),
+        };
+        let mut pulled = first.pull(peer, budget, shared, out);
+        if pulled.bytes >= budget
+            && let Some(known) = shared.peer_mut(peer)
+        {
+            // Nothing is left for the other: a flood in one family must not hold it up for ever.
+            known.turn = next;
         }
+        let more = second.pull(peer, budget.saturating_sub(pulled.bytes), shared, out);
+        pulled.bytes += more.bytes;
+        pulled.messages += more.messages;
         pulled
     }
 

@@ -40,6 +40,7 @@ pub(crate) struct Shared {
 pub(crate) struct Peer {
     pub(crate) info: PeerInfo,
     pub(crate) up: Up,
+    pub(crate) turn: Turn,
     pub(crate) families: Vec<PeerFamily>,
 }
 
@@ -48,6 +49,13 @@ pub(crate) enum Up {
     Yes,
     /// Only its stale routes are left.
     No,
+}
+
+/// Which family the next pull begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Ipv4First,
+    Ipv6First,
 }
 
 #[derive(Debug)]

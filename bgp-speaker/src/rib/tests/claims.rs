@@ -229,6 +229,23 @@ fn a_pull_goes_over_its_budget_by_one_buffer_at_most() {
 }
 
 #[test]
+fn a_flood_in_one_family_does_not_hold_up_the_other() {
+    let mut world = World::new();
+    let feeder = world.up(9, internal(9));
+    let peer = world.up(1, external(1));
+    world.drain(peer);
+    world.announce_all(feeder, &learned(&[65009], "10.0.0.9"), many(50_000));
+    world.set_local(&[("2001:db8::1/128", local(None))]);
+    for _ in 0..3 {
+        world.pull(peer, 10_000);
+    }
+    assert!(world.held(peer).contains_key(&prefix("2001:db8::1/128")));
+    assert!(world.held(peer).len() < 50_000);
+    world.drain(peer);
+    assert_eq!(world.held(peer).len(), 50_001);
+}
+
+#[test]
 fn marks_with_long_attributes_are_encoded_a_little_at_a_time() {
     let mut world = World::new();
     let peer = world.up(1, external(1));
