@@ -12,10 +12,11 @@ use clap::CommandFactory;
 use crate::{step, test};
 
 /// Who may import whom. A package that is not listed is new: it must be given its place here first.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 9] = [
     ("bgp-speaker", &[]),
     ("crds", &[]),
     ("ebpf-abi", &[]),
+    ("ebpf-loader", &["ebpf-abi"]),
     ("lab", &[]),
     ("lbipam", &[]),
     ("stentor", &["bgp-speaker", "crds", "lbipam"]),

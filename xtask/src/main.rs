@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! setup   installs what the rest needs          check   the rules of ARCHITECTURE.md
-//! build   builds the agent                      fuzz    mutates golden input of every decoder
+//! build   builds the agent and kernel programs  fuzz    mutates golden input of every decoder
 //! test    everything; what .ci/run calls        bench   the hot paths
 //! lab     topologies in network namespaces
 //! ```
 
 mod check;
+mod ebpf;
 mod lab;
 mod setup;
 mod step;
@@ -37,7 +38,7 @@ enum Task {
         #[arg(value_enum, default_value = "test")]
         goal: setup::Goal,
     },
-    /// Build the `stentor` binary.
+    /// Build the `stentor` binary and the kernel programs.
     Build {
         /// Optimised.
         #[arg(long)]

@@ -7,9 +7,11 @@
 //!   goal              parts            file
 //!   lab up, test  --> lab              setup/lab.rs
 //!   test, setup   --> lab, test        setup/test.rs
+//!                     ebpf             setup/ebpf.rs
 //! ```
 
 mod debian;
+mod ebpf;
 mod lab;
 mod test;
 
@@ -35,7 +37,7 @@ impl Goal {
     fn parts(self) -> &'static [Part] {
         match self {
             Self::Lab => &[lab::PART],
-            Self::Test => &[lab::PART, test::PART],
+            Self::Test => &[lab::PART, test::PART, ebpf::PART],
         }
     }
 }

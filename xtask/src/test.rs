@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::setup::Goal;
 use crate::step;
 use crate::suite::{Count, Suite, count, run_all};
-use crate::{check, setup};
+use crate::{check, ebpf, setup};
 
 /// How long one decoder is fuzzed, in seconds.
 const LONG: u32 = 600;
@@ -27,6 +27,7 @@ const CLIPPY: [&str; 8] = [
     "-D",
     "warnings",
 ];
+const FMT_PROGS: [&str; 4] = ["fmt", "--check", "--manifest-path", "ebpf/progs/Cargo.toml"];
 const DENY: [&str; 7] = [
     "deny",
     "--log-level",
@@ -55,6 +56,10 @@ pub(crate) fn run() -> Result<()> {
         cargo_step("licences, bans and sources", &DENY)?,
         advisories()?,
     ];
+    counts.push(cargo_step("formatting of the kernel programs", &FMT_PROGS)?);
+    counts.push(step_of("kernel programs", || {
+        ebpf::build().map(|_| count("", true))
+    }));
     println!("--- suites, side by side; the output of each goes to target/suites");
     counts.push(step_of("suites", || {
         step::run(step::cargo().args(["build", "--workspace", "--all-features", "--bins"]))?;
@@ -71,9 +76,10 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent; returns when `stentor` is in the target folder.
+/// Builds the agent and the kernel programs; returns when they are in the target folder.
 pub(crate) fn build(release: bool) -> Result<()> {
     let profile: &[&str] = if release { &["--release"] } else { &[] };
+    println!("kernel programs: {}", ebpf::build()?.display());
     step::run(
         step::cargo()
             .args(["build", "--package", "stentor"])

@@ -1,0 +1,251 @@
+//! Reading and writing maps: one element, or thousands in one call.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use ebpf_abi::BackendId;
+use ebpf_abi::config::Counter;
+use ebpf_abi::maps::{self, Map};
+use ebpf_abi::plain::{Plain, from_octets, octets};
+
+use crate::Error;
+use crate::kernel::{self, Batch, Command, Create, Element, address, address_mut, bpf, bpf_fd, number};
+
+/// Elements per call when a whole map is read.
+const CHUNK: u32 = 4096;
+
+/// A map of the programs.
+#[derive(Debug)]
+pub struct MapFd {
+    map: Map,
+    fd: OwnedFd,
+    entries: u32,
+}
+
+impl MapFd {
+    /// The map pinned under its name in this folder.
+    pub(crate) fn open(map: Map, folder: &Path) -> Result<Self, Error> {
+        let failed = |call| {
+            move |source| Error::Access {
+                map: map.name,
+                call,
+                source,
+            }
+        };
+        let fd = kernel::open(&folder.join(map.name)).map_err(failed("BPF_OBJ_GET"))?;
+        let info = kernel::info(fd.as_fd()).map_err(failed("BPF_OBJ_GET_INFO_BY_FD"))?;
+        if (info.key_size, info.value_size) != (map.key_size, map.value_size) {
+            return Err(Error::Layout {
+                name: map.name,
+                key: info.key_size,
+                value: info.value_size,
+            });
+        }
+        Ok(Self {
+            map,
+            fd,
+            entries: info.entries,
+        })
+    }
+
+    /// How many elements there may be; what was asked for, or what an older start asked for.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// The value of a key.
+    pub fn get<K: Plain, V: Plain>(&self, key: &K) -> Result<Option<V>, Error> {
+        self.check::<K, V>()?;
+        let mut value = vec![0; size_of::<V>()];
+        match self.element(Command::Lookup, octets(key), &mut value) {
+            Ok(()) => Ok(from_octets(&value)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("BPF_MAP_LOOKUP_ELEM", error)),
+        }
+    }
+
+    /// Writes a value, whether there is one or not.
+    pub fn put<K: Plain, V: Plain>(&self, key: &K, value: &V) -> Result<(), Error> {
+        self.check::<K, V>()?;
+        self.element(Command::Update, octets(key), &mut octets(value).to_vec())
+            .map_err(|error| self.failed("BPF_MAP_UPDATE_ELEM", error))
+    }
+
+    /// Deletes a key; it may be gone already.
+    pub fn remove<K: Plain>(&self, key: &K) -> Result<(), Error> {
+        match self.element(Command::Delete, octets(key), &mut []) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("BPF_MAP_DELETE_ELEM", error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes many values in one call. The two slices have the same length.
+    pub fn put_all<K: Plain, V: Plain>(&self, keys: &[K], values: &[V]) -> Result<(), Error> {
+        self.check::<K, V>()?;
+        let count = u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        let mut batch = Batch {
+            keys: address(keys),
+            values: address(values),
+            count,
+            map: number(self.fd.as_fd()),
+            ..Batch::default()
+        };
+        bpf(Command::UpdateBatch, &mut batch)
+            .map(drop)
+            .map_err(|error| self.failed("BPF_MAP_UPDATE_BATCH", error))
+    }
+
+    /// Deletes many keys in one call; all of them exist.
+    pub fn remove_all<K: Plain>(&self, keys: &[K]) -> Result<(), Error> {
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        let mut batch = Batch {
+            keys: address(keys),
+            count,
+            map: number(self.fd.as_fd()),
+            ..Batch::default()
+        };
+        bpf(Command::DeleteBatch, &mut batch)
+            .map(drop)
+            .map_err(|error| self.failed("BPF_MAP_DELETE_BATCH", error))
+    }
+
+    /// All elements, as they were met; others may be written meanwhile.
+    pub fn all<K: Plain, V: Plain>(&self) -> Result<Vec<(K, V)>, Error> {
+        self.check::<K, V>()?;
+        let (key, value) = (size_of::<K>(), size_of::<V>());
+        let room = CHUNK.min(self.entries.max(1)) as usize;
+        let mut keys = vec![0_u8; key * room];
+        let mut values = vec![0_u8; value * room];
+        // The kernel's place to go on from: a key, or a bucket's number.
+        let mut token = vec![0_u8; key.max(8)];
+        let mut next = vec![0_u8; key.max(8)];
+        let mut found = Vec::new();
+        let mut started = false;
+        loop {
+            let mut batch = Batch {
+                from: if started { address(&token) } else { 0 },
+                to: address_mut(&mut next),
+                keys: address_mut(&mut keys),
+                values: address_mut(&mut values),
+                count: u32::try_from(room).unwrap_or(u32::MAX),
+                map: number(self.fd.as_fd()),
+                ..Batch::default()
+            };
+            let done = match bpf(Command::LookupBatch, &mut batch) {
+                Ok(_) => false,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                Err(error) => return Err(self.failed("BPF_MAP_LOOKUP_BATCH", error)),
+            };
+            let count = batch.count as usize;
+            let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
+            found.extend(pairs.filter_map(|(key, value)| Some((from_octets(key)?, from_octets(value)?))));
+            if done {
+                return Ok(found);
+            }
+            std::mem::swap(&mut token, &mut next);
+            started = true;
+        }
+    }
+
+    /// Puts a table of backends at a place of `MAGLEV`, in place of the one that is there, at once. Returns after
+    /// the last program that may have read the old one.
+    pub fn put_table(&self, set: u32, table: &[BackendId]) -> Result<(), Error> {
+        self.check::<u32, u32>()?;
+        let entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
+        let mut create = Create {
+            kind: ARRAY,
+            key_size: 4,
+            value_size: 4,
+            entries,
+            flags: INNER_MAP,
+        };
+        let inner = bpf_fd(Command::MapCreate, &mut create);
+        let inner = inner.map_err(|error| self.failed("BPF_MAP_CREATE", error))?;
+        let keys: Vec<u32> = (0..entries).collect();
+        let mut batch = Batch {
+            keys: address(&keys),
+            values: address(table),
+            count: entries,
+            map: number(inner.as_fd()),
+            ..Batch::default()
+        };
+        bpf(Command::UpdateBatch, &mut batch).map_err(|error| self.failed("BPF_MAP_UPDATE_BATCH", error))?;
+        self.put(&set, &number(inner.as_fd()))
+    }
+
+    /// A counter, all processors together.
+    pub fn counter(&self, place: u32) -> Result<Counter, Error> {
+        let size = size_of::<Counter>();
+        let mut values = vec![0; size * processors()?];
+        self.element(Command::Lookup, octets(&place), &mut values)
+            .map_err(|error| self.failed("BPF_MAP_LOOKUP_ELEM", error))?;
+        let each = values.chunks_exact(size).filter_map(from_octets::<Counter>);
+        Ok(each.fold(Counter::default(), |sum, one| Counter {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+        }))
+    }
+
+    fn element(&self, command: Command, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+        let mut element = Element {
+            map: number(self.fd.as_fd()),
+            key: address(key),
+            value: address_mut(value),
+            ..Element::default()
+        };
+        bpf(command, &mut element).map(drop)
+    }
+
+    /// The kernel reads and writes as much as the map's sizes say, so the types must have them.
+    fn check<K, V>(&self) -> Result<(), Error> {
+        let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        let asked = (size(size_of::<K>()), size(size_of::<V>()));
+        if asked == (self.map.key_size, self.map.value_size) && self.map != maps::COUNTERS {
+            return Ok(());
+        }
+        Err(Error::Layout {
+            name: self.map.name,
+            key: asked.0,
+            value: asked.1,
+        })
+    }
+
+    fn failed(&self, call: &'static str, source: io::Error) -> Error {
+        Error::Access {
+            map: self.map.name,
+            call,
+            source,
+        }
+    }
+}
+
+/// `BPF_F_INNER_MAP`: may have another length than the template.
+const INNER_MAP: u32 = 1 << 12;
+
+/// `BPF_MAP_TYPE_ARRAY`.
+const ARRAY: u32 = 2;
+
+/// How many values an element for each processor has.
+fn processors() -> Result<usize, Error> {
+    let path = "/sys/devices/system/cpu/possible";
+    let failed = |source| Error::Access {
+        map: maps::COUNTERS.name,
+        call: path,
+        source,
+    };
+    let text = fs::read_to_string(path).map_err(failed)?;
+    // Ranges as in `0-3` or `0,2-3`; the last number counts.
+    let last = text.trim().rsplit([',', '-']).next().unwrap_or_default();
+    let last: usize = last.parse().map_err(|error| failed(io::Error::other(error)))?;
+    Ok(last + 1)
+}

@@ -1,0 +1,161 @@
+//! The shell around the kernel programs: it loads them, pins their maps, attaches them to devices, and carries keys and
+//! values. It decides nothing; what is written is planned elsewhere, by the layouts of `ebpf-abi`.
+//!
+//! ```text
+//!   stentor-bpf (ELF) --> Datapath::load --> maps, pinned in <bpffs>/v<ABI>/maps   --> MapFd: single and batched access
+//!                                        \-> programs --> attach --> links, pinned in <bpffs>/v<ABI>/links
+//! ```
+//!
+//! A start finds the maps of the one before and keeps them, and replaces the program behind each pinned link at once: no
+//! packet meets an empty hook or an empty map. Maps of another ABI version are in another folder, and are never touched.
+//!
+//! Nothing is global. The folder is the caller's, so two agents on one machine with folders of their own never meet.
+//!
+//! Deliberately not here: an opinion on limits (no rlimit is raised; kernels since 5.11 account maps to the cgroup), devices
+//! without Ethernet headers, and the cgroup hooks of sockets, which have their place in [`Hook`] when they come.
+
+mod access;
+mod attach;
+mod kernel;
+mod probe;
+mod run;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use ebpf_abi::maps::{self, Map};
+
+pub use access::MapFd;
+pub use attach::{Attached, Hook, Mode};
+pub use probe::{Feature, Support, probe};
+pub use run::{Ran, Size};
+
+/// What goes wrong between here and the kernel. The kernel's own words are in the source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} is not on a BPF file system: mount one there (mount -t bpf bpf DIR), or name another folder", .0.display())]
+    NoBpffs(PathBuf),
+    #[error("cannot make the folder {}", .path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("the kernel programs cannot be loaded")]
+    Load(#[from] EbpfError),
+    #[error("the kernel refuses the program {program}")]
+    Refused {
+        program: &'static str,
+        source: Box<ProgramError>,
+    },
+    #[error("there is no program {0} in the file of the kernel programs")]
+    NoProgram(&'static str),
+    #[error("the map {name} has keys of {key} and values of {value} octets, not those of this version")]
+    Layout {
+        name: &'static str,
+        key: u32,
+        value: u32,
+    },
+    #[error("{call} on the map {map} failed")]
+    Access {
+        map: &'static str,
+        call: &'static str,
+        source: io::Error,
+    },
+    #[error("{program} cannot be attached to {device}")]
+    Attach {
+        program: &'static str,
+        device: String,
+        source: io::Error,
+    },
+    #[error("running {program} failed")]
+    Run {
+        program: &'static str,
+        source: io::Error,
+    },
+}
+
+/// How the programs are to be loaded.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A folder on a BPF file system. The version's own folder is made in it.
+    pub folder: PathBuf,
+    /// Elements of maps where they are not those of the table in `ebpf_abi::maps`. A map that is pinned already keeps
+    /// the size it has.
+    pub entries: BTreeMap<&'static str, u32>,
+}
+
+/// The programs in the kernel, and their maps.
+#[derive(Debug)]
+pub struct Datapath {
+    ebpf: Ebpf,
+    folder: PathBuf,
+}
+
+impl Datapath {
+    /// Loads the programs. Maps that are pinned in the folder are used as they are, others are made and pinned.
+    pub fn load(elf: &[u8], settings: &Settings) -> Result<Self, Error> {
+        if !kernel::is_bpffs(&settings.folder) {
+            return Err(Error::NoBpffs(settings.folder.clone()));
+        }
+        let folder = settings.folder.join(format!("v{}", ebpf_abi::ABI_VERSION));
+        let pins = folder.join("maps");
+        for path in [&pins, &folder.join("links")] {
+            fs::create_dir_all(path).map_err(|source| Error::Folder {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        let mut loader = EbpfLoader::new();
+        for map in maps::ALL {
+            loader.map_pin_path(map.name, pins.join(map.name));
+            let entries = settings.entries.get(map.name).copied().unwrap_or(map.entries);
+            loader.map_max_entries(map.name, entries);
+        }
+        let mut datapath = Self {
+            ebpf: loader.load(elf)?,
+            folder,
+        };
+        for hook in Hook::ALL {
+            datapath.load_program(hook)?;
+        }
+        for map in maps::ALL {
+            datapath.map(*map)?;
+        }
+        Ok(datapath)
+    }
+
+    /// A map, by its row in the table of maps.
+    pub fn map(&self, map: Map) -> Result<MapFd, Error> {
+        MapFd::open(map, &self.folder.join("maps"))
+    }
+
+    /// The folder of this version.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn load_program(&mut self, hook: Hook) -> Result<(), Error> {
+        let program = hook.program();
+        let refused = |source| Error::Refused {
+            program,
+            source: Box::new(source),
+        };
+        match hook {
+            Hook::Xdp => self.xdp()?.load().map_err(refused),
+            Hook::Ingress | Hook::Egress => self.classifier(hook)?.load().map_err(refused),
+        }
+    }
+
+    fn xdp(&mut self) -> Result<&mut Xdp, Error> {
+        let name = Hook::Xdp.program();
+        let program = self.ebpf.program_mut(name).ok_or(Error::NoProgram(name))?;
+        program.try_into().map_err(|_| Error::NoProgram(name))
+    }
+
+    fn classifier(&mut self, hook: Hook) -> Result<&mut SchedClassifier, Error> {
+        let name = hook.program();
+        let program = self.ebpf.program_mut(name).ok_or(Error::NoProgram(name))?;
+        program.try_into().map_err(|_| Error::NoProgram(name))
+    }
+}

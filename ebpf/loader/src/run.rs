@@ -1,0 +1,87 @@
+//! Running a program on a packet without a network: `BPF_PROG_TEST_RUN`.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::programs::{ProgramError, ProgramFd};
+
+use crate::kernel::{Command, TestRun, address, address_mut, bpf, number};
+use crate::{Datapath, Error, Hook};
+
+/// Room for what a program puts before a packet.
+const HEADROOM: usize = 256;
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// In the words of the hook.
+    pub verdict: u32,
+    pub packet: Vec<u8>,
+    /// Of one run.
+    pub took: Duration,
+}
+
+/// How large a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Instructions as the kernel has rewritten them.
+    pub translated: u32,
+    /// Instructions that the verifier walked, over all branches.
+    pub verified: u32,
+}
+
+impl Datapath {
+    /// Runs the program of a hook once.
+    pub fn run(&self, hook: Hook, packet: &[u8]) -> Result<Ran, Error> {
+        let program = hook.program();
+        let failed = |source| Error::Run { program, source };
+        let fd = self.program_fd(hook)?;
+        let mut output = vec![0; packet.len() + HEADROOM];
+        let mut run = TestRun {
+            program: number(fd.as_fd()),
+            input_size: length(packet).map_err(failed)?,
+            output_size: length(&output).map_err(failed)?,
+            input: address(packet),
+            output: address_mut(&mut output),
+            repeat: 1,
+            ..TestRun::default()
+        };
+        bpf(Command::TestRun, &mut run).map_err(failed)?;
+        output.truncate(run.output_size as usize);
+        Ok(Ran {
+            verdict: run.verdict,
+            packet: output,
+            took: Duration::from_nanos(run.duration.into()),
+        })
+    }
+
+    /// How large the program of a hook is.
+    pub fn size(&self, hook: Hook) -> Result<Size, Error> {
+        let name = hook.program();
+        let program = self.ebpf.program(name).ok_or(Error::NoProgram(name))?;
+        let info = program.info().map_err(|source| refused(name, source))?;
+        Ok(Size {
+            // The kernel counts octets, eight for each instruction.
+            translated: info.size_translated().unwrap_or(0) / 8,
+            verified: info.verified_instruction_count().unwrap_or(0),
+        })
+    }
+
+    fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, Error> {
+        let name = hook.program();
+        let program = self.ebpf.program(name).ok_or(Error::NoProgram(name))?;
+        program.fd().map_err(|source| refused(name, source))
+    }
+}
+
+fn refused(program: &'static str, source: ProgramError) -> Error {
+    Error::Refused {
+        program,
+        source: Box::new(source),
+    }
+}
+
+fn length(octets: &[u8]) -> io::Result<u32> {
+    u32::try_from(octets.len()).map_err(io::Error::other)
+}

@@ -1,0 +1,160 @@
+//! The programs of the kernel. Each is a thin entry: it finds the IP header, asks [`ebpf_abi::balance`], counts, and answers
+//! in the words of its hook. What decides is in `ebpf-abi`; maps are in [`maps`]; packets in [`packet`].
+//!
+//! ```text
+//! program       hook           asks
+//! xdp_netdev    XDP            ingress
+//! from_netdev   tc ingress     ingress
+//! to_netdev     tc egress      egress
+//! ```
+//!
+//! IPv4 and IPv6 are functions of their own, not inlined, so that each has a stack of its own.
+
+#![no_std]
+#![no_main]
+
+mod maps;
+mod packet;
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use ebpf_abi::balance::{Verdict, egress, ingress};
+use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
+use ebpf_abi::packet::{ETHERNET, Packet};
+
+use crate::maps::{Maps4, Maps6};
+use crate::packet::{Frame, Skb};
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+
+/// Before the stack has seen the packet.
+#[xdp]
+pub fn xdp_netdev(ctx: XdpContext) -> u32 {
+    let frame = Frame(ctx.ctx);
+    // A VLAN's packet is of the VLAN's device: it passes here, and is judged there.
+    let Some(kind) = frame.window::<2>(12) else {
+        return xdp_action::XDP_PASS;
+    };
+    match u16::from_be_bytes(*kind) {
+        IPV4 => xdp4(ctx.ctx),
+        IPV6 => xdp6(ctx.ctx),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+#[inline(never)]
+fn xdp4(ctx: *mut xdp_md) -> u32 {
+    let mut frame = Frame(ctx);
+    xdp_answer(&frame.clone(), ingress(now(), &mut frame, ETHERNET, &mut Maps4))
+}
+
+#[inline(never)]
+fn xdp6(ctx: *mut xdp_md) -> u32 {
+    let mut frame = Frame(ctx);
+    xdp_answer(&frame.clone(), ingress(now(), &mut frame, ETHERNET, &mut Maps6))
+}
+
+#[inline(always)]
+fn xdp_answer(frame: &Frame, verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) => xdp_action::XDP_PASS,
+        Verdict::Local | Verdict::Reply => {
+            maps::count(counter(Direction::Ingress, FORWARDED), frame.len());
+            xdp_action::XDP_PASS
+        }
+        Verdict::Drop(reason) => {
+            maps::count(drop_counter(Direction::Ingress, reason), frame.len());
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// What comes from the network.
+#[classifier]
+pub fn from_netdev(ctx: TcContext) -> i32 {
+    match kind(ctx.skb.skb) {
+        Some(IPV4) => from4(ctx.skb.skb),
+        Some(IPV6) => from6(ctx.skb.skb),
+        _ => TC_ACT_OK,
+    }
+}
+
+/// What goes to the network.
+#[classifier]
+pub fn to_netdev(ctx: TcContext) -> i32 {
+    match kind(ctx.skb.skb) {
+        Some(IPV4) => to4(ctx.skb.skb),
+        Some(IPV6) => to6(ctx.skb.skb),
+        _ => TC_ACT_OK,
+    }
+}
+
+/// The protocol of the packet, its headers pulled to where they can be read; `None` for a VLAN's packet.
+#[inline(always)]
+fn kind(ctx: *mut __sk_buff) -> Option<u16> {
+    let skb = Skb(ctx);
+    if skb.is_tagged() {
+        return None;
+    }
+    skb.pull();
+    Some(skb.protocol())
+}
+
+#[inline(never)]
+fn from4(ctx: *mut __sk_buff) -> i32 {
+    let verdict = ingress(now(), &mut Skb(ctx), ETHERNET, &mut Maps4);
+    tc_answer(ctx, Direction::Ingress, verdict)
+}
+
+#[inline(never)]
+fn from6(ctx: *mut __sk_buff) -> i32 {
+    let verdict = ingress(now(), &mut Skb(ctx), ETHERNET, &mut Maps6);
+    tc_answer(ctx, Direction::Ingress, verdict)
+}
+
+#[inline(never)]
+fn to4(ctx: *mut __sk_buff) -> i32 {
+    let verdict = egress(now(), &mut Skb(ctx), ETHERNET, &mut Maps4);
+    tc_answer(ctx, Direction::Egress, verdict)
+}
+
+#[inline(never)]
+fn to6(ctx: *mut __sk_buff) -> i32 {
+    let verdict = egress(now(), &mut Skb(ctx), ETHERNET, &mut Maps6);
+    tc_answer(ctx, Direction::Egress, verdict)
+}
+
+#[inline(always)]
+fn tc_answer(ctx: *mut __sk_buff, direction: Direction, verdict: Verdict) -> i32 {
+    match verdict {
+        Verdict::Pass(_) => TC_ACT_OK,
+        Verdict::Local | Verdict::Reply => {
+            maps::count(counter(direction, FORWARDED), Skb(ctx).len());
+            TC_ACT_OK
+        }
+        Verdict::Drop(reason) => {
+            maps::count(drop_counter(direction, reason), Skb(ctx).len());
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// Seconds of the boot clock, cheap: coarse to some milliseconds.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: a function of the kernel without arguments.
+    let nanoseconds = unsafe { bpf_ktime_get_coarse_ns() };
+    (nanoseconds / 1_000_000_000) as u32
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

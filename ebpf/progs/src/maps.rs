@@ -1,0 +1,209 @@
+//! The maps, by the table in [`ebpf_abi::maps`], and the tables of decisions over them.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::macros::btf_map;
+use ebpf_abi::balance::Tables;
+use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
+use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+/// So that the agent can write single words in place.
+const MMAPABLE: usize = 1 << 10;
+/// So that an inner map may have another length than its template.
+const INNER: usize = 1 << 12;
+
+macro_rules! entries {
+    ($map:ident) => {{ table::$map.entries as usize }};
+}
+
+#[btf_map]
+static CONFIG: Array<Config, 1> = Array::new();
+#[btf_map]
+static FILTER: Array<u64, { entries!(FILTER) }, MMAPABLE> = Array::new();
+#[btf_map]
+static FRONTENDS4: HashMap<FrontendKey<V4>, Frontend, { entries!(FRONTENDS4) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static FRONTENDS6: HashMap<FrontendKey<V6>, Frontend, { entries!(FRONTENDS6) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static LIVE_FRONTENDS: Array<FrontendId, { entries!(LIVE_FRONTENDS) }, MMAPABLE> = Array::new();
+#[btf_map]
+static SETS: Array<Set, { entries!(SETS) }, MMAPABLE> = Array::new();
+#[btf_map]
+static SLOTS: Array<BackendId, { entries!(SLOTS) }, MMAPABLE> = Array::new();
+/// Its inner maps may be of any length.
+#[btf_map]
+static MAGLEV: ArrayOfMaps<Array<u32, 16381, INNER>, { entries!(MAGLEV) }> = ArrayOfMaps::new();
+#[btf_map]
+static BACKENDS4: Array<Backend<V4>, { entries!(BACKENDS4) }, MMAPABLE> = Array::new();
+#[btf_map]
+static BACKENDS6: Array<Backend<V6>, { entries!(BACKENDS6) }, MMAPABLE> = Array::new();
+#[btf_map]
+static MEMBERS: HashMap<Member, u32, { entries!(MEMBERS) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static RANGES4: LpmTrie<Listed<V4>, u32, { entries!(RANGES4) }, NO_PREALLOC> = LpmTrie::new();
+#[btf_map]
+static RANGES6: LpmTrie<Listed<V6>, u32, { entries!(RANGES6) }, NO_PREALLOC> = LpmTrie::new();
+#[btf_map]
+static DEVICES: HashMap<u32, Device, { entries!(DEVICES) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static NODES: Array<Node, { entries!(NODES) }> = Array::new();
+#[btf_map]
+static FLOWS4: LruHashMap<Tuple<V4>, Flow<V4>, { entries!(FLOWS4) }> = LruHashMap::new();
+#[btf_map]
+static FLOWS6: LruHashMap<Tuple<V6>, Flow<V6>, { entries!(FLOWS6) }> = LruHashMap::new();
+#[btf_map]
+static AFFINITY4: LruHashMap<AffinityKey<V4>, Affinity, { entries!(AFFINITY4) }> = LruHashMap::new();
+#[btf_map]
+static AFFINITY6: LruHashMap<AffinityKey<V6>, Affinity, { entries!(AFFINITY6) }> = LruHashMap::new();
+#[btf_map]
+static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts, { entries!(FRAGMENTS4) }> = LruHashMap::new();
+#[btf_map]
+static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts, { entries!(FRAGMENTS6) }> = LruHashMap::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new();
+
+/// A [`RangeKey`] without its first field, which is the library's to add.
+#[repr(C)]
+pub struct Listed<A> {
+    list: u32,
+    address: A,
+}
+
+const _: () = {
+    assert!(size_of::<Key<Listed<V4>>>() == size_of::<RangeKey<V4>>());
+    assert!(size_of::<Key<Listed<V6>>>() == size_of::<RangeKey<V6>>());
+};
+
+/// One more packet of this length.
+#[inline(always)]
+pub fn count(place: u32, length: u64) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(place) {
+        // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += length;
+        }
+    }
+}
+
+macro_rules! tables {
+    ($(#[$doc:meta])* $name:ident, $address:ty, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident,
+     $affinity:ident, $fragments:ident) => {
+        $(#[$doc])*
+        pub struct $name;
+
+        impl Tables<$address> for $name {
+            #[inline(always)]
+            fn config(&self) -> Option<Config> {
+                CONFIG.get(0).copied()
+            }
+
+            #[inline(always)]
+            fn may_be_ours(&self, address: &$address) -> bool {
+                let (word, bit) = filter::place(address);
+                FILTER.get(word).is_some_and(|bits| bits & bit != 0)
+            }
+
+            #[inline(always)]
+            fn frontend(&self, key: &FrontendKey<$address>) -> Option<Frontend> {
+                // SAFETY: the value is copied at once, and a replaced element lives until the program ends.
+                unsafe { $frontends.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn live_frontend(&self, index: u32) -> Option<FrontendId> {
+                LIVE_FRONTENDS.get(index).copied()
+            }
+
+            #[inline(always)]
+            fn set(&self, set: u32) -> Option<Set> {
+                SETS.get(set).copied()
+            }
+
+            #[inline(always)]
+            fn slot(&self, slot: u32) -> Option<BackendId> {
+                SLOTS.get(slot).copied()
+            }
+
+            #[inline(always)]
+            fn maglev(&self, set: u32, place: u32) -> Option<BackendId> {
+                MAGLEV.get_value(set, &place).map(|id| BackendId(*id))
+            }
+
+            #[inline(always)]
+            fn backend(&self, index: u32) -> Option<Backend<$address>> {
+                $backends.get(index).copied()
+            }
+
+            #[inline(always)]
+            fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
+                // SAFETY: the value is copied at once; a recycled one is caught by the backend's id.
+                unsafe { $affinity.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn set_affinity(&mut self, key: &AffinityKey<$address>, affinity: &Affinity) {
+                // Not to be remembered is no reason not to be served.
+                let _ = $affinity.insert(key, affinity, 0);
+            }
+
+            #[inline(always)]
+            fn is_member(&self, member: &Member) -> bool {
+                MEMBERS.get_ptr(member).is_some()
+            }
+
+            #[inline(always)]
+            fn in_range(&self, list: u32, address: &$address) -> bool {
+                let bits = RangeKey::<$address>::LIST_BITS + 8 * size_of::<$address>() as u32;
+                let listed = Listed {
+                    list,
+                    address: *address,
+                };
+                $ranges.get(&Key::new(bits, listed)).is_some()
+            }
+
+            #[inline(always)]
+            fn flow(&self, tuple: &Tuple<$address>) -> Option<Flow<$address>> {
+                // SAFETY: the value is copied at once. Recycling it meanwhile needs all others to be used since.
+                unsafe { $flows.get(tuple).copied() }
+            }
+
+            #[inline(always)]
+            fn set_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Option<()> {
+                $flows.insert(tuple, flow, 0).ok()
+            }
+
+            #[inline(always)]
+            fn fragment(&self, key: &FragmentKey<$address>) -> Option<FragmentPorts> {
+                // SAFETY: the value is copied at once.
+                unsafe { $fragments.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn set_fragment(&mut self, key: &FragmentKey<$address>, ports: &FragmentPorts) {
+                // The later fragments are then dropped by their name.
+                let _ = $fragments.insert(key, ports, 0);
+            }
+
+            #[inline(always)]
+            fn random(&mut self) -> u32 {
+                // SAFETY: a function of the kernel without arguments.
+                unsafe { bpf_get_prandom_u32() }
+            }
+        }
+    };
+}
+
+tables!(
+    /// The maps of IPv4.
+    Maps4, V4, FRONTENDS4, BACKENDS4, RANGES4, FLOWS4, AFFINITY4, FRAGMENTS4
+);
+tables!(
+    /// The maps of IPv6.
+    Maps6, V6, FRONTENDS6, BACKENDS6, RANGES6, FLOWS6, AFFINITY6, FRAGMENTS6
+);

@@ -1,0 +1,145 @@
+//! The two kinds of packets the kernel hands to a program. Every access is checked against the end of the packet anew: the
+//! verifier wants to see it, and helpers that change a packet forget what was checked.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data};
+use ebpf_abi::checksum::Delta;
+use ebpf_abi::packet::{Checksum, Packet, fix_header, fix_transport};
+
+/// No header lies deeper; the verifier wants a bound.
+const DEEPEST: usize = 1023;
+/// What a packet's headers may need to be read: Ethernet, IPv6 with some extension headers, TCP.
+const HEADERS: u32 = 192;
+
+/// A frame in XDP.
+#[derive(Clone)]
+pub struct Frame(pub *mut xdp_md);
+
+/// A packet in tc.
+pub struct Skb(pub *mut __sk_buff);
+
+/// `N` octets of a packet from `at` on, if the packet has them.
+#[inline(always)]
+fn within<const N: usize>(start: u32, end: u32, at: usize) -> Option<*mut [u8; N]> {
+    if at > DEEPEST {
+        return None;
+    }
+    let first = start as usize + at;
+    if first + N > end as usize {
+        return None;
+    }
+    Some(first as *mut [u8; N])
+}
+
+impl Frame {
+    #[inline(always)]
+    pub fn len(&self) -> u64 {
+        // SAFETY: the kernel hands a valid context to the program.
+        let (start, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
+        u64::from(end) - u64::from(start)
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        // SAFETY: the context is valid, and all N octets lie before the end of the packet.
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &*window) }
+    }
+
+    #[inline(always)]
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: as above, and nobody else has this packet.
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &mut *window) }
+    }
+
+    #[inline(always)]
+    fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {
+        fix_header(self, at, delta)
+    }
+
+    #[inline(always)]
+    fn fix_transport(&mut self, at: usize, pseudo: Delta, inside: Delta, kind: Checksum) -> Option<()> {
+        fix_transport(self, at, pseudo, inside, kind)
+    }
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn len(&self) -> u64 {
+        // SAFETY: the kernel hands a valid context to the program.
+        u64::from(unsafe { (*self.0).len })
+    }
+
+    /// In host order.
+    #[inline(always)]
+    pub fn protocol(&self) -> u16 {
+        // SAFETY: as above.
+        u16::from_be(unsafe { (*self.0).protocol } as u16)
+    }
+
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Brings the headers to where they can be read, if they are not there.
+    #[inline(always)]
+    pub fn pull(&self) {
+        // SAFETY: as above.
+        let (start, end, len) = unsafe { ((*self.0).data, (*self.0).data_end, (*self.0).len) };
+        let wanted = if len < HEADERS { len } else { HEADERS };
+        if start as usize + wanted as usize > end as usize {
+            // SAFETY: as above. Where it fails, windows are missing and the packet is malformed.
+            let _ = unsafe { bpf_skb_pull_data(self.0, wanted) };
+        }
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        // SAFETY: the context is valid, and all N octets lie before the end of the linear part.
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &*window) }
+    }
+
+    #[inline(always)]
+    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: as above, and nobody else has this packet.
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &mut *window) }
+    }
+
+    #[inline(always)]
+    fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {
+        // SAFETY: the kernel checks the offset.
+        let done = unsafe { bpf_l3_csum_replace(self.0, at as u32, 0, delta.raw().into(), 0) };
+        (done == 0).then_some(())
+    }
+
+    /// By the kernel, which knows whether the sum is in the packet, is yet to be made, or lies beside it.
+    #[inline(always)]
+    fn fix_transport(&mut self, at: usize, pseudo: Delta, inside: Delta, kind: Checksum) -> Option<()> {
+        let flags = match kind {
+            Checksum::Tcp | Checksum::Tcp6 => 0,
+            Checksum::Udp | Checksum::Udp6 => u64::from(BPF_F_MARK_MANGLED_0),
+        };
+        // An IPv6 header has no sum of its own, so new addresses change the sum over the packet only once.
+        let family = match kind {
+            Checksum::Tcp | Checksum::Udp => 0,
+            Checksum::Tcp6 | Checksum::Udp6 => BPF_F_IPV6,
+        };
+        let addresses = flags | family | u64::from(BPF_F_PSEUDO_HDR);
+        // SAFETY: the kernel checks the offset.
+        let done = unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, pseudo.raw().into(), addresses) };
+        if done != 0 {
+            return None;
+        }
+        // SAFETY: as above.
+        let done = unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, inside.raw().into(), flags) };
+        (done == 0).then_some(())
+    }
+}
+
+/// Linux 6.16 and what it was backported to; newer than the bindings.
+const BPF_F_IPV6: u64 = 1 << 7;
