@@ -18,8 +18,15 @@ pub struct V6(pub [u32; 4]);
 plain!(V4, 4);
 plain!(V6, 16);
 
-/// One of the two address families. Everything that differs between them in the decisions is here.
-pub trait Address: Plain + Copy + Default + Debug + Eq + Ord {
+mod sealed {
+    /// There are two address types, and layouts are nailed for both.
+    pub trait Sealed {}
+    impl Sealed for super::V4 {}
+    impl Sealed for super::V6 {}
+}
+
+/// One of the two address families.
+pub trait Address: sealed::Sealed + Plain + Copy + Default + Debug + Eq + Ord {
     /// Folds the address to one word, for hashes.
     fn fold(&self) -> u32;
     /// The address as 32-bit words, for checksums.
@@ -41,8 +48,13 @@ impl Address for V4 {
 impl Address for V6 {
     #[inline(always)]
     fn fold(&self) -> u32 {
-        let [a, b, c, d] = self.0;
-        a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d.rotate_left(24)
+        // Subnets and hosts count up alike: each word must reach all bits before the next one comes.
+        let mut hash = 0_u32;
+        for word in self.0 {
+            hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
+            hash ^= hash >> 15;
+        }
+        hash
     }
 
     #[inline(always)]

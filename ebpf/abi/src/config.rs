@@ -2,9 +2,11 @@
 
 use crate::address::{V4, V6};
 use crate::id::BackendId;
-use crate::plain::plain;
+use crate::plain::{layout, plain, plain_over_addresses};
 use crate::reason::DropReason;
 use crate::track::Lifetimes;
+
+plain_over_addresses!(AffinityKey, RangeKey);
 
 /// The only element of `CONFIG`. All zero (nothing written yet) means: let every packet pass.
 #[repr(C)]
@@ -55,8 +57,8 @@ pub struct AffinityKey<A> {
     pub service: u32,
 }
 
-plain!(AffinityKey<V4>, 8, service = 4);
-plain!(AffinityKey<V6>, 20, service = 16);
+layout!(AffinityKey<V4>, 8, service = 4);
+layout!(AffinityKey<V6>, 20, service = 16);
 
 /// Value of `AFFINITY4` and `AFFINITY6`.
 #[repr(C)]
@@ -95,8 +97,8 @@ pub struct RangeKey<A> {
     pub address: A,
 }
 
-plain!(RangeKey<V4>, 12, list = 4, address = 8);
-plain!(RangeKey<V6>, 24, list = 4, address = 8);
+layout!(RangeKey<V4>, 12, list = 4, address = 8);
+layout!(RangeKey<V6>, 24, list = 4, address = 8);
 
 impl<A> RangeKey<A> {
     /// The list is always matched as a whole.

@@ -38,6 +38,13 @@ mod tests {
             .flat_map(|c| (0..=255_u8).map(move |d| place(&V4(u32::from_ne_bytes([10, 0, c, d])))))
             .collect();
         assert!(places.len() > 60_000, "{}", places.len());
+        let places: BTreeSet<_> = (0..=255_u8)
+            .flat_map(|net| {
+                (0..=255_u8).map(move |host| [0x20, 1, 0xd, 0xb8, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, host])
+            })
+            .map(|octets| place(&V6::from_octets(octets)))
+            .collect();
+        assert!(places.len() > 60_000, "{}", places.len());
     }
 
     proptest! {

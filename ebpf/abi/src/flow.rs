@@ -3,8 +3,10 @@
 
 use crate::address::{Address, V4, V6};
 use crate::id::{BackendId, FrontendId};
-use crate::plain::plain;
+use crate::plain::{layout, plain, plain_over_addresses};
 use crate::track::State;
+
+plain_over_addresses!(Tuple, Flow, FragmentKey);
 
 /// Key of `FLOWS4` and `FLOWS6`: addresses, ports and protocol as the packet has them.
 #[repr(C)]
@@ -19,7 +21,7 @@ pub struct Tuple<A> {
     pub pad: [u8; 3],
 }
 
-plain!(
+layout!(
     Tuple<V4>,
     16,
     destination = 4,
@@ -28,7 +30,7 @@ plain!(
     protocol = 12,
     pad = 13
 );
-plain!(
+layout!(
     Tuple<V6>,
     40,
     destination = 16,
@@ -94,7 +96,7 @@ pub struct Flow<A> {
     pub pad: u8,
 }
 
-plain!(
+layout!(
     Flow<V4>,
     28,
     destination = 4,
@@ -108,7 +110,7 @@ plain!(
     dispatch = 26,
     pad = 27
 );
-plain!(
+layout!(
     Flow<V6>,
     52,
     destination = 16,
@@ -150,7 +152,7 @@ pub struct FragmentKey<A> {
     pub pad: [u8; 3],
 }
 
-plain!(
+layout!(
     FragmentKey<V4>,
     16,
     destination = 4,
@@ -158,7 +160,7 @@ plain!(
     protocol = 12,
     pad = 13
 );
-plain!(
+layout!(
     FragmentKey<V6>,
     40,
     destination = 16,

@@ -26,17 +26,35 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// Declares a type plain and nails its size; with `field = offset` also where its fields lie.
 macro_rules! plain {
-    ($t:ty, $size:literal $(, $field:ident = $offset:literal)* $(,)?) => {
+    ($t:ty, $($layout:tt)*) => {
         // SAFETY: integers only, and the size is the sum of the fields, so nothing is padding.
         #[expect(unsafe_code, reason = "see the trait")]
         unsafe impl $crate::plain::Plain for $t {}
+        $crate::plain::layout!($t, $($layout)*);
+    };
+}
+pub(crate) use plain;
+
+/// Declares types over an address plain. Their layouts must be nailed for both families.
+macro_rules! plain_over_addresses {
+    ($($t:ident),*) => {$(
+        // SAFETY: there are two address types, and for both of them the layout says that nothing is padding.
+        #[expect(unsafe_code, reason = "see the trait")]
+        unsafe impl<A: $crate::address::Address> $crate::plain::Plain for $t<A> {}
+    )*};
+}
+pub(crate) use plain_over_addresses;
+
+/// Nails a size and where fields lie.
+macro_rules! layout {
+    ($t:ty, $size:literal $(, $field:ident = $offset:literal)* $(,)?) => {
         const _: () = {
             assert!(size_of::<$t>() == $size);
             $(assert!(core::mem::offset_of!($t, $field) == $offset);)*
         };
     };
 }
-pub(crate) use plain;
+pub(crate) use layout;
 
 /// The octets of a plain value, as `bpf(2)` wants them.
 pub fn octets<T: Plain>(value: &T) -> &[u8] {

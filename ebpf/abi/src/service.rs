@@ -15,7 +15,9 @@
 
 use crate::address::{Address, V4, V6};
 use crate::id::{BackendId, FrontendId};
-use crate::plain::plain;
+use crate::plain::{layout, plain, plain_over_addresses};
+
+plain_over_addresses!(FrontendKey, Backend);
 
 /// Key of `FRONTENDS4` and `FRONTENDS6`.
 ///
@@ -33,8 +35,8 @@ pub struct FrontendKey<A> {
     pub pad: u8,
 }
 
-plain!(FrontendKey<V4>, 8, port = 4, protocol = 6, pad = 7);
-plain!(FrontendKey<V6>, 20, port = 16, protocol = 18, pad = 19);
+layout!(FrontendKey<V4>, 8, port = 4, protocol = 6, pad = 7);
+layout!(FrontendKey<V6>, 20, port = 16, protocol = 18, pad = 19);
 
 impl<A: Address> FrontendKey<A> {
     #[inline(always)]
@@ -235,7 +237,7 @@ pub struct Backend<A> {
     pub pad: u16,
 }
 
-plain!(
+layout!(
     Backend<V4>,
     20,
     address = 4,
@@ -247,7 +249,7 @@ plain!(
     zone = 17,
     pad = 18
 );
-plain!(
+layout!(
     Backend<V6>,
     32,
     address = 4,

@@ -200,7 +200,8 @@ impl MapFd {
         let mut element = Element {
             map: number(self.fd.as_fd()),
             key: address(key),
-            value: address_mut(value),
+            // The kernel wants to see zeros where a command has nothing to say.
+            value: if value.is_empty() { 0 } else { address_mut(value) },
             ..Element::default()
         };
         bpf(command, &mut element).map(drop)

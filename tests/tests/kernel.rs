@@ -1,0 +1,21 @@
+//! The kernel programs on the kernel: packet and maps in, verdict, packet and maps out, by `BPF_PROG_TEST_RUN`.
+//!
+//! ```text
+//!   Model (maps in) --> maps of the kernel --> program --> packet, verdict, maps out
+//!                  \--> the same decision here ---------> the same, or the test fails and prints both
+//! ```
+//!
+//! Needs root, and the programs that `cargo xtask build` makes.
+
+#[path = "kernel/claims.rs"]
+mod claims;
+#[path = "kernel/differential.rs"]
+mod differential;
+#[path = "kernel/image.rs"]
+mod image;
+#[path = "kernel/packet.rs"]
+mod packet;
+#[path = "kernel/rig.rs"]
+mod rig;
+#[path = "kernel/size.rs"]
+mod size;

@@ -1,0 +1,214 @@
+//! A model of the maps, into the kernel's maps and back.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use ebpf_abi::balance::{Balanced, Verdict, egress, ingress};
+use ebpf_abi::config::{Affinity, AffinityKey, Config, PRESENT};
+use ebpf_abi::filter;
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::maps::{self, Map};
+use ebpf_abi::model::Model;
+use ebpf_abi::packet::Octets;
+use ebpf_abi::plain::Plain;
+use ebpf_abi::service::Backend;
+use ebpf_abi::{V4, V6};
+use ebpf_loader::{Hook, MapFd};
+
+use crate::packet::decode;
+use crate::rig::Rig;
+
+/// Which maps belong to a family.
+pub(crate) trait Maps: Balanced {
+    const FRONTENDS: Map;
+    const BACKENDS: Map;
+    const RANGES: Map;
+    const FLOWS: Map;
+    const AFFINITY: Map;
+    const FRAGMENTS: Map;
+}
+
+impl Maps for V4 {
+    const FRONTENDS: Map = maps::FRONTENDS4;
+    const BACKENDS: Map = maps::BACKENDS4;
+    const RANGES: Map = maps::RANGES4;
+    const FLOWS: Map = maps::FLOWS4;
+    const AFFINITY: Map = maps::AFFINITY4;
+    const FRAGMENTS: Map = maps::FRAGMENTS4;
+}
+
+impl Maps for V6 {
+    const FRONTENDS: Map = maps::FRONTENDS6;
+    const BACKENDS: Map = maps::BACKENDS6;
+    const RANGES: Map = maps::RANGES6;
+    const FLOWS: Map = maps::FLOWS6;
+    const AFFINITY: Map = maps::AFFINITY6;
+    const FRAGMENTS: Map = maps::FRAGMENTS6;
+}
+
+/// Places of arrays that tests use, at most.
+const PLACES: u32 = 256;
+
+impl Rig {
+    /// Makes the kernel's maps of a family say what the model says, and nothing else.
+    pub(crate) fn install<A: Maps>(&self, model: &Model<A>) {
+        self.empty::<A>();
+        for (word, bits) in &model.filter {
+            self.put(maps::FILTER, word, bits);
+        }
+        for (key, frontend) in &model.frontends {
+            self.put(A::FRONTENDS, key, frontend);
+        }
+        for (index, id) in &model.live_frontends {
+            self.put(maps::LIVE_FRONTENDS, index, id);
+        }
+        for (index, set) in &model.sets {
+            self.put(maps::SETS, index, set);
+        }
+        for (index, id) in &model.slots {
+            self.put(maps::SLOTS, index, id);
+        }
+        for (set, table) in &model.maglev {
+            self.map(maps::MAGLEV).put_table(*set, table).expect("a table");
+        }
+        for (index, backend) in &model.backends {
+            self.put(A::BACKENDS, index, backend);
+        }
+        for (member, present) in &model.members {
+            self.put(maps::MEMBERS, member, present);
+        }
+        for range in model.ranges.keys() {
+            self.put(A::RANGES, range, &PRESENT);
+        }
+        for (tuple, flow) in &model.flows {
+            self.put(A::FLOWS, tuple, flow);
+        }
+        self.put(maps::CONFIG, &0_u32, &model.config);
+    }
+
+    /// What the programs wrote.
+    pub(crate) fn written<A: Maps>(&self, model: &Model<A>) -> Model<A> {
+        Model {
+            flows: self.all::<Tuple<A>, Flow<A>>(A::FLOWS).into_iter().collect(),
+            affinities: self
+                .all::<AffinityKey<A>, Affinity>(A::AFFINITY)
+                .into_iter()
+                .collect(),
+            fragments: self
+                .all::<FragmentKey<A>, FragmentPorts>(A::FRAGMENTS)
+                .into_iter()
+                .collect(),
+            ..model.clone()
+        }
+    }
+
+    fn empty<A: Maps>(&self) {
+        self.put(maps::CONFIG, &0_u32, &Config::default());
+        let words: Vec<u32> = (0..filter::WORDS).collect();
+        let zeros = vec![0_u64; words.len()];
+        self.map(maps::FILTER)
+            .put_all(&words, &zeros)
+            .expect("the filter");
+        let places: Vec<u32> = (0..PLACES).collect();
+        let count = places.len();
+        self.map(maps::LIVE_FRONTENDS)
+            .put_all(&places, &vec![0_u32; count])
+            .expect("ids");
+        self.map(maps::SETS)
+            .put_all(&places, &vec![0_u64; count])
+            .expect("sets");
+        self.map(maps::SLOTS)
+            .put_all(&places, &vec![0_u32; count])
+            .expect("slots");
+        let backends = vec![Backend::<A>::default(); count];
+        self.map(A::BACKENDS)
+            .put_all(&places, &backends)
+            .expect("backends");
+        for set in 0..PLACES {
+            self.map(maps::MAGLEV).remove(&set).expect("a table");
+        }
+        self.clear::<ebpf_abi::service::FrontendKey<A>, ebpf_abi::service::Frontend>(A::FRONTENDS);
+        self.clear::<ebpf_abi::config::Member, u32>(maps::MEMBERS);
+        self.clear::<ebpf_abi::config::RangeKey<A>, u32>(A::RANGES);
+        self.clear::<Tuple<A>, Flow<A>>(A::FLOWS);
+        self.clear::<AffinityKey<A>, Affinity>(A::AFFINITY);
+        self.clear::<FragmentKey<A>, FragmentPorts>(A::FRAGMENTS);
+    }
+
+    fn clear<K: Plain, V: Plain>(&self, map: Map) {
+        let keys: Vec<K> = self.all::<K, V>(map).into_iter().map(|(key, _)| key).collect();
+        for key in &keys {
+            self.map(map).remove(key).expect("deleting");
+        }
+    }
+
+    fn put<K: Plain, V: Plain + Debug>(&self, map: Map, key: &K, value: &V) {
+        let done = self.map(map).put(key, value);
+        done.unwrap_or_else(|error| panic!("{}: {value:?}: {error:?}", map.name));
+    }
+
+    fn all<K: Plain, V: Plain>(&self, map: Map) -> Vec<(K, V)> {
+        let map: &MapFd = self.map(map);
+        map.all().expect("maps are readable")
+    }
+
+    /// Runs a packet through the kernel's program and through the decision here. Verdict and packet must be the same.
+    ///
+    /// Returns whether a second began meanwhile, so that clocks may differ by one.
+    pub(crate) fn both<A: Maps>(
+        &self,
+        hook: Hook,
+        frame: &[u8],
+        model: &mut Model<A>,
+    ) -> (Verdict, Vec<u8>, Tick) {
+        let before = seconds();
+        let ran = self.datapath.run(hook, frame).expect("the program runs");
+        let after = seconds();
+        let mut packet = frame.to_vec();
+        let verdict = match hook {
+            Hook::Xdp | Hook::Ingress => ingress(after, &mut Octets(&mut packet), 14, model),
+            Hook::Egress => egress(after, &mut Octets(&mut packet), 14, model),
+        };
+        assert!(
+            ran.verdict == answer(hook, verdict) && ran.packet == packet,
+            "{hook:?} differs\n  in:     {}\n  here:   {verdict:?}\n          {}\n  kernel: {}\n          {}\n  octets here:   {packet:02x?}\n  octets kernel: {:02x?}",
+            decode(frame),
+            decode(&packet),
+            ran.verdict,
+            decode(&ran.packet),
+            ran.packet,
+        );
+        (
+            verdict,
+            packet,
+            if before == after { Tick::Same } else { Tick::Next },
+        )
+    }
+}
+
+/// Whether the clock went on between two readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    Same,
+    Next,
+}
+
+/// The hook's word for a verdict.
+fn answer(hook: Hook, verdict: Verdict) -> u32 {
+    const XDP_DROP: u32 = 1;
+    const XDP_PASS: u32 = 2;
+    const TC_OK: u32 = 0;
+    const TC_SHOT: u32 = 2;
+    match (hook, verdict) {
+        (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
+        (Hook::Xdp, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => XDP_PASS,
+        (Hook::Ingress | Hook::Egress, Verdict::Drop(_)) => TC_SHOT,
+        (Hook::Ingress | Hook::Egress, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => TC_OK,
+    }
+}
+
+/// The clock of the programs, in seconds.
+pub(crate) fn seconds() -> u32 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("the clock");
+    u32::try_from(Duration::from(now).as_secs()).expect("not for 136 years")
+}

@@ -1,0 +1,85 @@
+//! The programs, loaded once for all tests of this file; each test has them for itself while it runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::{env, fs, thread};
+
+use anyhow::{Context as _, Result};
+use ebpf_abi::maps::{self, Map};
+use ebpf_loader::{Datapath, MapFd, Settings};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// The programs and their maps.
+pub(crate) struct Rig {
+    pub(crate) datapath: Datapath,
+    maps: Vec<(Map, MapFd)>,
+}
+
+impl Rig {
+    pub(crate) fn map(&self, map: Map) -> &MapFd {
+        let found = self.maps.iter().find(|(other, _)| *other == map);
+        &found.expect("all maps are open").1
+    }
+}
+
+/// The programs for this test alone; `None`, and a line that says so, where they cannot be loaded.
+pub(crate) fn rig() -> Option<MutexGuard<'static, Rig>> {
+    static RIG: LazyLock<Result<Mutex<Rig>, String>> = LazyLock::new(|| {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("loading kernel programs needs root".into());
+        }
+        let loaded = thread::spawn(load).join().expect("loading does not panic");
+        Ok(Mutex::new(loaded.unwrap_or_else(|error| panic!("{error:?}"))))
+    });
+    match &*RIG {
+        // A test that failed leaves maps as they were; the next one wipes them.
+        Ok(rig) => Some(rig.lock().unwrap_or_else(std::sync::PoisonError::into_inner)),
+        Err(why) => {
+            println!("skipped: {why}");
+            None
+        }
+    }
+}
+
+/// On a thread with mounts of its own: when it ends, the pins are gone, and what is open stays.
+fn load() -> Result<Rig> {
+    let elf = elf();
+    let elf =
+        fs::read(&elf).with_context(|| format!("read {}: `cargo xtask build` makes it", elf.display()))?;
+    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&Path>, "/", None::<&Path>, private, None::<&Path>).context("private mounts")?;
+    let folder = tempfile::tempdir()?;
+    mount(
+        Some("bpf"),
+        folder.path(),
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&Path>,
+    )
+    .context("a BPF file system")?;
+    let entries = maps::ALL
+        .iter()
+        .filter(|map| map.kind == maps::Kind::LruHash)
+        .map(|map| (map.name, map.entries.min(65_536)))
+        .collect();
+    let settings = Settings {
+        folder: folder.path().to_owned(),
+        entries,
+    };
+    let datapath = Datapath::load(&elf, &settings)?;
+    let maps = maps::ALL
+        .iter()
+        .map(|map| Ok((*map, datapath.map(*map)?)))
+        .collect::<Result<_>>()?;
+    nix::mount::umount2(folder.path(), nix::mount::MntFlags::MNT_DETACH).context("unmount")?;
+    Ok(Rig { datapath, maps })
+}
+
+/// Beside this very test, in cargo's target folder.
+fn elf() -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    let target = test.ancestors().nth(3).expect("target/debug/deps/kernel");
+    target.join("bpf/stentor-bpf")
+}
