@@ -69,7 +69,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup { goal } => setup::run(goal),
-        Task::Build { release } => test::build(release),
+        Task::Build { release } => test::build(release).and_then(|()| ebpf::build()).map(drop),
         Task::Test => test::run(),
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),

@@ -76,10 +76,9 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent and the kernel programs; returns when they are in the target folder.
+/// Builds the agent; returns when `stentor` is in the target folder.
 pub(crate) fn build(release: bool) -> Result<()> {
     let profile: &[&str] = if release { &["--release"] } else { &[] };
-    println!("kernel programs: {}", ebpf::build()?.display());
     step::run(
         step::cargo()
             .args(["build", "--package", "stentor"])

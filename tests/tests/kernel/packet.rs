@@ -91,7 +91,8 @@ impl Frame {
                     .collect();
                 let words = 5 + options.len() / 4;
                 let (offset, more, id) = self.fragment.unwrap_or((0, false, 7));
-                let part = offset / 8 | if more { 0x2000 } else { 0 };
+                let more = if more { 0x2000 } else { 0 };
+                let part = (offset / 8) | more;
                 let mut header = vec![0x40 | octet(words), 0];
                 header.extend(short(words * 4 + payload.len()));
                 header.extend(id.to_be_bytes());
