@@ -14,8 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{Error, Netns, system};
 
-/// How long a TCP client may stay silent before it is answered anyway. `nc` sends nothing at first.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a TCP client may stay silent before it is answered anyway: `nc` sends nothing at first, and an HTTP client
+/// on a busy machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running server. Dropping it ends it.
 #[derive(Debug)]

@@ -408,7 +408,7 @@ fn box_of(spec: &Spec, name: &str) -> String {
 }
 
 fn addresses(node: &Handle, interface: &str) -> Result<Vec<String>, Error> {
-    let text = node.exec(&["ip", "-j", "addr", "show", "dev", interface, "scope", "global"])?;
+    let text = node.sh_in_network(&format!("ip -j addr show dev {interface} scope global"))?;
     let links: Value = serde_json::from_str(&text).unwrap_or_default();
     let all = links
         .as_array()

@@ -22,6 +22,8 @@ pub const STATE: &str = "/run/stentor/state";
 pub const SOCKET: &str = "/run/stentor/agent.sock";
 pub const LOG: &str = "/var/log/stentor.log";
 const METRICS: &str = "127.0.0.1:9962";
+/// Runs a program with other variables than one's own.
+const ENV: &str = "env";
 
 /// The kernel's multicast address for a pod's way out: one that no network uses.
 const POD_GATEWAY: [&str; 2] = ["169.254.1.1", "fe80::1"];
@@ -353,7 +355,10 @@ impl Lab {
                     line: command.clone(),
                     error,
                 })?;
-                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                let words = in_environment(node, &argv);
+                let argv: Vec<&str> = std::iter::once(ENV)
+                    .chain(words.iter().map(String::as_str))
+                    .collect();
                 daemons.push(self.node(name)?.spawn(&argv)?);
             }
             for line in &node.exec {
@@ -361,12 +366,11 @@ impl Lab {
                     line: line.clone(),
                     error,
                 })?;
-                let Some((program, arguments)) = argv.split_first() else {
+                let Some(program) = argv.first() else {
                     continue;
                 };
-                let mut command = self.node(name)?.command("env");
-                command.args(node.env.iter().map(|(key, value)| format!("{key}={value}")));
-                let output = command.arg(program).args(arguments).output();
+                let words = in_environment(node, &argv);
+                let output = self.node(name)?.command(ENV).args(words).output();
                 let output = output.map_err(|source| Error::Start {
                     program: program.clone(),
                     source,
@@ -502,6 +506,12 @@ fn start_of(node: &Node) -> Option<String> {
         Some(command) => Some(command.clone()),
         None => Image::of(&node.image).daemon().map(|(_, start)| start.to_owned()),
     }
+}
+
+/// What follows [`ENV`] to run a command line with the node's environment variables.
+fn in_environment(node: &Node, argv: &[String]) -> Vec<String> {
+    let variables = node.env.iter().map(|(key, value)| format!("{key}={value}"));
+    variables.chain(argv.iter().cloned()).collect()
 }
 
 fn absolute(bind: &Bind, folder: &Path) -> Bind {

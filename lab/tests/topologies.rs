@@ -2,15 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, Runner, Spec, expect, spec};
+use lab::{Lab, Runner, Spec, expect, spec, until};
 
-/// Sessions come up in seconds; a machine that runs six labs at once takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Sessions come up in seconds; a busy machine that runs six labs at once takes longer.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[test]
 fn service() {
@@ -44,6 +45,39 @@ fn the_pod_ip_pool_topology_of_the_conformance_suite_runs_unmodified() {
     if let Some(folder) = shared("pod-ip-pool") {
         meets_its_expectations(&folder, Some("bgp-cplane-dev-pod-ip-pool.yaml"));
     }
+}
+
+#[test]
+fn a_nodes_variables_reach_its_daemon_and_its_exec_lines() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("variables-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("topo.yaml");
+    let write = |name: &str| format!("sh -c 'echo $WORD >/run/{name}'");
+    fs::write(
+        &file,
+        format!(
+            "name: variables\ntopology:\n  nodes:\n    a:\n      env: {{WORD: 1}}\n      cmd: {}\n      exec: [\"{}\"]\n",
+            write("cmd"),
+            write("exec")
+        ),
+    )
+    .unwrap();
+    let spec = Spec::read(&file, None).unwrap();
+    let lab = Lab::up(spec, Runner::Namespaces, Path::new("/nowhere"), &|_| {}).unwrap();
+    let node = lab.node("a").unwrap();
+    for name in ["cmd", "exec"] {
+        let words = until(
+            PATIENCE,
+            format!("the word of {name}"),
+            || match fs::read_to_string(node.path(&format!("/run/{name}"))) {
+                Ok(words) if !words.is_empty() => Ok(words),
+                other => Err(format!("{other:?}")),
+            },
+        );
+        assert_eq!(words.unwrap(), "1\n", "{name}");
+    }
+    drop(lab);
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {

@@ -133,6 +133,14 @@ const FOREIGN: (&str, [&str; 3]) = (
 /// Names that say nothing about what a module answers.
 const EMPTY_NAMES: [&str; 7] = ["base", "common", "helper", "helpers", "manager", "util", "utils"];
 
+/// Texts whose paths and commands must be right.
+const DOCUMENTS: [&str; 4] = [
+    "ARCHITECTURE.md",
+    "README.md",
+    "containerlab/README.md",
+    "tests/fuzz/README.md",
+];
+
 /// Lines of one source file; tests and benches aside.
 const LENGTH: usize = 600;
 
@@ -149,11 +157,7 @@ pub(crate) fn run() -> Result<()> {
             "{path}: must deny {lint}: what a peer sent is never unwrapped, indexed or cast"
         ));
     }
-    let documents: Vec<PathBuf> = ["ARCHITECTURE.md", "README.md"]
-        .map(PathBuf::from)
-        .into_iter()
-        .filter(|path| step::root().join(path).exists())
-        .collect();
+    let documents = DOCUMENTS.map(PathBuf::from);
     for document in &documents {
         check_document(document, &mut faults)?;
     }

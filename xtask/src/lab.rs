@@ -218,6 +218,9 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
 
 /// What runs the lab; says so, and why.
 fn choose(wanted: Option<Wanted>) -> Result<Runner> {
+    if !setup::is_root() {
+        bail!("a lab needs root: it makes namespaces and interfaces");
+    }
     let (runner, why) = runner::choose(wanted, |program| step::find(program).is_some())?;
     println!("lab: runner: {why}");
     Ok(runner)

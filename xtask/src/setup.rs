@@ -140,7 +140,7 @@ const fn daemon(what: &'static str, at: &'static str, unit: &'static str, why: &
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 

@@ -240,7 +240,13 @@ fn ext(text: &str) -> Option<Ext> {
 pub(super) fn reload(router: &Router) -> Result<(), Error> {
     router.write("bird.conf", &render(router))?;
     let answer = birdc(router, "configure")?;
-    match answer.contains("Reconfigured") || answer.contains("Reconfiguration in progress") {
+    // Done, being done, or to be done after the one before.
+    let good = [
+        "Reconfigured",
+        "Reconfiguration in progress",
+        "queueing new config",
+    ];
+    match good.iter().any(|words| answer.contains(words)) {
         true => Ok(()),
         false => Err(router.strange(answer)),
     }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Dials, Ext, Neighbor, Origination, Router, Seen, Session, TtlSecurity, seen};
-use crate::Error;
+use super::{Dials, Ext, Neighbor, Origination, Router, START_LIMIT, Seen, Session, TtlSecurity, seen};
+use crate::{Error, until};
 
 const SOCKET: &str = "/run/router/bgpd.sock";
 
@@ -196,10 +196,17 @@ fn ext(word: &str) -> Option<Ext> {
     }
 }
 
-/// Puts the routes as they are now in force.
+/// Puts the routes as they are now in force. It refuses for as long as it is at the reload before this one.
 pub(super) fn reload(router: &Router) -> Result<(), Error> {
     save(router)?;
-    bgpctl(router, &["reload"]).map(drop)
+    until(START_LIMIT, "OpenBGPD to reload", || {
+        match bgpctl(router, &["reload"]) {
+            Ok(answer) if answer.contains("request processed") => Ok(()),
+            Ok(answer) => Err(answer),
+            Err(error) => Err(error.to_string()),
+        }
+    })?;
+    Ok(())
 }
 
 pub(super) fn ask_refresh(router: &Router, neighbor: IpAddr) -> Result<(), Error> {

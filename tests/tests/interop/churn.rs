@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::router::{Dials, Feature};
+use lab::router::{Dials, Feature, Session};
 use lab::until;
 use stentor_tests::subject::Moment;
 
@@ -37,17 +37,20 @@ pub(crate) fn collisions(row: Row) -> Result<()> {
 fn collide(bed: &mut Bed) -> Result<()> {
     match bed.kind().lacks(Feature::SecondConnection) {
         None => {
-            bed.our_node.sh(DROP_DATA)?;
             // If theirs comes first we do not dial, and it is no collision: once more.
             let mut both = Ok(());
-            for _ in 0..5 {
+            for _ in 0..10 {
+                drop(bed.subject.take());
+                accepts(bed)?;
+                bed.our_node.sh(DROP_DATA)?;
                 bed.start()?;
                 both = wait_for(bed, 2, SHORT);
+                // Also before the next try: the end of a connection waits behind its data.
+                bed.our_node.sh("nft delete table inet collision")?;
                 if both.is_ok() {
                     break;
                 }
             }
-            bed.our_node.sh("nft delete table inet collision")?;
             both?;
         }
         Some(_) => bed.start()?,
@@ -59,6 +62,18 @@ fn collide(bed: &mut Bed) -> Result<()> {
     bed.router_loses(SOON)
 }
 
+/// Waits until the daemon has got over the last session. Until then it turns us away, each time we wait longer before
+/// we dial again, and turn it away for as long.
+fn accepts(bed: &Bed) -> Result<()> {
+    let found = until(SOON, "the daemon to dial", || {
+        match bed.router.session(bed.ours) {
+            Ok(Session::Down(state)) if state.starts_with("Connect") || state.starts_with("Active") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    Ok(found?)
+}
+
 const DROP_DATA: &str = "nft -f - <<'END'
 table inet collision {
   chain in { type filter hook input priority 0; tcp flags & psh == psh drop; }
@@ -66,7 +81,7 @@ table inet collision {
 }
 END";
 
-/// A daemon whose connection was refused dials again after 1 or 2 s, and may then be refused once more.
+/// A daemon dials a second after it was refused.
 const SHORT: Duration = Duration::from_secs(10);
 
 fn wait_for(bed: &Bed, count: usize, limit: Duration) -> Result<()> {

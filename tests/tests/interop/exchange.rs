@@ -31,7 +31,7 @@ const BANDWIDTH: Ext = Ext::LinkBandwidth {
     bytes_per_second: 1_000_000,
 };
 
-/// Fills the columns from `Session` to `LinkDown`, and `Tshark`.
+/// Fills the columns from `Session` to `LinkFar`, and `Tshark`.
 pub(crate) fn plain(row: Row) -> Result<()> {
     let mut sheet = Sheet::new(row);
     let mut bed = Bed::new(
@@ -62,6 +62,7 @@ pub(crate) fn plain(row: Row) -> Result<()> {
     sheet.cell(Column::PeerFrozen, None, || peer_frozen(&mut bed));
     sheet.cell(Column::WeFrozen, None, || we_frozen(&mut bed));
     sheet.cell(Column::LinkDown, None, || link_down(&mut bed));
+    sheet.cell(Column::LinkFar, None, || link_far(&mut bed));
     sheet.cell(Column::Withdraw, None, || withdraw(&mut bed));
     sheet.cell(Column::Tshark, None, || bed.judge());
     sheet.finish()
@@ -280,6 +281,32 @@ fn link_down(bed: &mut Bed) -> Result<()> {
     router_lost?;
     ensure!(
         why == "interface eth0 went down",
+        "lost for another reason: {why}"
+    );
+    bed.establishes(after)?;
+    let (ours, theirs) = (bed.our_prefixes(), bed.their_prefixes());
+    bed.both_have(&ours, &theirs)
+}
+
+/// Nothing that either side sends arrives, and no interface tells of it.
+const SWALLOW: &str = "nft -f - <<'END'
+table inet far {
+  chain in { type filter hook input priority 0; policy drop; }
+  chain out { type filter hook output priority 0; policy drop; }
+}
+END";
+
+fn link_far(bed: &mut Bed) -> Result<()> {
+    let theirs = bed.theirs;
+    let since = bed.subject()?.now();
+    bed.our_node.sh(SWALLOW)?;
+    let lost = bed.subject()?.loses(theirs, since, SOON);
+    let router_lost = bed.router_loses(SOON);
+    bed.our_node.sh("nft delete table inet far")?;
+    let (_, why, after) = lost?;
+    router_lost?;
+    ensure!(
+        why.contains("hold timer expired"),
         "lost for another reason: {why}"
     );
     bed.establishes(after)?;

@@ -65,6 +65,8 @@ pub(crate) enum Column {
     WeFrozen,
     /// A cable is pulled and put back.
     LinkDown,
+    /// A link that fails out of both sides' sight: both give up when the hold time is over, and come back with it.
+    LinkFar,
     /// Our restart: the peer keeps our routes, they are stale, then fresh; what we no longer have goes.
     OurRestart,
     /// The peer is killed and comes back: its routes stay, stale, then fresh; what it no longer has goes.
@@ -89,7 +91,7 @@ pub(crate) enum Column {
 }
 
 impl Column {
-    const ALL: [(Self, &'static str); 21] = [
+    const ALL: [(Self, &'static str); 22] = [
         (Self::Session, "session"),
         (Self::Announce, "announce"),
         (Self::Withdraw, "withdraw"),
@@ -101,6 +103,7 @@ impl Column {
         (Self::PeerFrozen, "peer-frozen"),
         (Self::WeFrozen, "we-frozen"),
         (Self::LinkDown, "link-down"),
+        (Self::LinkFar, "link-far"),
         (Self::OurRestart, "our-restart"),
         (Self::PeerRestart, "peer-restart"),
         (Self::StaleTimer, "stale-timer"),

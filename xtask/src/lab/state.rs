@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +43,11 @@ impl State {
     /// Reads about a lab that is up. What a lab that died left behind is removed.
     pub(crate) fn read(name: &str) -> Result<Self> {
         let file = path(name);
-        let text = fs::read_to_string(&file).with_context(|| format!("lab {name} is not up"))?;
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!("lab {name} is not up"),
+            Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+        };
         let state =
             Self::parse(&text, name).with_context(|| format!("{} is not readable", file.display()))?;
         if state.is_alive() {
