@@ -86,6 +86,18 @@ impl Scratch {
             done: Vec::new(),
         }
     }
+
+    /// What was encoded. Little is copied: as a part of the buffer it would keep all of it in memory for as long
+    /// as some peer has not taken it.
+    fn take(&mut self) -> Bytes {
+        if self.buffer.len() < self.chunk / 2 {
+            let bytes = Bytes::copy_from_slice(&self.buffer);
+            self.buffer.clear();
+            bytes
+        } else {
+            self.buffer.split().freeze()
+        }
+    }
 }
 
 impl Format {
@@ -161,7 +173,7 @@ pub(crate) fn fill<'a>(
     }
     let chunk = (messages > 0).then(|| Chunk {
         to,
-        bytes: scratch.buffer.split().freeze(),
+        bytes: scratch.take(),
         messages,
     });
     (at, chunk)

@@ -348,8 +348,8 @@ impl Instance {
         address: IpAddr,
         config: &PeerConfig,
     ) -> Option<PeerId> {
-        // The smallest number that is free: the RIB uses it as an index.
-        let id = (0..=u16::MAX)
+        // The smallest number that is free: the RIB uses it as an index, and the highest for this node.
+        let id = (0..u16::MAX)
             .map(PeerId)
             .find(|id| !self.peers.contains_key(id))?;
         let (origin, start) = match template {

@@ -246,6 +246,22 @@ fn a_flood_in_one_family_does_not_hold_up_the_other() {
 }
 
 #[test]
+fn a_small_change_that_waits_holds_no_large_buffer() {
+    let mut world = World::new();
+    let peer = world.up(1, external(1));
+    world.drain(peer);
+    for med in 0..3 {
+        world.set_local(&[("192.0.2.1/32", local(Some(med)))]);
+        let mut out = Vec::new();
+        world.rib.pull(peer, 1 << 20, &mut out);
+        let [message] = <[_; 1]>::try_from(out).unwrap();
+        // Nobody else has a part of the same memory.
+        let alone = message.try_into_mut().unwrap();
+        assert!(alone.capacity() < 200, "{}", alone.capacity());
+    }
+}
+
+#[test]
 fn marks_with_long_attributes_are_encoded_a_little_at_a_time() {
     let mut world = World::new();
     let peer = world.up(1, external(1));
