@@ -122,3 +122,81 @@ impl Permitted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::request::{Protocol, RequestId, Wish};
+
+    prop_compose! {
+        fn some_request()(
+            namespace in prop::sample::select(&["a", "b", "c"][..]),
+            key in prop::sample::select(&[Some("k"), Some("k"), Some("q"), None][..]),
+            namespaces in prop_oneof![
+                Just(Permitted::Own),
+                Just(Permitted::Any),
+                Just(Permitted::Listed(["a".to_owned(), "b".to_owned()].into())),
+            ],
+            ports in prop::collection::btree_set(1u16..40, 0..2),
+            local: bool,
+            selected in prop::option::weighted(0.8, 0u8..2),
+        ) -> Request {
+            let id = RequestId { namespace: namespace.to_owned(), name: String::new() };
+            let port = |number| Port { number, protocol: Protocol::Tcp };
+            Request {
+                id,
+                created: None,
+                wish: Wish::Families(BTreeSet::new()),
+                pools: BTreeSet::new(),
+                sharing: key.map(|key| Sharing { key: key.to_owned(), namespaces }),
+                ports: ports.into_iter().map(port).collect(),
+                traffic_policy: if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+                selector: selected.into_iter().map(|n| ("app".to_owned(), n.to_string())).collect(),
+                held: Vec::new(),
+                origins: BTreeMap::new(),
+            }
+        }
+    }
+
+    /// The five rules for two, as Cilium's documentation lists them.
+    fn may_share(a: &Request, b: &Request) -> bool {
+        let (Some(mine), Some(theirs)) = (&a.sharing, &b.sharing) else {
+            return false;
+        };
+        let same = a.id.namespace == b.id.namespace;
+        let permitted =
+            mine.namespaces.permits(&b.id.namespace) && theirs.namespaces.permits(&a.id.namespace);
+        let local = a.traffic_policy == TrafficPolicy::Local;
+        mine.key == theirs.key
+            && (same || permitted)
+            && a.ports.is_disjoint(&b.ports)
+            && a.traffic_policy == b.traffic_policy
+            && (!local || (!a.selector.is_empty() && a.selector == b.selector))
+    }
+
+    proptest! {
+        #[test]
+        fn a_company_refuses_whom_one_of_its_members_refuses(
+            requests in prop::collection::vec(some_request(), 1..20),
+            newcomer in some_request(),
+        ) {
+            let mut members: Vec<&Request> = Vec::new();
+            for request in &requests {
+                if members.iter().all(|member| may_share(member, request)) {
+                    members.push(request);
+                }
+            }
+            let mut company = Company::of(members[0]);
+            for member in &members[1..] {
+                company.add(member);
+            }
+            let welcome = members.iter().all(|member| may_share(member, &newcomer));
+            prop_assert_eq!(company.refuses(&newcomer).is_none(), welcome);
+            prop_assert_eq!(newcomer.incompatible(members[0]).is_none(), may_share(members[0], &newcomer));
+        }
+    }
+}
