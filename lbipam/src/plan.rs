@@ -40,13 +40,9 @@ struct Planner<'a> {
     pools: Vec<Prepared<'a>>,
     requests: Vec<&'a Request>,
     decisions: Vec<Decision>,
-    taken: BTreeMap<IpAddr, Taken<'a>>,
+    /// Who has each address that is out.
+    taken: BTreeMap<IpAddr, Company<'a>>,
     keys: BTreeMap<&'a str, Known<'a>>,
-}
-
-struct Taken<'a> {
-    pool: usize,
-    owners: Company<'a>,
 }
 
 /// Addresses whose owners share under one key, in the order they became known.
@@ -99,11 +95,6 @@ impl<'a> Planner<'a> {
     /// and the lost part of a conflict count too: none of them takes an address away. Nor does the removal of
     /// its block where the pool retains.
     fn pool_keeping(&self, address: IpAddr, request: &Request) -> Option<usize> {
-        if let Some(taken) = self.taken.get(&address)
-            && request.pools.contains(&self.pools[taken.pool].pool.name)
-        {
-            return Some(taken.pool);
-        }
         let selects = |pool: &Prepared<'_>| request.pools.contains(&pool.pool.name);
         let offering = self
             .pools
@@ -235,14 +226,14 @@ impl<'a> Planner<'a> {
     }
 
     fn availability(&self, address: IpAddr, index: usize) -> Availability {
-        let Some(taken) = self.taken.get(&address) else {
+        let Some(owners) = self.taken.get(&address) else {
             return Availability::Free;
         };
         let request = self.requests[index];
         if request.sharing.is_none() {
             return Availability::Refused(Refusal::AlreadyAllocated(address));
         }
-        match taken.owners.refuses(request) {
+        match owners.refuses(request) {
             Some(reason) => Availability::Refused(Refusal::IncompatibleService { address, reason }),
             None => Availability::Shareable,
         }
@@ -257,16 +248,12 @@ impl<'a> Planner<'a> {
 
     fn give(&mut self, address: IpAddr, pool: usize, index: usize) {
         let request = self.requests[index];
-        let taken = self
+        let owners = self
             .taken
             .entry(address)
-            .and_modify(|taken| taken.owners.add(request))
-            .or_insert_with(|| Taken {
-                pool,
-                owners: Company::of(request),
-            });
-        // All who share an address agree on the pool it counts for.
-        let pool = &self.pools[taken.pool];
+            .and_modify(|owners| owners.add(request))
+            .or_insert_with(|| Company::of(request));
+        let pool = &self.pools[pool];
         self.decisions[index].addresses.push(Allocation {
             address,
             pool: pool.pool.name.clone(),
@@ -279,7 +266,7 @@ impl<'a> Planner<'a> {
         if let Some(sharing) = &request.sharing {
             let known = self.keys.entry(sharing.key.as_str()).or_default();
             let addresses = known.addresses.entry(Family::of(address)).or_default();
-            if taken.owners.is_one() {
+            if owners.is_one() {
                 addresses.push(address);
             }
         }
@@ -287,15 +274,20 @@ impl<'a> Planner<'a> {
 
     fn finish(self) -> Plan {
         let mut plan = Plan::default();
-        for (at, pool) in self.pools.into_iter().enumerate() {
-            let (mut given, mut retained) = (0_u128, Vec::new());
-            for (&address, taken) in &self.taken {
-                let stated = pool.contains(address);
-                given += u128::from(stated && !pool.holds_back(address));
-                if taken.pool == at && !stated {
-                    retained.push(address);
+        let mut retained: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
+        for given in self.decisions.iter().flat_map(|decision| &decision.addresses) {
+            match given.standing {
+                Standing::Retained => {
+                    retained.entry(&given.pool).or_default().insert(given.address);
                 }
+                Standing::InPool => {}
             }
+        }
+        for pool in self.pools {
+            let out = self.taken.keys();
+            let given = out.filter(|address| pool.contains(**address) && !pool.holds_back(**address));
+            let given = u128::try_from(given.count()).unwrap_or(u128::MAX);
+            let retained = retained.remove(pool.pool.name.as_str()).unwrap_or_default();
             let (total, mut used) = (pool.total(), pool.held_back());
             used += Count::new(given);
             let mut available = total;
@@ -304,7 +296,7 @@ impl<'a> Planner<'a> {
                 total,
                 used,
                 available,
-                retained,
+                retained: retained.into_iter().collect(),
                 conflicts: pool.conflicts,
             };
             plan.pools.insert(pool.pool.name.clone(), report);

@@ -60,7 +60,7 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocation {
     pub address: IpAddr,
-    /// The pool it came from.
+    /// The pool that has it for this request. Where pools overlap, sharers may have it from several.
     pub pool: String,
     pub standing: Standing,
 }

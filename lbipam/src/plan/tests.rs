@@ -478,6 +478,27 @@ fn what_a_removed_block_gave_stays_where_the_pool_retains_and_moves_where_not() 
 }
 
 #[test]
+fn sharers_of_an_overlap_have_it_each_from_a_pool_of_their_own_also_when_planned_again() {
+    let mut old = pool("old", &[prefix("10.0.0.0/24")]);
+    old.created = Some(1);
+    let pools = [old, pool("young", &[prefix("10.0.0.0/24")])];
+    let mut first = sharing(request("a", &["old"]), "k", 80);
+    first.created = Some(1);
+    let second = holding(sharing(request("b", &["young"]), "k", 81), &["10.0.0.0"]);
+    let requests = [first, second];
+    let plan_once = plan(&pools, &requests);
+    for name in ["a", "b"] {
+        assert_eq!(addresses(&plan_once, name), ["10.0.0.0"]);
+    }
+    let from = |plan: &Plan| -> Vec<String> {
+        let all = plan.decisions.values().flat_map(|d| &d.addresses);
+        all.map(|given| given.pool.clone()).collect()
+    };
+    assert_eq!(from(&plan_once), ["old", "young"]);
+    assert_eq!(plan(&pools, &applied(&requests, &plan_once)), plan_once);
+}
+
+#[test]
 fn sharers_of_one_key_and_port_each_get_their_own_and_later_ones_still_find_room() {
     let pools = [pool("a", &[prefix("10.0.0.0/24")])];
     let mut requests: Vec<Request> = (0..20)
