@@ -7,6 +7,8 @@
 //!
 //! Needs root, and the programs that `cargo xtask build` makes.
 
+#[path = "kernel/attach.rs"]
+mod attach;
 #[path = "kernel/claims.rs"]
 mod claims;
 #[path = "kernel/differential.rs"]

@@ -7,7 +7,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, Result};
 use ebpf_abi::maps::{self, Map};
 use ebpf_loader::{Datapath, MapFd, Settings};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 /// The programs and their maps.
@@ -44,37 +44,43 @@ pub(crate) fn rig() -> Option<MutexGuard<'static, Rig>> {
 
 /// On a thread with mounts of its own: when it ends, the pins are gone, and what is open stays.
 fn load() -> Result<Rig> {
-    let elf = elf();
-    let elf =
-        fs::read(&elf).with_context(|| format!("read {}: `cargo xtask build` makes it", elf.display()))?;
-    unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace")?;
+    let folder = tempfile::tempdir()?;
+    own_bpffs(folder.path(), CloneFlags::empty())?;
+    let rig = Rig::load(folder.path());
+    umount2(folder.path(), MntFlags::MNT_DETACH).context("unmount")?;
+    rig
+}
+
+/// Gives this thread mounts of its own, and what else is named, and a BPF file system here that only it sees.
+pub(crate) fn own_bpffs(folder: &Path, more: CloneFlags) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | more).context("namespaces")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&Path>, "/", None::<&Path>, private, None::<&Path>).context("private mounts")?;
-    let folder = tempfile::tempdir()?;
-    mount(
-        Some("bpf"),
-        folder.path(),
-        Some("bpf"),
-        MsFlags::empty(),
-        None::<&Path>,
-    )
-    .context("a BPF file system")?;
-    let entries = maps::ALL
-        .iter()
-        .filter(|map| map.kind == maps::Kind::LruHash)
-        .map(|map| (map.name, map.entries.min(65_536)))
-        .collect();
-    let settings = Settings {
-        folder: folder.path().to_owned(),
-        entries,
-    };
-    let datapath = Datapath::load(&elf, &settings)?;
-    let maps = maps::ALL
-        .iter()
-        .map(|map| Ok((*map, datapath.map(*map)?)))
-        .collect::<Result<_>>()?;
-    nix::mount::umount2(folder.path(), nix::mount::MntFlags::MNT_DETACH).context("unmount")?;
-    Ok(Rig { datapath, maps })
+    mount(Some("bpf"), folder, Some("bpf"), MsFlags::empty(), None::<&Path>).context("a BPF file system")
+}
+
+impl Rig {
+    /// Loads the programs as an agent does that has this folder.
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
+        let elf = elf();
+        let elf = fs::read(&elf)
+            .with_context(|| format!("read {}: `cargo xtask build` makes it", elf.display()))?;
+        let entries = maps::ALL
+            .iter()
+            .filter(|map| map.kind == maps::Kind::LruHash)
+            .map(|map| (map.name, map.entries.min(65_536)))
+            .collect();
+        let settings = Settings {
+            folder: folder.to_owned(),
+            entries,
+        };
+        let datapath = Datapath::load(&elf, &settings)?;
+        let maps = maps::ALL
+            .iter()
+            .map(|map| Ok((*map, datapath.map(*map)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { datapath, maps })
+    }
 }
 
 /// Beside this very test, in cargo's target folder.
