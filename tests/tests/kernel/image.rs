@@ -164,11 +164,27 @@ impl Rig {
         let before = seconds();
         let ran = self.datapath.run(hook, frame).expect("the program runs");
         let after = seconds();
-        let mut packet = frame.to_vec();
-        let verdict = match hook {
-            Hook::Xdp | Hook::Ingress => ingress(after, &mut Octets(&mut packet), 14, model),
-            Hook::Egress => egress(after, &mut Octets(&mut packet), 14, model),
+        let here = |now, model: &mut Model<A>| {
+            let mut packet = frame.to_vec();
+            let verdict = match hook {
+                Hook::Xdp | Hook::Ingress => ingress(now, &mut Octets(&mut packet), 14, model),
+                Hook::Egress => egress(now, &mut Octets(&mut packet), 14, model),
+            };
+            (verdict, packet)
         };
+        let same = |(verdict, packet): &(Verdict, Vec<u8>)| {
+            ran.verdict == answer(hook, *verdict) && ran.packet == *packet
+        };
+        // Where seconds went by, the program ran in one of them: any one will do, the caller reads the maps anew.
+        for now in before..after {
+            let mut model_then = model.clone();
+            let (verdict, packet) = here(now, &mut model_then);
+            if same(&(verdict, packet.clone())) {
+                *model = model_then;
+                return (verdict, packet, Tick::Next);
+            }
+        }
+        let (verdict, packet) = here(after, model);
         assert!(
             ran.verdict == answer(hook, verdict) && ran.packet == packet,
             "{hook:?} differs\n  in:     {}\n  here:   {verdict:?}\n          {}\n  kernel: {}\n          {}\n  octets here:   {packet:02x?}\n  octets kernel: {:02x?}",
