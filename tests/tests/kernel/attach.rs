@@ -21,7 +21,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::claims::{Ends, node};
-use crate::rig::{Rig, own_bpffs};
+use crate::rig::{Rig, lacking, own_bpffs};
 
 /// Nothing here takes long; loading on a busy machine takes longest.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -31,8 +31,8 @@ const CHUNK: usize = 60_000;
 
 #[test]
 fn a_connection_through_a_vip_survives_a_restart() {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: network namespaces need root");
+    if let Some(why) = lacking() {
+        println!("skipped: {why}");
         return;
     }
     let scenario = thread::spawn(scenario).join().expect("the node does not panic");

@@ -6,7 +6,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result};
 use ebpf_abi::maps::{self, Map};
-use ebpf_loader::{Datapath, MapFd, Settings};
+use ebpf_loader::{Datapath, MapFd, Settings, Support, probe};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -26,8 +26,8 @@ impl Rig {
 /// The programs for this test alone; `None`, and a line that says so, where they cannot be loaded.
 pub(crate) fn rig() -> Option<MutexGuard<'static, Rig>> {
     static RIG: LazyLock<Result<Mutex<Rig>, String>> = LazyLock::new(|| {
-        if !nix::unistd::geteuid().is_root() {
-            return Err("loading kernel programs needs root".into());
+        if let Some(why) = lacking() {
+            return Err(why);
         }
         let loaded = thread::spawn(load).join().expect("loading does not panic");
         Ok(Mutex::new(loaded.unwrap_or_else(|error| panic!("{error:?}"))))
@@ -40,6 +40,17 @@ pub(crate) fn rig() -> Option<MutexGuard<'static, Rig>> {
             None
         }
     }
+}
+
+/// What this machine lacks to load and attach programs.
+pub(crate) fn lacking() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("kernel programs and network namespaces need root".into());
+    }
+    probe().into_iter().find_map(|(feature, support)| match support {
+        Support::Used => None,
+        Support::Missing(why) => Some(format!("the kernel has no {}: {why}", feature.name())),
+    })
 }
 
 /// On a thread with mounts of its own: when it ends, the pins are gone, and what is open stays.
