@@ -1,5 +1,6 @@
 //! Two connections with one peer: where an accepted one goes, and which survives (RFC 4271 6.8, RFC 6286).
 
+use super::link::Arrival;
 use super::{Cx, Damping, Peer, Slot};
 use crate::session::agree::{Agreed, Opener, collision_winner};
 use crate::session::event::{Ending, Event};
@@ -45,10 +46,10 @@ impl Peer {
 
     /// An OPEN that is acceptable came on the session in `slot`.
     pub(super) fn resolve_collision(&mut self, slot: Slot, agreed: &Agreed, cx: &mut Cx<'_>) -> Outcome {
-        let Some(opener) = self.opener(slot) else {
+        let Some((opener, arrival)) = self.origin(slot) else {
             return Outcome::Lost;
         };
-        let rival_opener = self.opener(slot.rival());
+        let rival_opener = self.origin(slot.rival()).map(|(opener, _)| opener);
         let Some(rival) = self.session_mut(slot.rival()) else {
             return Outcome::GoesOn;
         };
@@ -57,7 +58,7 @@ impl Peer {
             State::Idle | State::Connect | State::Active | State::OpenSent => return Outcome::GoesOn,
             State::Established(established) => {
                 let graceful = established.graceful.theirs.as_ref();
-                if graceful.is_some_and(|g| !g.families.is_empty()) {
+                if arrival == Arrival::After && graceful.is_some_and(|g| !g.families.is_empty()) {
                     // RFC 4724 4.2: closed without a word, its routes are kept.
                     let why = DownReason::ConnectionClosed(Some("the peer restarted".into()));
                     return Outcome::Wins(Event::TcpConnectionFails(why));
@@ -78,26 +79,38 @@ impl Peer {
         Outcome::Lost
     }
 
-    /// The session of `winner` is established: the other one ends, whatever it was waiting for.
-    pub(super) fn dump_loser(&mut self, winner: Slot, cx: &mut Cx<'_>) {
-        let loser = winner.rival();
-        let Some(session) = self.session_mut(loser) else {
+    /// The session in `slot` is established: it is main from now on, and a dial beside it ends. A connection that
+    /// waits for its OPEN is judged when that comes (RFC 4271 6.8): the peer may have chosen it before it heard
+    /// our KEEPALIVE, and to close it now would leave none of the two.
+    pub(super) fn stand_beside(&mut self, slot: Slot, cx: &mut Cx<'_>) {
+        let rival = slot.rival();
+        let Some(session) = self.session_mut(rival) else {
             return;
         };
-        let event = match session.fsm.state().name() {
-            StateName::Idle => return,
+        if let Some(link) = session.link_mut() {
+            link.arrival = Arrival::Before;
+        }
+        match session.fsm.state().name() {
+            StateName::Idle | StateName::OpenSent => {}
             // Nothing to say to a connection that is not there.
-            StateName::Connect | StateName::Active => Event::AutomaticStop(Box::new(Ending {
-                say: None,
-                why: DownReason::Collision,
-            })),
-            StateName::OpenSent | StateName::OpenConfirm | StateName::Established => Event::OpenCollisionDump,
-        };
-        self.step(loser, event, cx);
+            StateName::Connect | StateName::Active => {
+                let (say, why) = (None, DownReason::Collision);
+                let stop = Event::AutomaticStop(Box::new(Ending { say, why }));
+                self.step(rival, stop, cx);
+            }
+            StateName::OpenConfirm | StateName::Established => self.step(rival, Event::OpenCollisionDump, cx),
+        }
+        if slot == Slot::Other
+            && let Some(other) = &mut self.other
+        {
+            std::mem::swap(&mut self.main, other);
+        }
     }
 
-    fn opener(&mut self, slot: Slot) -> Option<Opener> {
-        Some(self.session_mut(slot)?.link()?.opener())
+    /// Who opened the connection, and when it came.
+    fn origin(&mut self, slot: Slot) -> Option<(Opener, Arrival)> {
+        let link = self.session_mut(slot)?.link()?;
+        Some((link.opener(), link.arrival))
     }
 
     fn place_beside(&mut self, cx: &mut Cx<'_>) -> Result<Slot, Refusal> {

@@ -52,7 +52,7 @@ impl Peer {
         for family in flush {
             cx.rib.sweep_stale(self.id, family);
         }
-        self.dump_loser(slot, cx);
+        self.stand_beside(slot, cx);
     }
 
     /// An attempt ended before it was a session.

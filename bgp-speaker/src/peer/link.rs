@@ -48,6 +48,16 @@ pub(crate) struct Link {
     pub(crate) ours: Option<Open>,
     /// How UPDATEs read; set when the session is established.
     pub(crate) context: Option<Context>,
+    pub(crate) arrival: Arrival,
+}
+
+/// When a connection came, as seen from an established session on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It was there when the session came up: one of two that collided.
+    Before,
+    /// There was no session yet, or it came after: the peer may have restarted.
+    After,
 }
 
 impl Session {
@@ -95,6 +105,7 @@ impl Link {
             in_flight: 0,
             ours: None,
             context: None,
+            arrival: Arrival::After,
         }
     }
 

@@ -8,6 +8,7 @@
 //!   main Connect      + accepted      -> other
 //!   main OpenSent     + accepted      -> other       both go on until one OPEN tells who the peer is
 //!   main OpenConfirm  + OPEN on other -> collision: the higher (router ID, ASN) keeps what it dialled
+//!   either comes up                   -> it is main; the other one ends with its OPEN, if not before
 //!   main Established  + accepted      -> refused; but with graceful restart agreed -> other, and its OPEN
 //!                                        means that the peer restarted: main ends silently
 //! ```

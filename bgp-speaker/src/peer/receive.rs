@@ -189,7 +189,10 @@ impl Peer {
                 let words = Notification::maximum_prefixes(family, limit);
                 let why = DownReason::MaxPrefixes { family, count, limit };
                 let say = Some(self.hardened(slot, words));
-                self.step(slot, Event::AutomaticStop(Box::new(Ending { say, why })), cx);
+                let stop = Event::AutomaticStop(Box::new(Ending { say, why }));
+                // First what could take its place at once.
+                self.step(slot.rival(), Event::OpenCollisionDump, cx);
+                self.step(slot, stop, cx);
             }
         }
     }
