@@ -2,42 +2,16 @@
 
 use std::sync::OnceLock;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::CustomResourceExt;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::bgp::advertisement::CiliumBGPAdvertisement;
-use crate::bgp::cluster_config::CiliumBGPClusterConfig;
-use crate::bgp::node_config::CiliumBGPNodeConfig;
-use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
-use crate::bgp::peer_config::CiliumBGPPeerConfig;
-use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
-use crate::cilium_node::CiliumNode;
-use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
+use crate::definition;
 use crate::object::{Kind, Object, Version};
-use crate::pod_ip_pool::CiliumPodIPPool;
 use crate::schema::{Dialect, Schema, SchemaError, compile};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-
-/// The custom resource definition of a kind of ours, as generated from its type.
-pub fn definition(kind: Kind) -> Option<CustomResourceDefinition> {
-    match kind {
-        Kind::CiliumBGPClusterConfig => Some(CiliumBGPClusterConfig::crd()),
-        Kind::CiliumBGPPeerConfig => Some(CiliumBGPPeerConfig::crd()),
-        Kind::CiliumBGPAdvertisement => Some(CiliumBGPAdvertisement::crd()),
-        Kind::CiliumBGPNodeConfig => Some(CiliumBGPNodeConfig::crd()),
-        Kind::CiliumBGPNodeConfigOverride => Some(CiliumBGPNodeConfigOverride::crd()),
-        Kind::CiliumBGPPeeringPolicy => Some(CiliumBGPPeeringPolicy::crd()),
-        Kind::CiliumLoadBalancerIPPool => Some(CiliumLoadBalancerIPPool::crd()),
-        Kind::CiliumPodIPPool => Some(CiliumPodIPPool::crd()),
-        Kind::CiliumNode => Some(CiliumNode::crd()),
-        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Secret | Kind::Namespace => None,
-    }
-}
 
 /// The schema that documents of this kind and version are held against.
 pub(crate) fn schema(kind: Kind, version: Version) -> &'static Schema {
@@ -58,20 +32,8 @@ pub(crate) fn schema(kind: Kind, version: Version) -> &'static Schema {
 }
 
 fn build(kind: Kind, version: Version) -> Result<Schema, SchemaError> {
-    match definition(kind) {
-        Some(definition) => {
-            let schema = definition
-                .spec
-                .versions
-                .first()
-                .and_then(|version| version.schema.as_ref());
-            let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
-            let mut compiled = of_definition(&serde_json::to_value(schema).unwrap_or_default())?;
-            for path in absent_fields(kind, version) {
-                compiled.remove(path);
-            }
-            Ok(compiled)
-        }
+    match definition::schema(kind, version) {
+        Some(schema) => of_definition(&schema),
         None => match kind {
             Kind::Service => of_type::<Service>(),
             Kind::EndpointSlice => of_type::<EndpointSlice>(),
@@ -107,37 +69,6 @@ pub(crate) fn of_definition(schema: &Json) -> Result<Schema, SchemaError> {
 
 fn of_type<T: JsonSchema>() -> Result<Schema, SchemaError> {
     compile(&schemars::schema_for!(T).to_value(), Dialect::OpenApi)
-}
-
-/// Fields of the one type that this version of the kind does not have.
-fn absent_fields(kind: Kind, version: Version) -> &'static [&'static str] {
-    match (kind, version) {
-        (Kind::CiliumBGPClusterConfig | Kind::CiliumBGPNodeConfig, Version::V2) => &[
-            "spec.bgpInstances[].peers[].peerConfigRef.group",
-            "spec.bgpInstances[].peers[].peerConfigRef.kind",
-        ],
-        (Kind::CiliumBGPClusterConfig | Kind::CiliumBGPNodeConfig, Version::V2Alpha1) => {
-            &["spec.bgpInstances[].peers[].autoDiscovery"]
-        }
-        (Kind::CiliumBGPPeerConfig, Version::V2) => &["spec.transport.localPort"],
-        (
-            Kind::CiliumBGPClusterConfig
-            | Kind::CiliumBGPNodeConfig
-            | Kind::CiliumBGPPeerConfig
-            | Kind::CiliumBGPAdvertisement
-            | Kind::CiliumBGPNodeConfigOverride
-            | Kind::CiliumBGPPeeringPolicy
-            | Kind::CiliumLoadBalancerIPPool
-            | Kind::CiliumPodIPPool
-            | Kind::CiliumNode
-            | Kind::Service
-            | Kind::EndpointSlice
-            | Kind::Node
-            | Kind::Secret
-            | Kind::Namespace,
-            Version::V1 | Version::V2 | Version::V2Alpha1,
-        ) => &[],
-    }
 }
 
 /// The typed object of a value that its schema accepts.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::text;
 
+/// What the agent of a node says about it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "cilium.io",

@@ -10,6 +10,7 @@ use proptest::sample::Index;
 use serde_json::{Value as Json, json};
 
 use crate::catalog;
+use crate::definition::{self, definition};
 use crate::object::{Kind, Version};
 use crate::problem::{Reason, Severity};
 use crate::schema::{Finding, Schema, validate};
@@ -35,9 +36,6 @@ const OURS: [&str; 16] = [
     "ttlSecurity",
 ];
 
-/// Fields of the older version, which shares our types.
-const V2ALPHA1: [&str; 3] = ["peerConfigRef.group", "peerConfigRef.kind", "transport.localPort"];
-
 fn folder() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
     let folder = std::env::var_os("STENTOR_CONFORMANCE")
@@ -53,8 +51,8 @@ fn folder() -> Option<PathBuf> {
     None
 }
 
-/// Each version of each kind we have a type for: the kind, the version, the stock schema.
-fn stock(folder: &Path) -> Vec<(Kind, Version, Json)> {
+/// The stock definition of each kind we have a type for.
+fn definitions(folder: &Path) -> Vec<(Kind, Json)> {
     let mut found = Vec::new();
     for file in ["v2", "v2alpha1"]
         .iter()
@@ -67,14 +65,23 @@ fn stock(folder: &Path) -> Vec<(Kind, Version, Json)> {
             let Some(kind) = Kind::find("cilium.io", name) else {
                 continue;
             };
-            for stated in crd["spec"]["versions"].as_array().unwrap() {
-                let version = kind
-                    .versions()
-                    .iter()
-                    .find(|version| stated["name"] == version.as_str());
-                let version = version.unwrap_or_else(|| panic!("{kind} {}", stated["name"]));
-                found.push((kind, *version, stated["schema"]["openAPIV3Schema"].clone()));
-            }
+            found.push((kind, crd));
+        }
+    }
+    found
+}
+
+/// Each version of each kind we have a type for: the kind, the version, the stock schema.
+fn stock(folder: &Path) -> Vec<(Kind, Version, Json)> {
+    let mut found = Vec::new();
+    for (kind, crd) in definitions(folder) {
+        for stated in crd["spec"]["versions"].as_array().unwrap() {
+            let version = kind
+                .versions()
+                .iter()
+                .find(|version| stated["name"] == version.as_str());
+            let version = version.unwrap_or_else(|| panic!("{kind} {}", stated["name"]));
+            found.push((kind, *version, stated["schema"]["openAPIV3Schema"].clone()));
         }
     }
     found
@@ -437,6 +444,7 @@ fn properties(schema: &Json, at: &str, out: &mut BTreeMap<String, String>) {
         "x-kubernetes-list-map-keys",
         "x-kubernetes-list-type",
         "x-kubernetes-map-type",
+        "x-kubernetes-validations",
     ];
     let mut members: Vec<String> = kept
         .iter()
@@ -482,33 +490,70 @@ fn generated_definitions_have_every_stock_field_and_only_ours_besides() {
     let Some(folder) = folder() else { return };
     let mut differences = Vec::new();
     for (kind, version, json) in stock(&folder) {
-        if version != kind.versions()[0] || kind == Kind::CiliumNode {
+        if kind == Kind::CiliumNode {
             continue;
         }
-        let definition = serde_json::to_value(catalog::definition(kind).unwrap()).unwrap();
-        let own = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let own = definition::schema(kind, version).unwrap();
         let (mut theirs, mut ours) = (BTreeMap::new(), BTreeMap::new());
         for part in ["spec", "status"] {
             properties(&json["properties"][part], part, &mut theirs);
             properties(&own["properties"][part], part, &mut ours);
         }
         for path in theirs.keys().filter(|path| !ours.contains_key(*path)) {
-            differences.push(format!("{kind}: {path} is missing"));
+            differences.push(format!("{kind} {version}: {path} is missing"));
         }
         for path in ours.keys().filter(|path| !theirs.contains_key(*path)) {
             let ours = path.split(['.', '[']).any(|step| OURS.contains(&step));
-            let older = V2ALPHA1.iter().any(|field| path.ends_with(field));
-            if !ours && !older {
-                differences.push(format!("{kind}: {path} is not in the stock schema"));
+            if !ours {
+                differences.push(format!("{kind} {version}: {path} is not in the stock schema"));
             }
         }
         for (path, stated) in &theirs {
             if let Some(own) = ours.get(path).filter(|own| *own != stated) {
-                differences.push(format!("{kind}: {path}\n  stock {stated}\n  own   {own}"));
+                differences.push(format!(
+                    "{kind} {version}: {path}\n  stock {stated}\n  own   {own}"
+                ));
             }
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Names, scope and, per version, everything but the schema. To have no subresources is to have none listed.
+fn frame(definition: &Json) -> Json {
+    let spec = &definition["spec"];
+    let version = |version: &Json| {
+        let members = version.as_object().unwrap().clone();
+        Json::Object(
+            members
+                .into_iter()
+                .filter(|(name, value)| name != "schema" && *value != json!({}))
+                .collect(),
+        )
+    };
+    let versions: Vec<Json> = spec["versions"].as_array().unwrap().iter().map(version).collect();
+    json!({
+        "name": definition["metadata"]["name"],
+        "group": spec["group"],
+        "scope": spec["scope"],
+        "plural": spec["names"]["plural"],
+        "singular": spec["names"]["singular"],
+        "shortNames": spec["names"]["shortNames"],
+        "categories": spec["names"]["categories"],
+        "versions": versions,
+    })
+}
+
+#[test]
+fn names_versions_columns_and_subresources_are_those_of_the_stock_definitions() {
+    let Some(folder) = folder() else { return };
+    let mut compared = 0;
+    for (kind, theirs) in definitions(&folder) {
+        let ours = serde_json::to_value(definition(kind).unwrap()).unwrap();
+        assert_eq!(frame(&ours), frame(&theirs), "{kind}");
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
 }
 
 /// The manifests of a folder of the conformance data: whole files, and the YAML within txtar files.

@@ -35,6 +35,7 @@ pub mod community;
 pub mod condition;
 #[cfg(test)]
 mod conformance;
+mod definition;
 mod envelope;
 pub mod lb_ip_pool;
 mod object;
@@ -47,8 +48,8 @@ pub mod selector;
 pub mod text;
 mod yaml;
 
-pub use catalog::definition;
 pub use check::{CheckOptions, check};
+pub use definition::{SCHEMA_VERSION, SCHEMA_VERSION_LABEL, definition, definitions};
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
-use crate::{step, test};
+use crate::{crds, step, test};
 
 /// Who may import whom. A package that is not listed is new: it must be given its place here first.
 const IMPORTS: [(&str, &[&str]); 9] = [
@@ -161,6 +161,7 @@ pub(crate) fn run() -> Result<()> {
     for document in &documents {
         check_document(document, &mut faults)?;
     }
+    faults.extend(crds::stale()?);
     println!(
         "check: {} source files, {} documents, {} faults",
         sources.len(),

@@ -4,10 +4,11 @@
 //! setup   installs what the rest needs          check   the rules of ARCHITECTURE.md
 //! build   builds the agent and kernel programs  fuzz    mutates golden input of every decoder
 //! test    everything; what .ci/run calls        bench   the hot paths
-//! lab     topologies in network namespaces
+//! lab     topologies in network namespaces      crds    YAML of the custom resources
 //! ```
 
 mod check;
+mod crds;
 mod ebpf;
 mod lab;
 mod setup;
@@ -59,6 +60,8 @@ enum Task {
     /// Run a topology in network namespaces.
     #[command(subcommand)]
     Lab(lab::Task),
+    /// Write the custom resource definitions, made from the types, into crds/yaml.
+    Crds,
     /// Run the benchmarks of the hot paths.
     Bench {
         /// Only benchmarks whose name contains this.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
         Task::Lab(task) => lab::run(task),
+        Task::Crds => crds::write(),
         Task::Bench { name } => test::bench(name.as_deref()),
     };
     match done {

@@ -155,9 +155,11 @@ pub enum AddressFamily {
 pub struct PeerConfigRef {
     /// v2alpha1 only; in v2 the field is unknown and ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "cilium.io"))]
     pub group: Option<String>,
     /// v2alpha1 only; in v2 the field is unknown and ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "CiliumBGPPeerConfig"))]
     pub kind: Option<String>,
     pub name: String,
 }

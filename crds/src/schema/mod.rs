@@ -95,28 +95,6 @@ impl Schema {
         self.properties.insert(name.to_owned(), schema);
     }
 
-    /// Takes a field out, named by a path such as `spec.peers[].group`.
-    pub(crate) fn remove(&mut self, path: &str) {
-        let (first, rest) = path
-            .split_once('.')
-            .map_or((path, None), |(first, rest)| (first, Some(rest)));
-        let (name, is_item) = match first.strip_suffix("[]") {
-            Some(name) => (name, true),
-            None => (first, false),
-        };
-        let Some(rest) = rest else {
-            self.properties.remove(name);
-            return;
-        };
-        if let Some(property) = self.properties.get_mut(name) {
-            if !is_item {
-                property.remove(rest);
-            } else if let Some(items) = &mut property.items {
-                items.remove(rest);
-            }
-        }
-    }
-
     /// The schema of a member that has a property of its own.
     pub(crate) fn property(&self, name: &str) -> Option<&Schema> {
         self.properties.get(name)
