@@ -53,5 +53,5 @@ pub use definition::{SCHEMA_VERSION, SCHEMA_VERSION_LABEL, definition, definitio
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};
-pub use read::{Read, read, read_bytes};
+pub use read::{Read, read, read_bytes, read_json};
 pub use selector::LabelSelector;

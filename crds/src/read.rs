@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
+
 use crate::catalog;
 use crate::envelope::{Envelope, Foreign, envelope, salvage};
 use crate::object::{Kind, Lines, Object, ObjectRef, Parsed, Version};
@@ -80,6 +82,17 @@ pub fn read_bytes(file: &Path, bytes: &[u8]) -> Read {
         reader.report(None, finding);
     }
     reader.read.problems.sort();
+    reader.read
+}
+
+/// The same for one object that is JSON already, as an API server tells it. There are no lines; `source` stands where
+/// a file would.
+pub fn read_json(source: &Path, object: &Json) -> Read {
+    let mut reader = Reader {
+        file: Arc::from(source),
+        read: Read::default(),
+    };
+    reader.document(&Node::from_json(object, 0), "");
     reader.read
 }
 
@@ -212,7 +225,10 @@ impl Reader {
             .all(|problem| !problem.is_error());
         match parsed {
             Some(object) if sound => {
-                let lines = lines_of(&object, node);
+                let lines = match node.line {
+                    0 => Lines::default(),
+                    _ => lines_of(&object, node),
+                };
                 let (file, line) = (Arc::clone(&self.file), node.line);
                 self.read.objects.push(Parsed {
                     reference,

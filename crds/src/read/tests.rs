@@ -595,3 +595,24 @@ fn an_object_written_down_reads_back_as_the_same() {
         );
     }
 }
+
+#[test]
+fn an_object_of_an_api_server_is_read_as_its_manifest_is() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+    let json = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": "web" },
+        "spec": { "ports": [{ "port": 80 }] },
+    });
+    let (written, told) = (
+        read(Path::new("x.yaml"), text),
+        read_json(Path::new("cluster"), &json),
+    );
+    assert_eq!(told.objects[0].object, written.objects[0].object);
+    assert_eq!(told.objects[0].line_of("spec.ports"), 0);
+    let broken = serde_json::json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" }, "spec": 1 });
+    let told = read_json(Path::new("cluster"), &broken);
+    assert_eq!(told.bad.len(), 1);
+    assert_eq!(told.problems[0].file, Path::new("cluster"));
+}

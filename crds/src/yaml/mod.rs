@@ -114,7 +114,6 @@ impl Node {
     }
 
     /// A tree of a JSON value, every node on the same line.
-    #[cfg(test)]
     pub(crate) fn from_json(json: &Json, line: u32) -> Self {
         let value = match json {
             Json::Null => Value::Null,
