@@ -27,6 +27,7 @@ pub mod expect;
 pub mod frr;
 pub mod graph;
 pub mod kind;
+pub mod kubernetes;
 pub mod link;
 pub mod manifests;
 pub mod netns;

@@ -25,7 +25,7 @@ pub(super) fn install(missing: &[&Need]) -> Result<()> {
                 packages.push(need.what);
                 units.push(unit);
             }
-            From::Made(_) => {}
+            From::Made(_) | From::Tried(_) => {}
         }
     }
     if packages.is_empty() {
