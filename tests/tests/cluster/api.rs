@@ -1,0 +1,161 @@
+//! The API server as a test sees it: manifests in, verdicts out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use crds::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    Api as Resource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
+use kube::discovery::{Scope, pinned_kind};
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::await_condition;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+/// A watch that was refused for a while waits for up to a minute before it asks again.
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+
+/// A client with a runtime of its own.
+pub(crate) struct Api {
+    runtime: Runtime,
+    client: Client,
+}
+
+/// What an API server says to a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Taken,
+    Refused(String),
+}
+
+impl Api {
+    pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let client = runtime.block_on(async {
+            let read = kube::config::Kubeconfig::read_from(kubeconfig)?;
+            let config =
+                Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default()).await?;
+            anyhow::Ok(Client::try_from(config)?)
+        })?;
+        Ok(Self { runtime, client })
+    }
+
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Makes or replaces a definition and waits until it is served.
+    pub(crate) async fn define(&self, definition: &CustomResourceDefinition) -> Result<()> {
+        let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
+        let name = definition
+            .metadata
+            .name
+            .as_deref()
+            .context("a definition has a name")?;
+        let params = PatchParams::apply("test").force();
+        api.patch(name, &params, &Patch::Apply(definition))
+            .await
+            .with_context(|| format!("apply {name}"))?;
+        let established = await_condition(api.clone(), name, is_crd_established());
+        timeout(LIMIT, established)
+            .await
+            .with_context(|| format!("{name} to be established"))??;
+        Ok(())
+    }
+
+    pub(crate) async fn undefine(&self, name: &str) -> Result<()> {
+        let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
+        api.delete(name, &DeleteParams::default()).await?;
+        let gone = await_condition(api, name, |found: Option<&CustomResourceDefinition>| {
+            found.is_none()
+        });
+        timeout(LIMIT, gone)
+            .await
+            .with_context(|| format!("{name} to be gone"))??;
+        Ok(())
+    }
+
+    pub(crate) async fn definition(&self, name: &str) -> Result<CustomResourceDefinition> {
+        Ok(Resource::all(self.client.clone()).get(name).await?)
+    }
+
+    /// Applies an object, and the namespace it is in.
+    pub(crate) async fn apply(&self, document: &Value) -> Result<()> {
+        if let Some(namespace) = document["metadata"]["namespace"].as_str() {
+            let namespace =
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+            Box::pin(self.apply(&namespace)).await?;
+        }
+        let (api, object) = self.resource(document).await?;
+        let name = object.metadata.name.clone().context("an object has a name")?;
+        let params = PatchParams::apply("test").force();
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("apply {document}"))?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, document: &Value) -> Result<()> {
+        let (api, object) = self.resource(document).await?;
+        let name = object.metadata.name.context("an object has a name")?;
+        api.delete(&name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// What the server would say to it. Nothing is stored.
+    pub(crate) async fn judge(&self, document: &Value) -> Result<Verdict> {
+        let (api, object) = self.resource(document).await?;
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        match api.create(&params, &object).await {
+            Ok(_) => Ok(Verdict::Taken),
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
+                Ok(Verdict::Refused(status.message.clone()))
+            }
+            Err(error) => Err(error).with_context(|| format!("judge {document}")),
+        }
+    }
+
+    async fn resource(&self, document: &Value) -> Result<(Resource<DynamicObject>, DynamicObject)> {
+        let text = |name: &str| document[name].as_str().unwrap_or_default();
+        let (group, version) = text("apiVersion")
+            .split_once('/')
+            .unwrap_or(("", text("apiVersion")));
+        let gvk = GroupVersionKind::gvk(group, version, text("kind"));
+        let (resource, capabilities) = pinned_kind(&self.client, &gvk)
+            .await
+            .with_context(|| format!("find {gvk:?}"))?;
+        let object: DynamicObject = serde_json::from_value(document.clone())?;
+        let api = match (capabilities.scope, object.metadata.namespace.as_deref()) {
+            (Scope::Namespaced, namespace) => {
+                Resource::namespaced_with(self.client.clone(), namespace.unwrap_or("default"), &resource)
+            }
+            (Scope::Cluster, _) => Resource::all_with(self.client.clone(), &resource),
+        };
+        Ok((api, object))
+    }
+}
+
+/// The documents of a file of `tests/cluster`.
+pub(crate) fn documents(name: &str) -> Result<Vec<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(name);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    values(&text).with_context(|| path.display().to_string())
+}
+
+pub(crate) fn values(text: &str) -> Result<Vec<Value>> {
+    let documents = text.split("\n---\n").filter(|text| {
+        text.lines()
+            .any(|line| !line.trim().is_empty() && !line.starts_with('#') && line != "---")
+    });
+    documents.map(|text| Ok(serde_saphyr::from_str(text)?)).collect()
+}

@@ -1,0 +1,98 @@
+//! Whatever needs a Kubernetes API server: a real one, with its etcd, on loopback. `cargo xtask setup` makes both.
+//!
+//! All tests share one control plane and run one after the other, on this thread: they kill it in turn, and its
+//! processes end with the thread that starts them.
+
+mod agent;
+mod api;
+mod definitions;
+mod processes;
+mod source;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use lab::kubernetes::{Assets, ControlPlane};
+use libtest_mimic::{Arguments, Trial};
+
+use crate::api::Api;
+
+type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
+
+/// In this order: the later ones use what the earlier ones installed.
+const TESTS: [(&str, Test); 9] = [
+    (
+        "processes::servers_end_with_the_thread_that_started_them",
+        processes::nothing_is_left,
+    ),
+    (
+        "source::a_kind_that_is_not_served_is_a_problem_and_no_obstacle",
+        source::not_served,
+    ),
+    (
+        "definitions::ours_are_established_without_a_warning",
+        definitions::established,
+    ),
+    (
+        "definitions::good_documents_are_taken_and_bad_ones_refused",
+        definitions::good_and_bad,
+    ),
+    (
+        "source::objects_lead_to_the_same_plan_as_a_folder_of_them",
+        source::same_as_folder,
+    ),
+    (
+        "source::an_api_server_that_is_killed_takes_nothing_with_it",
+        source::killed,
+    ),
+    ("source::an_agent_without_rights_says_so", source::forbidden),
+    (
+        "agent::addresses_and_routes_outlive_the_api_server",
+        agent::outlives_the_server,
+    ),
+    (
+        "definitions::stock_ones_judge_the_same_documents_the_same",
+        definitions::stock,
+    ),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let assets = match Assets::find() {
+        Ok(assets) => assets,
+        Err(why) => {
+            println!("skipped: {why}");
+            println!("0 passed, 0 failed, {} skipped", TESTS.len());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let control_plane = if arguments.list {
+        None
+    } else {
+        match ControlPlane::start(&assets) {
+            Ok(control_plane) => Some(control_plane),
+            Err(error) => {
+                println!("no control plane: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    };
+    let shared = Arc::new(Mutex::new(control_plane));
+    let trial = |(name, test): (&str, Test)| {
+        let shared = Arc::clone(&shared);
+        Trial::test(name, move || {
+            // A test that failed may have left it dead; the next one finds out.
+            let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let control_plane = held.as_mut().ok_or("no control plane")?;
+            let run = Api::new(&control_plane.kubeconfig()).and_then(|api| test(control_plane, &api));
+            run.map_err(|error| format!("{error:#}").into())
+        })
+    };
+    let trials = TESTS.into_iter().map(trial).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Here and not with the program: a test must see that nothing is left.
+    drop(shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+    conclusion.exit_code()
+}
