@@ -1,8 +1,9 @@
 //! The stock CRDs, read in place, through the same validator: what they accept ours accept, what they
 //! reject ours reject, our own fields aside.
 
+mod definitions;
+
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -10,31 +11,10 @@ use proptest::sample::Index;
 use serde_json::{Value as Json, json};
 
 use crate::catalog;
-use crate::definition::{self, definition};
 use crate::object::{Kind, Version};
 use crate::problem::{Reason, Severity};
 use crate::schema::{Finding, Schema, validate};
 use crate::yaml::{self, Node};
-
-/// Fields that are ours alone, by their last step.
-const OURS: [&str; 16] = [
-    "asPathPrepend",
-    "autoAssign",
-    "dynamicLimit",
-    "extendedCommunities",
-    "interface",
-    "localAddress",
-    "maxPrefixes",
-    "maximumPaths",
-    "med",
-    "multipath",
-    "nextHop",
-    "passive",
-    "peerPrefix",
-    "priority",
-    "reserved",
-    "ttlSecurity",
-];
 
 fn folder() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
@@ -51,8 +31,12 @@ fn folder() -> Option<PathBuf> {
     None
 }
 
-/// The stock definition of each kind we have a type for.
-fn definitions(folder: &Path) -> Vec<(Kind, Json)> {
+/// Every stock definition there is a type of ours for, with ours.
+fn definitions(folder: &Path) -> Vec<(Json, Json)> {
+    let ours: Vec<Json> = crate::definitions()
+        .iter()
+        .map(|definition| serde_json::to_value(definition).unwrap())
+        .collect();
     let mut found = Vec::new();
     for file in ["v2", "v2alpha1"]
         .iter()
@@ -60,21 +44,23 @@ fn definitions(folder: &Path) -> Vec<(Kind, Json)> {
     {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         for chunk in yaml::split(&text) {
-            let crd = yaml::build(chunk).unwrap().remove(0).to_json();
-            let name = crd["spec"]["names"]["kind"].as_str().unwrap();
-            let Some(kind) = Kind::find("cilium.io", name) else {
-                continue;
-            };
-            found.push((kind, crd));
+            let theirs = yaml::build(chunk).unwrap().remove(0).to_json();
+            let ours = ours
+                .iter()
+                .find(|ours| ours["metadata"]["name"] == theirs["metadata"]["name"]);
+            found.extend(ours.map(|ours| (theirs, ours.clone())));
         }
     }
     found
 }
 
-/// Each version of each kind we have a type for: the kind, the version, the stock schema.
+/// Each version of each kind that is read: the kind, the version, the stock schema.
 fn stock(folder: &Path) -> Vec<(Kind, Version, Json)> {
     let mut found = Vec::new();
-    for (kind, crd) in definitions(folder) {
+    for (crd, _) in definitions(folder) {
+        let Some(kind) = Kind::find("cilium.io", crd["spec"]["names"]["kind"].as_str().unwrap()) else {
+            continue;
+        };
         for stated in crd["spec"]["versions"].as_array().unwrap() {
             let version = kind
                 .versions()
@@ -422,138 +408,6 @@ fn stock_and_own_schemas_agree_on_good_and_broken_documents() {
             "{kind} {version}: refused, accepted: {counts:?}"
         );
     }
-}
-
-/// Every property, with what constrains it, by path.
-///
-/// How a schema is spelled does not count: one enum or two equal ones, `1` or `1.0`.
-fn properties(schema: &Json, at: &str, out: &mut BTreeMap<String, String>) {
-    let kept = [
-        "type",
-        "enum",
-        "pattern",
-        "format",
-        "minimum",
-        "maximum",
-        "minLength",
-        "maxLength",
-        "minItems",
-        "maxItems",
-        "default",
-        "required",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-list-type",
-        "x-kubernetes-map-type",
-        "x-kubernetes-validations",
-    ];
-    let mut members: Vec<String> = kept
-        .iter()
-        .filter_map(|name| {
-            let value = schema
-                .get(name)
-                .or_else(|| schema.get("allOf")?.get(0)?.get(name))?;
-            let value = match value {
-                Json::Array(items) => {
-                    Json::Array(items.iter().filter(|item| !item.is_null()).cloned().collect())
-                }
-                Json::Number(number) => json!(number.as_f64()),
-                Json::Null | Json::Bool(_) | Json::String(_) | Json::Object(_) => value.clone(),
-            };
-            // Widths of numbers follow from their bounds.
-            let is_width = *name == "format" && value.as_str().is_some_and(|text| text.contains("int"));
-            (!is_width).then(|| format!("{name}={value}"))
-        })
-        .collect();
-    members.sort();
-    out.insert(at.to_owned(), members.join(" "));
-    for (name, property) in schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .into_iter()
-        .flatten()
-    {
-        properties(property, &format!("{at}.{name}"), out);
-    }
-    if let Some(items) = schema.get("items") {
-        properties(items, &format!("{at}[]"), out);
-    }
-    if let Some(other) = schema
-        .get("additionalProperties")
-        .filter(|other| other.is_object())
-    {
-        properties(other, &format!("{at}{{}}"), out);
-    }
-}
-
-#[test]
-fn generated_definitions_have_every_stock_field_and_only_ours_besides() {
-    let Some(folder) = folder() else { return };
-    let mut differences = Vec::new();
-    for (kind, version, json) in stock(&folder) {
-        if kind == Kind::CiliumNode {
-            continue;
-        }
-        let own = definition::schema(kind, version).unwrap();
-        let (mut theirs, mut ours) = (BTreeMap::new(), BTreeMap::new());
-        for part in ["spec", "status"] {
-            properties(&json["properties"][part], part, &mut theirs);
-            properties(&own["properties"][part], part, &mut ours);
-        }
-        for path in theirs.keys().filter(|path| !ours.contains_key(*path)) {
-            differences.push(format!("{kind} {version}: {path} is missing"));
-        }
-        for path in ours.keys().filter(|path| !theirs.contains_key(*path)) {
-            let ours = path.split(['.', '[']).any(|step| OURS.contains(&step));
-            if !ours {
-                differences.push(format!("{kind} {version}: {path} is not in the stock schema"));
-            }
-        }
-        for (path, stated) in &theirs {
-            if let Some(own) = ours.get(path).filter(|own| *own != stated) {
-                differences.push(format!(
-                    "{kind} {version}: {path}\n  stock {stated}\n  own   {own}"
-                ));
-            }
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-}
-
-/// Names, scope and, per version, everything but the schema. To have no subresources is to have none listed.
-fn frame(definition: &Json) -> Json {
-    let spec = &definition["spec"];
-    let version = |version: &Json| {
-        let members = version.as_object().unwrap().clone();
-        Json::Object(
-            members
-                .into_iter()
-                .filter(|(name, value)| name != "schema" && *value != json!({}))
-                .collect(),
-        )
-    };
-    let versions: Vec<Json> = spec["versions"].as_array().unwrap().iter().map(version).collect();
-    json!({
-        "name": definition["metadata"]["name"],
-        "group": spec["group"],
-        "scope": spec["scope"],
-        "plural": spec["names"]["plural"],
-        "singular": spec["names"]["singular"],
-        "shortNames": spec["names"]["shortNames"],
-        "categories": spec["names"]["categories"],
-        "versions": versions,
-    })
-}
-
-#[test]
-fn names_versions_columns_and_subresources_are_those_of_the_stock_definitions() {
-    let Some(folder) = folder() else { return };
-    let mut compared = 0;
-    for (kind, theirs) in definitions(&folder) {
-        let ours = serde_json::to_value(definition(kind).unwrap()).unwrap();
-        assert_eq!(frame(&ours), frame(&theirs), "{kind}");
-        compared += 1;
-    }
-    assert_eq!(compared, 8);
 }
 
 /// The manifests of a folder of the conformance data: whole files, and the YAML within txtar files.

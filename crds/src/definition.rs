@@ -13,7 +13,9 @@ use crate::bgp::node_config::CiliumBGPNodeConfig;
 use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
 use crate::bgp::peer_config::CiliumBGPPeerConfig;
 use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
+use crate::cidr_group::CiliumCIDRGroup;
 use crate::cilium_node::CiliumNode;
+use crate::l2_announcement_policy::CiliumL2AnnouncementPolicy;
 use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crate::object::{Kind, Version};
 use crate::pod_ip_pool::CiliumPodIPPool;
@@ -23,10 +25,14 @@ pub const SCHEMA_VERSION_LABEL: &str = "io.cilium.k8s.crd.schema.version";
 /// Cilium's number for the schemas ours accept documents of.
 pub const SCHEMA_VERSION: &str = "1.32.3";
 
-/// The definition of every kind of ours, by name.
+/// The definition of every kind of ours, read or not, by name.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut all: Vec<_> = Kind::ALL.into_iter().filter_map(definition).collect();
+    let read = Kind::ALL.into_iter().filter_map(definition);
+    let unread = unread()
+        .into_iter()
+        .filter_map(|outline| serde_json::from_value(finished(outline)).ok());
+    let mut all: Vec<CustomResourceDefinition> = read.chain(unread).collect();
     all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     all
 }
@@ -34,19 +40,61 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
 /// The definition of a kind, if it is one of ours.
 #[must_use]
 pub fn definition(kind: Kind) -> Option<CustomResourceDefinition> {
-    let finished = serde_json::from_value(finished(generated(kind)?, kind));
+    let finished = serde_json::from_value(finished(outline(kind)?));
     // The test `definitions_survive_being_finished` holds this: it depends on the program alone.
     finished.ok()
 }
 
 /// The schema of one version, as JSON.
 pub(crate) fn schema(kind: Kind, version: Version) -> Option<Json> {
-    let mut definition = finished(generated(kind)?, kind);
+    let mut definition = finished(outline(kind)?);
     let versions = definition.pointer_mut("/spec/versions")?.as_array_mut()?;
     let stated = versions
         .iter_mut()
         .find(|stated| stated["name"] == version.as_str())?;
     stated.pointer_mut("/schema/openAPIV3Schema").map(Json::take)
+}
+
+/// What a type does not say about its definition.
+struct Outline {
+    generated: CustomResourceDefinition,
+    /// The stored one first.
+    versions: &'static [Version],
+    absent: fn(Version) -> &'static [&'static str],
+    spec: Spec,
+}
+
+/// Whether an object must have one.
+enum Spec {
+    Required,
+    Optional,
+}
+
+fn outline(kind: Kind) -> Option<Outline> {
+    Some(Outline {
+        generated: generated(kind)?,
+        versions: kind.versions(),
+        absent: absent_fields(kind),
+        spec: Spec::Required,
+    })
+}
+
+/// Kinds that are defined and not read yet.
+fn unread() -> [Outline; 2] {
+    [
+        Outline {
+            generated: CiliumL2AnnouncementPolicy::crd(),
+            versions: &[Version::V2Alpha1],
+            absent: |_| &[],
+            spec: Spec::Optional,
+        },
+        Outline {
+            generated: CiliumCIDRGroup::crd(),
+            versions: &[Version::V2, Version::V2Alpha1],
+            absent: |_| &[],
+            spec: Spec::Required,
+        },
+    ]
 }
 
 fn generated(kind: Kind) -> Option<CustomResourceDefinition> {
@@ -64,8 +112,8 @@ fn generated(kind: Kind) -> Option<CustomResourceDefinition> {
     }
 }
 
-fn finished(generated: CustomResourceDefinition, kind: Kind) -> Json {
-    let mut definition = serde_json::to_value(generated).unwrap_or_default();
+fn finished(outline: Outline) -> Json {
+    let mut definition = serde_json::to_value(outline.generated).unwrap_or_default();
     definition["metadata"]["labels"] = json!({ SCHEMA_VERSION_LABEL: SCHEMA_VERSION });
     let stored = definition["spec"]["versions"][0].take();
     let version = |(number, version): (usize, &Version)| {
@@ -80,12 +128,16 @@ fn finished(generated: CustomResourceDefinition, kind: Kind) -> Json {
         tidy(schema);
         // The derive describes the whole as derived; what `kubectl explain` should say stands at the spec.
         schema["description"] = schema["properties"]["spec"]["description"].clone();
-        for path in absent_fields(kind, *version) {
+        if let (Spec::Optional, Json::Object(members)) = (&outline.spec, &mut *schema) {
+            // It is the only member that the derive requires.
+            members.remove("required");
+        }
+        for path in (outline.absent)(*version) {
             remove(schema, path);
         }
         stated
     };
-    definition["spec"]["versions"] = kind.versions().iter().enumerate().map(version).collect();
+    definition["spec"]["versions"] = outline.versions.iter().enumerate().map(version).collect();
     definition
 }
 
@@ -129,34 +181,31 @@ fn width(integer: &mut Map<String, Json>) {
     }
 }
 
-/// Fields of the one type that this version of the kind does not have.
-fn absent_fields(kind: Kind, version: Version) -> &'static [&'static str] {
-    match (kind, version) {
-        (Kind::CiliumBGPClusterConfig | Kind::CiliumBGPNodeConfig, Version::V2) => &[
-            "spec.bgpInstances[].peers[].peerConfigRef.group",
-            "spec.bgpInstances[].peers[].peerConfigRef.kind",
-        ],
-        (Kind::CiliumBGPClusterConfig | Kind::CiliumBGPNodeConfig, Version::V2Alpha1) => {
-            &["spec.bgpInstances[].peers[].autoDiscovery"]
-        }
-        (Kind::CiliumBGPPeerConfig, Version::V2) => &["spec.transport.localPort"],
-        (
-            Kind::CiliumBGPClusterConfig
-            | Kind::CiliumBGPNodeConfig
-            | Kind::CiliumBGPPeerConfig
-            | Kind::CiliumBGPAdvertisement
-            | Kind::CiliumBGPNodeConfigOverride
-            | Kind::CiliumBGPPeeringPolicy
-            | Kind::CiliumLoadBalancerIPPool
-            | Kind::CiliumPodIPPool
-            | Kind::CiliumNode
-            | Kind::Service
-            | Kind::EndpointSlice
-            | Kind::Node
-            | Kind::Secret
-            | Kind::Namespace,
-            Version::V1 | Version::V2 | Version::V2Alpha1,
-        ) => &[],
+/// Fields of the one type that a version of the kind does not have.
+fn absent_fields(kind: Kind) -> fn(Version) -> &'static [&'static str] {
+    match kind {
+        Kind::CiliumBGPClusterConfig | Kind::CiliumBGPNodeConfig => |version| match version {
+            Version::V1 | Version::V2 => &[
+                "spec.bgpInstances[].peers[].peerConfigRef.group",
+                "spec.bgpInstances[].peers[].peerConfigRef.kind",
+            ],
+            Version::V2Alpha1 => &["spec.bgpInstances[].peers[].autoDiscovery"],
+        },
+        Kind::CiliumBGPPeerConfig => |version| match version {
+            Version::V1 | Version::V2 => &["spec.transport.localPort"],
+            Version::V2Alpha1 => &[],
+        },
+        Kind::CiliumBGPAdvertisement
+        | Kind::CiliumBGPNodeConfigOverride
+        | Kind::CiliumBGPPeeringPolicy
+        | Kind::CiliumLoadBalancerIPPool
+        | Kind::CiliumPodIPPool
+        | Kind::CiliumNode
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Node
+        | Kind::Secret
+        | Kind::Namespace => |_| &[],
     }
 }
 
@@ -195,7 +244,7 @@ mod tests {
             let stored = definition.spec.versions.iter().filter(|version| version.storage);
             assert_eq!(stored.count(), 1, "{kind}");
         }
-        assert_eq!(definitions().len(), kinds.count());
+        assert_eq!(definitions().len(), kinds.count() + unread().len());
     }
 
     #[test]

@@ -30,6 +30,7 @@
 pub mod bgp;
 mod catalog;
 mod check;
+pub mod cidr_group;
 pub mod cilium_node;
 pub mod community;
 pub mod condition;
@@ -37,6 +38,7 @@ pub mod condition;
 mod conformance;
 mod definition;
 mod envelope;
+pub mod l2_announcement_policy;
 pub mod lb_ip_pool;
 mod object;
 pub mod pod_ip_pool;

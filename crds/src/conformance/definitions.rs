@@ -1,0 +1,171 @@
+//! Definitions as a whole: each field with what constrains it, and what stands around the schemas.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use super::{definitions, folder};
+
+/// Fields that are ours alone, by their last step.
+const OURS: [&str; 16] = [
+    "asPathPrepend",
+    "autoAssign",
+    "dynamicLimit",
+    "extendedCommunities",
+    "interface",
+    "localAddress",
+    "maxPrefixes",
+    "maximumPaths",
+    "med",
+    "multipath",
+    "nextHop",
+    "passive",
+    "peerPrefix",
+    "priority",
+    "reserved",
+    "ttlSecurity",
+];
+
+/// Every property, with what constrains it, by path.
+///
+/// How a schema is spelled does not count: one enum or two equal ones, `1` or `1.0`.
+fn properties(schema: &Json, at: &str, out: &mut BTreeMap<String, String>) {
+    let kept = [
+        "type",
+        "enum",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "default",
+        "required",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type",
+        "x-kubernetes-map-type",
+        "x-kubernetes-validations",
+    ];
+    let mut members: Vec<String> = kept
+        .iter()
+        .filter_map(|name| {
+            let value = schema
+                .get(name)
+                .or_else(|| schema.get("allOf")?.get(0)?.get(name))?;
+            let value = match value {
+                Json::Array(items) => {
+                    Json::Array(items.iter().filter(|item| !item.is_null()).cloned().collect())
+                }
+                Json::Number(number) => json!(number.as_f64()),
+                Json::Null | Json::Bool(_) | Json::String(_) | Json::Object(_) => value.clone(),
+            };
+            // Widths of numbers follow from their bounds.
+            let is_width = *name == "format" && value.as_str().is_some_and(|text| text.contains("int"));
+            (!is_width).then(|| format!("{name}={value}"))
+        })
+        .collect();
+    members.sort();
+    out.insert(at.to_owned(), members.join(" "));
+    for (name, property) in schema
+        .get("properties")
+        .and_then(Json::as_object)
+        .into_iter()
+        .flatten()
+    {
+        properties(property, &format!("{at}.{name}"), out);
+    }
+    if let Some(items) = schema.get("items") {
+        properties(items, &format!("{at}[]"), out);
+    }
+    if let Some(other) = schema
+        .get("additionalProperties")
+        .filter(|other| other.is_object())
+    {
+        properties(other, &format!("{at}{{}}"), out);
+    }
+}
+
+#[test]
+fn generated_definitions_have_every_stock_field_and_only_ours_besides() {
+    let Some(folder) = folder() else { return };
+    let mut differences = Vec::new();
+    let all = definitions(&folder);
+    let versions = all.iter().flat_map(|(theirs, ours)| {
+        let of = |definition: &Json| definition["spec"]["versions"].as_array().unwrap().clone();
+        let kind = ours["spec"]["names"]["kind"].as_str().unwrap().to_owned();
+        of(theirs)
+            .into_iter()
+            .zip(of(ours))
+            .map(move |(theirs, ours)| (kind.clone(), theirs, ours))
+    });
+    // The clouds' parts of a CiliumNode are any object to us.
+    for (kind, json, own) in versions.filter(|(kind, _, _)| kind != "CiliumNode") {
+        let version = json["name"].as_str().unwrap();
+        let schema = |version: &Json| version["schema"]["openAPIV3Schema"].clone();
+        let (json, own) = (schema(&json), schema(&own));
+        let required = |schema: &Json| schema["required"].to_string().contains("\"spec\"");
+        if required(&json) != required(&own) {
+            differences.push(format!("{kind} {version}: spec is required by one of them"));
+        }
+        let (mut theirs, mut ours) = (BTreeMap::new(), BTreeMap::new());
+        for part in ["spec", "status"] {
+            properties(&json["properties"][part], part, &mut theirs);
+            properties(&own["properties"][part], part, &mut ours);
+        }
+        for path in theirs.keys().filter(|path| !ours.contains_key(*path)) {
+            differences.push(format!("{kind} {version}: {path} is missing"));
+        }
+        for path in ours.keys().filter(|path| !theirs.contains_key(*path)) {
+            let ours = path.split(['.', '[']).any(|step| OURS.contains(&step));
+            if !ours {
+                differences.push(format!("{kind} {version}: {path} is not in the stock schema"));
+            }
+        }
+        for (path, stated) in &theirs {
+            if let Some(own) = ours.get(path).filter(|own| *own != stated) {
+                differences.push(format!(
+                    "{kind} {version}: {path}\n  stock {stated}\n  own   {own}"
+                ));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// Names, scope and, per version, everything but the schema. To have no subresources is to have none listed.
+fn frame(definition: &Json) -> Json {
+    let spec = &definition["spec"];
+    let version = |version: &Json| {
+        let members = version.as_object().unwrap().clone();
+        Json::Object(
+            members
+                .into_iter()
+                .filter(|(name, value)| name != "schema" && *value != json!({}))
+                .collect(),
+        )
+    };
+    let versions: Vec<Json> = spec["versions"].as_array().unwrap().iter().map(version).collect();
+    json!({
+        "name": definition["metadata"]["name"],
+        "group": spec["group"],
+        "scope": spec["scope"],
+        "plural": spec["names"]["plural"],
+        "singular": spec["names"]["singular"],
+        "shortNames": spec["names"]["shortNames"],
+        "categories": spec["names"]["categories"],
+        "versions": versions,
+    })
+}
+
+#[test]
+fn names_versions_columns_and_subresources_are_those_of_the_stock_definitions() {
+    let Some(folder) = folder() else { return };
+    let mut compared = 0;
+    for (theirs, ours) in definitions(&folder) {
+        assert_eq!(frame(&ours), frame(&theirs), "{}", theirs["metadata"]["name"]);
+        compared += 1;
+    }
+    assert_eq!(compared, 10);
+}
