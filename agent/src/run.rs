@@ -16,6 +16,7 @@ use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::{self, ConfigError};
 use crate::shell::log;
+use crate::source::kube::ClusterError;
 use crate::state::{StateError, StateFolder};
 
 /// Threads: one for the speaker, one for everything else. A long plan never delays a keepalive.
@@ -47,6 +48,8 @@ pub enum StartError {
         address: SocketAddr,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     #[error("the runtime can not be started: {0}")]
     Runtime(std::io::Error),
 }
@@ -82,10 +85,9 @@ pub fn start(args: AgentArgs) -> Result<Exit, Failure> {
 fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
     log::start(args.log_format, &args.log)?;
     let (config, warnings) = config::load(args.config.as_deref(), std::env::vars())?;
-    std::fs::read_dir(&args.manifests).map_err(|source| StartError::Manifests {
-        path: args.manifests.clone(),
-        source,
-    })?;
+    if let Some(path) = args.manifests.clone() {
+        std::fs::read_dir(&path).map_err(|source| StartError::Manifests { path, source })?;
+    }
     let state = StateFolder::open(&args.state)?;
     let socket = listen(&args.socket)?;
     let metrics = args.metrics.map(listen_metrics).transpose()?;

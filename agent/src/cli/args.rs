@@ -27,9 +27,9 @@ Signals:
 
 Configuration file: YAML map, or folder of files as a mounted ConfigMap; keys are those of
 Cilium's ConfigMap. It is followed like the manifests: every key takes effect while the agent
-runs, once two looks 3 s apart see the same. One that can not be understood changes nothing and
-is named in the status. The same keys can be given as environment variables:
-CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
+runs, once two looks 3 s apart see the same (bgp-secrets-namespace with --kubernetes: at the next
+start). One that can not be understood changes nothing and is named in the status. The same keys
+can be given as environment variables: CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
 
 State folder: the addresses Services have, when this agent was last alive, and the last good
 versions of documents that are broken now (never a Secret). It is for its owner alone.";
@@ -81,8 +81,20 @@ pub enum Command {
 #[command(after_help = AFTER_AGENT)]
 pub struct AgentArgs {
     /// Folder of YAML with Services, EndpointSlices, Nodes and cilium.io objects; followed live.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
+    pub manifests: Option<PathBuf>,
+    /// Follow the same objects at a Kubernetes API server instead: as the pod's service account, or as
+    /// KUBECONFIG says. Nothing is written there.
+    #[arg(long, conflicts_with = "manifests")]
+    pub kubernetes: bool,
+    /// How to reach the API server.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "kubernetes",
+        conflicts_with = "manifests"
+    )]
+    pub kubeconfig: Option<PathBuf>,
     /// Name of this node.
     #[arg(long, value_name = "NAME")]
     pub node: String,
@@ -303,7 +315,20 @@ mod tests {
         let line =
             "stentor agent --manifests d --node n --state s --socket k --metrics 127.0.0.1:1 --config c";
         assert!(Cli::try_parse_from(line.split(' ')).is_ok());
-        assert!(Cli::try_parse_from("stentor agent --manifests d --node n".split(' ')).is_ok());
+        for (words, is_possible) in [
+            ("stentor agent --manifests d --node n", true),
+            ("stentor agent --kubernetes --node n", true),
+            ("stentor agent --kubernetes --kubeconfig f --node n", true),
+            ("stentor agent --node n", false),
+            ("stentor agent --manifests d --kubernetes --node n", false),
+            ("stentor agent --manifests d --kubeconfig f --node n", false),
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(words.split(' ')).is_ok(),
+                is_possible,
+                "{words}"
+            );
+        }
         assert!(Cli::try_parse_from("stentor agent --node n".split(' ')).is_err());
     }
 

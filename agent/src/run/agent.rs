@@ -1,7 +1,7 @@
 //! The loop: news in, World, plan, difference out.
 //!
 //! ```text
-//!   folder --batch--+                              +--> speaker  (watch: only the latest wish matters)
+//!   source --batch--+                              +--> speaker  (watch: only the latest wish matters)
 //!   netlink --news--+--> World --> plan --> diff --+--> discard routes (watch)
 //!   speaker --event-+       (once per burst)       +--> state folder
 //!   signals, ticks--+                              +--> snapshot for API and metrics (watch)
@@ -15,6 +15,7 @@ mod keeping;
 mod problems;
 mod reload;
 mod signals;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -45,7 +46,7 @@ use crate::metrics::Metrics;
 use crate::plan::{Desired, ServiceRef, VipChange, vip_changes};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
-use crate::source::{Batch, Kept, KeptDocument, dir};
+use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
 use crate::world::World;
 
@@ -87,7 +88,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     let kept = state.kept().map_err(|error| failed("state", &error))?;
 
     let mut tasks = JoinSet::new();
-    let (rescan, mut batches, source) = dir::start(args.manifests.clone(), keeping::read(&kept));
+    let (rescan, mut batches, source) = wishes::follow(&args, &config, &kept).await?;
     tasks.spawn(own("source", source));
     let (discards, discards_wished) = watch::channel(None);
     let (news_out, mut news) = mpsc::channel(NEWS);
@@ -96,7 +97,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         ("netlink", Ok(()))
     });
 
-    // The first plan needs the folder, and the kernel's routes where they can be had.
+    // The first plan needs all wishes, and the kernel's routes where they can be had.
     let mut world = World::new(args.node.as_str());
     world.observed.held_vips = held;
     let mut problems = Problems::default();
@@ -107,7 +108,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         Some((batch, news.recv().await))
     };
     let (batch, first_news) = tokio::select! {
-        first = first => first.ok_or_else(|| failed("the folder can not be read", &"its reader ended"))?,
+        first = first => first.ok_or_else(|| failed("nothing can be read", &"the reader of wishes ended"))?,
         _ = signals.end() => return Ok(Exit::Good),
     };
     let now_kept = batch.kept.clone();
@@ -128,7 +129,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node,
-        manifests = %args.manifests.display(),
+        wishes = wishes::place(&args),
         ?start,
         "started"
     );
@@ -238,7 +239,7 @@ struct Agent {
     /// What of them the state folder holds. `None`: the last write failed.
     kept_written: Option<Vec<KeptDocument>>,
     notifier: Notifier,
-    rescan: dir::Rescan,
+    rescan: Rescan,
     args: AgentArgs,
     /// When a refused connection was last logged, and how many were not since.
     refused_logged: Option<Instant>,

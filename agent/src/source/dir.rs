@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::folder::{Folder, Found, Look};
-use super::{Batch, Kept};
+use super::{Batch, Kept, Rescan, rescans};
 use crate::problem::Problem;
 use crds::Severity;
 
@@ -39,25 +39,14 @@ const LOOK_EVERY_BLIND: Duration = Duration::from_secs(2);
 const LARGEST_FILE: u64 = 64 << 20;
 const DEEPEST_FOLDER: usize = 32;
 
-/// Asks a running source to look now (SIGHUP). Dropping it ends the source.
-#[derive(Debug)]
-pub struct Rescan(mpsc::Sender<()>);
-
-impl Rescan {
-    /// A request while one is waiting is the same request.
-    pub fn now(&self) {
-        let _waiting_already = self.0.try_send(());
-    }
-}
-
 /// Starts to watch, with what an earlier run kept. The first batch comes at once and holds everything; later ones
 /// only come with news. The task ends when the receiver or the [`Rescan`] is dropped; whoever starts it awaits it.
 #[must_use]
 pub fn start(root: PathBuf, kept: Vec<Kept>) -> (Rescan, mpsc::Receiver<Batch>, JoinHandle<()>) {
-    let (rescan, asked) = mpsc::channel(1);
+    let (rescan, asked) = rescans();
     let (out, batches) = mpsc::channel(1);
     let task = tokio::spawn(watch(root, kept, asked, out));
-    (Rescan(rescan), batches, task)
+    (rescan, batches, task)
 }
 
 /// One look at a folder, without watching it: what `stentor check` uses.

@@ -1,17 +1,35 @@
-//! Where wishes come from. A source tells which objects were applied and deleted; what is behind it, a folder
-//! today, a Kubernetes API server later, nobody else knows.
+//! Where wishes come from. A source tells which objects were applied and deleted; what is behind it, a folder or a
+//! Kubernetes API server, nobody else knows.
 
 pub mod dir;
 pub mod folder;
 pub mod kept;
+pub mod kube;
 
 use std::sync::Arc;
 
 use crds::{ObjectRef, Parsed};
+use tokio::sync::mpsc;
 
 use crate::problem::Problem;
 
 pub use kept::{Kept, KeptDocument};
+
+/// Asks a running source to look now (SIGHUP). Dropping it ends the source.
+#[derive(Debug)]
+pub struct Rescan(mpsc::Sender<()>);
+
+impl Rescan {
+    /// A request while one is waiting is the same request.
+    pub fn now(&self) {
+        let _waiting_already = self.0.try_send(());
+    }
+}
+
+fn rescans() -> (Rescan, mpsc::Receiver<()>) {
+    let (rescan, asked) = mpsc::channel(1);
+    (Rescan(rescan), asked)
+}
 
 /// News of one object.
 #[derive(Debug, Clone, PartialEq)]

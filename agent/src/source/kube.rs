@@ -1,0 +1,392 @@
+//! The shell around [`mirror`]: follows, at an API server, the kinds a node needs.
+//!
+//! ```text
+//!   watch of Services -------+
+//!   watch of EndpointSlices -+--> news (bounded) --> Mirror --> Batch, once per burst
+//!   watch of ... ------------+                         ^
+//!   probe, when a watch broke -------------------------+
+//! ```
+//!
+//! One watch per kind, each with its own backoff and jitter: a kind that can not be had (no such CRD, no permission)
+//! costs the others nothing. A watch that breaks goes on from where it was; where the server has forgotten that, the
+//! kind is listed again and compared. Nothing is taken away before a list is whole, and nothing at all while the server
+//! is away: however long that lasts, the last state is served.
+//!
+//! Objects are cut to what planning reads before they are held; Secrets come from one namespace only.
+
+mod mirror;
+mod trim;
+
+use std::path::Path;
+use std::time::Duration;
+
+use crds::{Kind, Version};
+use futures_util::StreamExt as _;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as follow};
+use kube::{Client, Config};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Batch, Rescan, rescans};
+use mirror::{Failure, Mirror, News};
+
+/// News under way from all watches.
+const NEWS: usize = 1024;
+/// No news for this long ends a burst. News of one change arrives together; this is not there to wait for more.
+const QUIET: Duration = Duration::from_millis(5);
+/// A burst that never ends is cut here.
+const LONGEST_BURST: Duration = Duration::from_millis(100);
+/// How long the API server may take to take a connection, and to say that it is ready.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why an API server can not be followed at all. What may pass, such as one that does not answer yet, is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error("the kubeconfig {path} can not be used: {why}")]
+    Kubeconfig { path: String, why: String },
+    #[error(
+        "there is no cluster: {0}; run it in a pod with a service account, set KUBECONFIG, or give --kubeconfig"
+    )]
+    NoCluster(String),
+    #[error("the credentials of the cluster can not be used: {0}")]
+    Credentials(String),
+}
+
+/// What of the cluster is this node's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Of nodes only this one is followed.
+    pub node: String,
+    /// `None`: no Secret is read.
+    pub secrets_namespace: Option<String>,
+}
+
+/// A cluster that can be connected to.
+#[derive(Clone)]
+pub struct Cluster(Config);
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cluster").field(&self.0.cluster_url).finish()
+    }
+}
+
+impl Cluster {
+    /// Finds out where the API server is and who this agent is to it. Nothing is connected.
+    ///
+    /// # Errors
+    /// [`ClusterError`]
+    pub async fn find(kubeconfig: Option<&Path>) -> Result<Self, ClusterError> {
+        let mut config = match kubeconfig {
+            Some(path) => {
+                let failed = |why: String| ClusterError::Kubeconfig {
+                    path: path.display().to_string(),
+                    why,
+                };
+                let read =
+                    kube::config::Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
+                let options = kube::config::KubeConfigOptions::default();
+                Config::from_custom_kubeconfig(read, &options)
+                    .await
+                    .map_err(|error| failed(chain(&error)))?
+            }
+            None => Config::infer()
+                .await
+                .map_err(|error| ClusterError::NoCluster(chain(&error)))?,
+        };
+        config.connect_timeout = Some(CONNECT);
+        Ok(Self(config))
+    }
+
+    /// For log lines.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.cluster_url.to_string()
+    }
+}
+
+/// Starts to follow. The first batch comes when every kind was listed, or turned out not to be had here. The task ends
+/// when the receiver or the [`Rescan`] is dropped; whoever starts it awaits it.
+///
+/// # Errors
+/// [`ClusterError::Credentials`]
+pub fn start(
+    cluster: Cluster,
+    scope: &Scope,
+) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
+    let client = Client::try_from(cluster.0).map_err(|error| ClusterError::Credentials(chain(&error)))?;
+    let (rescan, asked) = rescans();
+    let (out, batches) = mpsc::channel(1);
+    let task = tokio::spawn(run(client, watches(scope), asked, out));
+    Ok((rescan, batches, task))
+}
+
+/// One kind to follow, and which objects of it.
+struct Watch {
+    kind: Kind,
+    version: Version,
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+fn watches(scope: &Scope) -> Vec<Watch> {
+    let watch = |kind: Kind| {
+        let (namespace, name) = match kind {
+            Kind::Secret => (Some(scope.secrets_namespace.clone()?), None),
+            Kind::Node | Kind::CiliumNode => (None, Some(scope.node.clone())),
+            // Planning has no use for them.
+            Kind::Namespace => return None,
+            Kind::CiliumBGPClusterConfig
+            | Kind::CiliumBGPPeerConfig
+            | Kind::CiliumBGPAdvertisement
+            | Kind::CiliumBGPNodeConfig
+            | Kind::CiliumBGPNodeConfigOverride
+            | Kind::CiliumBGPPeeringPolicy
+            | Kind::CiliumLoadBalancerIPPool
+            | Kind::CiliumPodIPPool
+            | Kind::Service
+            | Kind::EndpointSlice => (None, None),
+        };
+        Some(Watch {
+            kind,
+            version: *kind.versions().first()?,
+            namespace,
+            name,
+        })
+    };
+    Kind::ALL.into_iter().filter_map(watch).collect()
+}
+
+async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<Batch>) {
+    let mut mirror = Mirror::new(watches.iter().map(|watch| watch.kind));
+    let (tell, mut news) = mpsc::channel(NEWS);
+    let mut tasks = JoinSet::new();
+    for watch in watches {
+        tasks.spawn(follow_one(client.clone(), watch, tell.clone()));
+    }
+    let mut probing = false;
+    let mut warned = false;
+    loop {
+        tokio::select! {
+            () = out.closed() => return,
+            // There is nothing to look at again: what changed was told.
+            request = asked.recv() => if request.is_none() { return } else { continue },
+            // A probe ends when it has its answer. A watch only ends by a defect, which must not pass unseen.
+            Some(ended) = tasks.join_next() => match ended {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Ok(()) | Err(_) => continue,
+            },
+            first = news.recv() => match first {
+                Some(first) => mirror.take(first),
+                None => return,
+            },
+        }
+        let end = Instant::now() + LONGEST_BURST;
+        while let Ok(Some(next)) = timeout_at(end.min(Instant::now() + QUIET), news.recv()).await {
+            mirror.take(next);
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        if mirror.is_doubted() && !probing {
+            tasks.spawn(probe(client.clone(), tell.clone()));
+        }
+        probing = mirror.is_doubted();
+        let awaited = mirror.awaited();
+        if mirror.is_silent() && !awaited.is_empty() && !warned {
+            tracing::warn!(
+                kinds = awaited.len(),
+                "the API server does not answer; nothing is announced before it has told everything once"
+            );
+            warned = true;
+        }
+        if let Some(batch) = mirror.settle()
+            && out.send(batch).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Follows one kind for as long as somebody listens.
+async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
+    let group = watch.kind.group();
+    let gvk = GroupVersionKind::gvk(group, watch.version.as_str(), watch.kind.as_str());
+    let resource = ApiResource::from_gvk_with_plural(&gvk, plural(watch.kind));
+    let api: Api<DynamicObject> = match &watch.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let mut config = watcher::Config::default();
+    if let Some(name) = &watch.name {
+        config = config.fields(&format!("metadata.name={name}"));
+    }
+    let mut stream = std::pin::pin!(follow(api, config).backoff(DefaultBackoff::default()));
+    while let Some(told) = stream.next().await {
+        let news = match told {
+            Ok(event) => news(&watch, &resource.api_version, event),
+            Err(error) => News::Failed {
+                kind: watch.kind,
+                failure: failure(&error),
+            },
+        };
+        if tell.send(news).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
+    let kind = watch.kind;
+    let json = |object| whole(kind, api_version, object);
+    match event {
+        Event::Init => News::ListBegan { kind },
+        Event::InitApply(object) => News::Listed {
+            kind,
+            object: json(object),
+        },
+        Event::InitDone => News::ListEnded { kind },
+        Event::Apply(object) => News::Applied {
+            kind,
+            object: json(object),
+        },
+        Event::Delete(object) => News::Deleted {
+            kind,
+            namespace: object.metadata.namespace.unwrap_or_default(),
+            name: object.metadata.name.unwrap_or_default(),
+        },
+    }
+}
+
+/// The object as its manifest would be. Items of a list do not say what they are.
+fn whole(kind: Kind, api_version: &str, object: DynamicObject) -> Value {
+    let mut members = match object.data {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    };
+    members.insert("apiVersion".to_owned(), json!(api_version));
+    members.insert("kind".to_owned(), json!(kind.as_str()));
+    members.insert("metadata".to_owned(), json!(object.metadata));
+    trim::trimmed(kind, Value::Object(members))
+}
+
+fn failure(error: &watcher::Error) -> Failure {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => None,
+    };
+    match status {
+        Some(status) if status.code == 404 => Failure::NotServed,
+        Some(status) if matches!(status.code, 401 | 403) => Failure::Forbidden(status.message.clone()),
+        // The history was compacted: the kind is listed again, and that is all.
+        Some(status) if status.code == 410 => Failure::Forgotten,
+        Some(_) | None => {
+            tracing::debug!(error = chain(error), "a watch broke");
+            Failure::Other
+        }
+    }
+}
+
+/// Asks at once and then ever less often, until the server answers.
+async fn probe(client: Client, tell: mpsc::Sender<News>) {
+    for pause in DefaultBackoff::default() {
+        let news = match timeout(ANSWER, ask(&client)).await {
+            Ok(Ok(())) => News::Answered,
+            Ok(Err(error)) => News::Silent(chain(&error)),
+            Err(_) => News::Silent(format!("no answer within {} s", ANSWER.as_secs())),
+        };
+        let answered = news == News::Answered;
+        if tell.send(news).await.is_err() || answered {
+            return;
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Whether the server is ready: one that runs without its etcd is not.
+async fn ask(client: &Client) -> kube::Result<()> {
+    let request = hyper::Request::get("/readyz").body(Vec::new());
+    let request = request.map_err(kube::Error::HttpError)?;
+    match client.request_text(request).await {
+        Ok(_) => Ok(()),
+        // It answers, if only that this is none of our business.
+        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the API server serves a kind.
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CiliumBGPClusterConfig => "ciliumbgpclusterconfigs",
+        Kind::CiliumBGPPeerConfig => "ciliumbgppeerconfigs",
+        Kind::CiliumBGPAdvertisement => "ciliumbgpadvertisements",
+        Kind::CiliumBGPNodeConfig => "ciliumbgpnodeconfigs",
+        Kind::CiliumBGPNodeConfigOverride => "ciliumbgpnodeconfigoverrides",
+        Kind::CiliumBGPPeeringPolicy => "ciliumbgppeeringpolicies",
+        Kind::CiliumLoadBalancerIPPool => "ciliumloadbalancerippools",
+        Kind::CiliumPodIPPool => "ciliumpodippools",
+        Kind::CiliumNode => "ciliumnodes",
+        Kind::Service => "services",
+        Kind::EndpointSlice => "endpointslices",
+        Kind::Node => "nodes",
+        Kind::Secret => "secrets",
+        Kind::Namespace => "namespaces",
+    }
+}
+
+/// An error with its causes: the outermost alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            text = format!("{text}: {inner}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_asked_for_by_the_names_their_definitions_give() {
+        for kind in Kind::ALL {
+            if let Some(definition) = crds::definition(kind) {
+                assert_eq!(plural(kind), definition.spec.names.plural);
+            }
+        }
+    }
+
+    #[test]
+    fn of_nodes_only_this_one_and_of_secrets_only_one_namespace_are_followed() {
+        let scope = Scope {
+            node: "n1".to_owned(),
+            secrets_namespace: Some("bgp".to_owned()),
+        };
+        let all = watches(&scope);
+        let of = |kind| all.iter().find(|watch| watch.kind == kind).unwrap();
+        assert_eq!(of(Kind::CiliumNode).name.as_deref(), Some("n1"));
+        assert_eq!(of(Kind::Secret).namespace.as_deref(), Some("bgp"));
+        let scope = Scope {
+            secrets_namespace: None,
+            ..scope
+        };
+        assert!(watches(&scope).iter().all(|watch| watch.kind != Kind::Secret));
+    }
+}

@@ -1,0 +1,124 @@
+//! What is held of an object: what planning reads, and nothing that changes without a wish.
+//!
+//! A node writes its status every few minutes, everybody's last change bumps a version: without these an object that
+//! says the same again is the same.
+
+use crds::Kind;
+use serde_json::{Map, Value};
+
+/// Metadata that is held.
+const METADATA: [&str; 6] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "labels",
+    "name",
+    "namespace",
+];
+/// A copy of the whole object, which `kubectl apply` leaves.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
+    if let Some(metadata) = members(&mut object, "metadata") {
+        metadata.retain(|name, _| METADATA.contains(&name.as_str()));
+        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+            annotations.remove(LAST_APPLIED);
+        }
+    }
+    let (spec, status): (Kept, Kept) = match kind {
+        Kind::Service => (Kept::All, Kept::Only(&["loadBalancer"])),
+        Kind::Node => (Kept::Only(&["podCIDR", "podCIDRs"]), Kept::Only(&["addresses"])),
+        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        Kind::CiliumBGPClusterConfig
+        | Kind::CiliumBGPPeerConfig
+        | Kind::CiliumBGPAdvertisement
+        | Kind::CiliumBGPNodeConfig
+        | Kind::CiliumBGPNodeConfigOverride
+        | Kind::CiliumBGPPeeringPolicy
+        | Kind::CiliumLoadBalancerIPPool
+        | Kind::CiliumPodIPPool
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::Namespace => (Kept::All, Kept::Nothing),
+    };
+    keep(&mut object, "spec", spec);
+    keep(&mut object, "status", status);
+    if kind == Kind::CiliumNode
+        && let Some(spec) = members(&mut object, "spec")
+        && let Some(Value::Object(ipam)) = spec.get_mut("ipam")
+    {
+        // `pool` has every address a pod may get.
+        ipam.retain(|name, _| matches!(name.as_str(), "podCIDRs" | "pools"));
+    }
+    object
+}
+
+#[derive(Clone, Copy)]
+enum Kept {
+    All,
+    Only(&'static [&'static str]),
+    Nothing,
+}
+
+fn keep(object: &mut Value, part: &str, kept: Kept) {
+    match kept {
+        Kept::All => {}
+        Kept::Only(names) => {
+            if let Some(part) = members(object, part) {
+                part.retain(|name, _| names.contains(&name.as_str()));
+            }
+        }
+        Kept::Nothing => {
+            if let Value::Object(object) = object {
+                object.remove(part);
+            }
+        }
+    }
+}
+
+fn members<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
+    object.get_mut(name)?.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_only_reports_that_it_lives_has_not_changed() {
+        let node = |version: &str, heartbeat: &str| {
+            json!({
+                "metadata": { "name": "n1", "resourceVersion": version, "managedFields": [{ "time": heartbeat }] },
+                "spec": { "podCIDRs": ["10.1.0.0/24"], "taints": [] },
+                "status": {
+                    "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }],
+                    "conditions": [{ "type": "Ready", "lastHeartbeatTime": heartbeat }],
+                },
+            })
+        };
+        let held = trimmed(Kind::Node, node("7", "2026-01-01T00:00:00Z"));
+        assert_eq!(held, trimmed(Kind::Node, node("8", "2026-01-01T00:05:00Z")));
+        assert_eq!(held["status"]["addresses"][0]["address"], "10.0.0.1");
+        assert_eq!(held["spec"], json!({ "podCIDRs": ["10.1.0.0/24"] }));
+    }
+
+    #[test]
+    fn a_service_keeps_its_addresses_and_loses_the_copy_of_itself() {
+        let service = json!({
+            "metadata": { "name": "s", "annotations": { LAST_APPLIED: "{}", "lbipam.cilium.io/ips": "10.0.0.1" } },
+            "spec": { "type": "LoadBalancer" },
+            "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] }, "conditions": [] },
+        });
+        let held = trimmed(Kind::Service, service);
+        assert_eq!(
+            held["metadata"]["annotations"],
+            json!({ "lbipam.cilium.io/ips": "10.0.0.1" })
+        );
+        assert_eq!(
+            held["status"],
+            json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] } })
+        );
+    }
+}
