@@ -159,13 +159,20 @@ impl Nobody {
             .or_else(|_| fs::copy(BINARY, &program).map(drop))
             .unwrap();
         mode(stage.dir.path(), 0o755);
+        mode(&program, 0o755);
         Self {
             program: program.display().to_string(),
         }
     }
 
+    /// Whatever the umask, the owner may.
     fn owns(&self, path: &Path) {
         std::os::unix::fs::chown(path, Some(Self::UID), Some(Self::UID)).unwrap();
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.owns(&entry.unwrap().path());
+            }
+        }
     }
 
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
@@ -201,6 +208,7 @@ fn folders_without_permission_are_named() {
         fs::create_dir(stage.path(name)).unwrap();
     }
     nobody.owns(&stage.path("state"));
+    nobody.owns(&stage.path("manifests"));
     mode(&stage.path("root"), 0o700);
     let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
     let socket = stage.text_path("state/agent.sock");
@@ -264,6 +272,7 @@ fn a_port_that_may_not_be_listened_on_is_in_the_status_and_the_rest_runs() {
         "bgp.yaml",
         &BGP.replace("localASN: 65001", "localASN: 65001\n      localPort: 179"),
     );
+    nobody.owns(&stage.path("manifests"));
     let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
     let socket = stage.text_path("state/agent.sock");
     let words = [
