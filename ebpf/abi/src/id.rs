@@ -8,7 +8,9 @@
 //! bits 19..0   index into the array
 //! ```
 //!
-//! Whoever gives ids away takes the place that was free for longest, and raises its generation by one, from 4095 to 1.
+//! Whoever gives ids away takes a place that was given away least often, and raises its generation by one, from 4095 to 1.
+//! So that a start knows the generations, a tombstone stays where an owner went: an id that belongs to the neighbouring
+//! place, which no flow can hold for this one.
 
 use crate::plain::plain;
 
@@ -58,6 +60,16 @@ macro_rules! id {
                 self.0 == 0
             }
 
+            /// What stands at the place once its owner is gone: not an id of this place, and it keeps the generation.
+            pub const fn tombstone(self) -> Self {
+                Self(self.0 ^ 1)
+            }
+
+            /// Whether this, found at place `index`, is the id of an owner: neither nobody nor a tombstone.
+            pub const fn lives_at(self, index: u32) -> bool {
+                !self.is_none() && self.index() == index
+            }
+
             /// The id of the next owner of this place.
             pub const fn successor(self) -> Self {
                 let next = if self.generation() == LAST_GENERATION { 1 } else { self.generation() + 1 };
@@ -87,6 +99,18 @@ mod tests {
         assert_eq!(BackendId::new(MAX_PLACES, 1), None);
         assert_eq!(BackendId::new(0, 0), None);
         assert_eq!(BackendId::new(0, LAST_GENERATION + 1), None);
+    }
+
+    #[test]
+    fn a_tombstone_keeps_the_generation_and_is_no_id_of_its_place() {
+        for index in [0, 1, MAX_PLACES - 1] {
+            let id = BackendId::new(index, 7).expect("it fits");
+            assert!(id.lives_at(index));
+            let tombstone = id.tombstone();
+            assert!(!tombstone.lives_at(index) && !tombstone.is_none());
+            assert_eq!(tombstone.generation(), 7);
+        }
+        assert!(!BackendId::NONE.lives_at(0));
     }
 
     #[test]

@@ -25,7 +25,7 @@
 //!
 //! ```text
 //! add:     FILTER bits | BACKENDS, NODES, RANGES | SLOTS, MAGLEV, MEMBERS | SETS | LIVE_FRONTENDS | FRONTENDS
-//! remove:  FRONTENDS | LIVE_FRONTENDS | SETS, MAGLEV, MEMBERS, RANGES | BACKENDS (id = NONE) | ~ | FILTER bits, places free
+//! remove:  FRONTENDS | LIVE_FRONTENDS | ~ | SETS, MAGLEV, MEMBERS, RANGES | BACKENDS (tombstone) | ~ | FILTER, places free
 //! change:  all adds, then all removes
 //! ```
 //!

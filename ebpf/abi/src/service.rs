@@ -216,8 +216,8 @@ impl Set {
 
 /// Element of `BACKENDS4` and `BACKENDS6`, at the index of its id.
 ///
-/// A backend goes thus: out of all sets, then `id` becomes [`BackendId::NONE`] here, then, after a grace period, the place
-/// may be given away. Flows that remember the old id find another one here and choose anew.
+/// A backend goes thus: out of all sets, then, after a grace period, `id` becomes a [`BackendId::tombstone`] here, then,
+/// after another one, the place may be given away. Flows that remember the old id find another one here and choose anew.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backend<A> {
