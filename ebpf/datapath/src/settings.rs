@@ -1,0 +1,161 @@
+//! What is the same for all services: settings of the agent, and the node it runs on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ebpf_abi::config::Config;
+use ebpf_abi::maglev::Seeds;
+use ebpf_abi::maps;
+use ebpf_abi::service::{Dispatch, Selection};
+
+use crate::names::{Family, Protocol};
+
+/// In parentheses: the key of Cilium's ConfigMap that it comes from. The defaults are Cilium's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// (`enable-ipv4`, `enable-ipv6`)
+    pub families: BTreeSet<Family>,
+    /// (`bpf-lb-algorithm`)
+    pub selection: Selection,
+    /// (`bpf-lb-algorithm-annotation`)
+    pub selection_annotation: Honour,
+    /// (`bpf-lb-mode`)
+    pub forwarding: Forwarding,
+    /// (`bpf-lb-mode-annotation`)
+    pub forwarding_annotation: Honour,
+    /// How packets travel under direct server return (`bpf-lb-dsr-dispatch`).
+    pub dsr: Dispatch,
+    /// (`bpf-lb-external-clusterip`)
+    pub cluster_ips: ClusterIps,
+    /// (`enable-service-topology`)
+    pub topology: Honour,
+    /// (`bpf-lb-source-range-all-types`)
+    pub source_ranges: SourceRanges,
+    /// (`node-port-range`)
+    pub node_ports: RangeInclusive<u16>,
+    /// Only Services with this `service.kubernetes.io/service-proxy-name` (`k8s-service-proxy-name`); empty: only those
+    /// without.
+    pub proxy_name: String,
+    /// Numbers of zones, for counters (`fixed-zone-mapping`).
+    pub zones: BTreeMap<String, u8>,
+    /// (`bpf-lb-maglev-table-size`); one of [`ebpf_abi::maglev::SIZES`].
+    pub maglev_size: u32,
+    /// (`bpf-lb-maglev-hash-seed`)
+    pub seeds: Seeds,
+    /// Lifetimes, port range and switches of the programs. Its Maglev fields are filled from those above.
+    pub config: Config,
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            families: Family::ALL.into(),
+            selection: Selection::Random,
+            selection_annotation: Honour::Yes,
+            forwarding: Forwarding::Snat,
+            forwarding_annotation: Honour::Yes,
+            dsr: Dispatch::DsrOption,
+            cluster_ips: ClusterIps::Inside,
+            topology: Honour::No,
+            source_ranges: SourceRanges::LoadBalancer,
+            node_ports: 30_000..=32_767,
+            proxy_name: String::new(),
+            zones: BTreeMap::new(),
+            maglev_size: 16_381,
+            seeds: Seeds::default(),
+            config: Config::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// How packets of this protocol travel to other nodes.
+    pub(crate) fn dispatch(&self, forwarding: Forwarding, protocol: Protocol) -> Dispatch {
+        match (forwarding, protocol) {
+            (Forwarding::Snat, _) | (Forwarding::Hybrid, Protocol::Udp | Protocol::Sctp) => Dispatch::Snat,
+            (Forwarding::Dsr, _) | (Forwarding::Hybrid, Protocol::Tcp) => self.dsr,
+        }
+    }
+}
+
+/// Whether a wish that objects can have is listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Honour {
+    Yes,
+    No,
+}
+
+/// How packets get to backends on other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    Snat,
+    Dsr,
+    /// Direct server return for TCP only.
+    Hybrid,
+}
+
+/// From where cluster addresses can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterIps {
+    Inside,
+    Outside,
+}
+
+/// Which frontends look at `loadBalancerSourceRanges`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceRanges {
+    LoadBalancer,
+    /// All but cluster addresses that are closed to the outside anyway.
+    All,
+}
+
+/// How many entries the maps were made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of each family, as all that differ by family.
+    pub frontends: u32,
+    /// Places for frontends of both families.
+    pub places: u32,
+    pub sets: u32,
+    pub slots: u32,
+    pub backends: u32,
+    pub members: u32,
+    pub ranges: u32,
+    pub nodes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frontends: maps::FRONTENDS4.entries,
+            places: maps::LIVE_FRONTENDS.entries,
+            sets: maps::SETS.entries.min(maps::MAGLEV.entries),
+            slots: maps::SLOTS.entries,
+            backends: maps::BACKENDS4.entries,
+            members: maps::MEMBERS.entries,
+            ranges: maps::RANGES4.entries,
+            nodes: maps::NODES.entries,
+        }
+    }
+}
+
+/// The node whose maps are filled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThisNode {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// Where node ports and host ports listen.
+    pub node_port_addresses: BTreeSet<IpAddr>,
+    /// All addresses of its devices: translated packets come back to them, and an endpoint there is local.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl ThisNode {
+    pub(crate) fn zone(&self) -> Option<&str> {
+        let zone = self.labels.get("topology.kubernetes.io/zone")?;
+        (!zone.is_empty()).then_some(zone)
+    }
+}

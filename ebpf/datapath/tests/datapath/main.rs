@@ -1,0 +1,6 @@
+//! The planner, the image and the difference as the agent uses them: objects in, steps for the maps out.
+
+mod conformance;
+mod image;
+mod services;
+mod world;
