@@ -110,7 +110,12 @@ const PLACES: [Place; 9] = [
 ];
 
 /// Folders of pure functions and what must not be in them, tests aside.
-const PURE: [&str; 4] = ["agent/src/plan", "ebpf/abi/src", "ebpf/datapath/src", "lbipam/src"];
+const PURE: [&str; 4] = [
+    "agent/src/plan",
+    "ebpf/abi/src",
+    "ebpf/datapath/src",
+    "lbipam/src",
+];
 const IMPURE: [&str; 7] = [
     "std::fs",
     "std::env",
