@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bgp_speaker::config::{FamilyConfig, InstanceConfig, LocalRoute, PeerConfig, Timers};
 use bgp_speaker::speaker::{Event, Refusal, Shutdown, StateName};
@@ -186,6 +187,7 @@ async fn connections_that_say_nothing_are_closed_and_told_of_ten_times_and_the_d
     let mut party = Party::new(|rude| rude).await;
     let (closed, mut closes) = mpsc::channel(CALLS);
     let mut idle = Vec::new();
+    let began = Instant::now();
     // From a peer that is known, and from nobody's address.
     for from in [2, 9] {
         for _ in 0..CALLS {
@@ -222,7 +224,9 @@ async fn connections_that_say_nothing_are_closed_and_told_of_ten_times_and_the_d
             told += 1;
         }
     }
-    assert!((1..=20).contains(&told), "told {told} times");
+    // By the shell and by the speaker; a busy machine may take more than a minute for it.
+    let most = 20 * (1 + began.elapsed().as_secs() / 60);
+    assert!((1..=most).contains(&told), "told {told} times");
     let door = party.door;
     let polite = async {
         loop {
