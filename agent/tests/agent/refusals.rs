@@ -165,16 +165,6 @@ impl Nobody {
         }
     }
 
-    /// Whatever the umask, the owner may.
-    fn owns(&self, path: &Path) {
-        std::os::unix::fs::chown(path, Some(Self::UID), Some(Self::UID)).unwrap();
-        if path.is_dir() {
-            for entry in fs::read_dir(path).unwrap() {
-                self.owns(&entry.unwrap().path());
-            }
-        }
-    }
-
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
         let mut all = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         all.push(&self.program);
@@ -196,6 +186,16 @@ impl Nobody {
     }
 }
 
+/// Makes nobody the owner of all that is there: whatever the umask, the owner may read it.
+fn give_to_nobody(path: &Path) {
+    std::os::unix::fs::chown(path, Some(Nobody::UID), Some(Nobody::UID)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give_to_nobody(&entry.unwrap().path());
+        }
+    }
+}
+
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -207,8 +207,8 @@ fn folders_without_permission_are_named() {
     for name in ["state", "root"] {
         fs::create_dir(stage.path(name)).unwrap();
     }
-    nobody.owns(&stage.path("state"));
-    nobody.owns(&stage.path("manifests"));
+    give_to_nobody(&stage.path("state"));
+    give_to_nobody(&stage.path("manifests"));
     mode(&stage.path("root"), 0o700);
     let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
     let socket = stage.text_path("state/agent.sock");
@@ -264,7 +264,7 @@ fn a_port_that_may_not_be_listened_on_is_in_the_status_and_the_rest_runs() {
     let mut stage = Stage::new("port-denied");
     let nobody = Nobody::new(&stage);
     fs::create_dir(stage.path("state")).unwrap();
-    nobody.owns(&stage.path("state"));
+    give_to_nobody(&stage.path("state"));
     stage.write("node.yaml", NODE);
     stage.write("pool.yaml", POOL);
     stage.write("front.yaml", &service("front"));
@@ -272,7 +272,7 @@ fn a_port_that_may_not_be_listened_on_is_in_the_status_and_the_rest_runs() {
         "bgp.yaml",
         &BGP.replace("localASN: 65001", "localASN: 65001\n      localPort: 179"),
     );
-    nobody.owns(&stage.path("manifests"));
+    give_to_nobody(&stage.path("manifests"));
     let (manifests, state) = (stage.text_path("manifests"), stage.text_path("state"));
     let socket = stage.text_path("state/agent.sock");
     let words = [
