@@ -10,10 +10,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::wait::until;
 use crate::{Error, Netns, system};
+
+/// Look for the end of a child, and leave it to [`Child`] to take note of it.
+const ENDED: WaitPidFlag = WaitPidFlag::WEXITED.union(WaitPidFlag::WNOWAIT);
 
 /// A running program. Dropping it kills it.
 ///
@@ -133,7 +137,7 @@ impl Process {
         self.outer.try_wait().ok().flatten()
     }
 
-    /// Sends a signal to the program.
+    /// Sends a signal to the program. After SIGSTOP it has stopped.
     ///
     /// # Errors
     /// The program has ended.
@@ -145,11 +149,14 @@ impl Process {
                 log: self.log(),
             });
         }
-        let sent = kill(self.pid, signal);
-        if signal == Signal::SIGCONT {
-            // `nsenter` stops itself together with its child; wake it too.
-            let _ = kill(outer_pid(&self.outer), signal);
-        }
+        let outer = outer_pid(&self.outer);
+        let sent = kill(self.pid, signal).and_then(|()| match signal {
+            // `nsenter` stops itself once it sees that its child has stopped. One that gets to it only after it was to be
+            // woken would sleep for ever.
+            Signal::SIGSTOP => waitid(Id::Pid(outer), WaitPidFlag::WSTOPPED | ENDED).map(drop),
+            Signal::SIGCONT => kill(outer, signal),
+            _ => Ok(()),
+        });
         sent.map_err(io::Error::from)
             .map_err(system(format!("{signal} to {}", self.label)))
     }

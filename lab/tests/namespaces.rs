@@ -83,10 +83,7 @@ fn a_process_can_be_frozen_woken_and_killed() {
             .unwrap()
     };
     process.signal(Signal::SIGSTOP).unwrap();
-    until(SOON, "the stop", || {
-        Some(()).filter(|()| state(&process) == 'T').ok_or("runs".into())
-    })
-    .unwrap();
+    assert_eq!(state(&process), 'T');
     process.signal(Signal::SIGCONT).unwrap();
     until(SOON, "the wake", || {
         Some(())
@@ -99,6 +96,19 @@ fn a_process_can_be_frozen_woken_and_killed() {
     assert!(!status.success());
     let error = process.signal(Signal::SIGTERM).unwrap_err().to_string();
     assert!(error.contains("is not running"), "{error}");
+}
+
+/// What stands between the test and the process stops too, and must not do so after all is over.
+#[test]
+fn a_process_that_is_woken_at_once_can_be_killed_at_once() {
+    let node = Netns::new("blink").unwrap();
+    for _ in 0..100 {
+        let mut process = node.spawn(&["sleep", "1000"]).unwrap();
+        process.signal(Signal::SIGSTOP).unwrap();
+        process.signal(Signal::SIGCONT).unwrap();
+        process.kill();
+        assert!(process.status().is_some());
+    }
 }
 
 #[test]
