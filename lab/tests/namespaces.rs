@@ -75,19 +75,13 @@ fn a_process_can_be_frozen_woken_and_killed() {
             .ok_or("silence".into())
     })
     .unwrap();
-    let state = |process: &lab::Process| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
-        stat.rsplit(") ")
-            .next()
-            .and_then(|rest| rest.chars().next())
-            .unwrap()
-    };
+    let state = |process: &lab::Process| stat(process.pid().as_raw())[0].clone();
     process.signal(Signal::SIGSTOP).unwrap();
-    assert_eq!(state(&process), 'T');
+    assert_eq!(state(&process), "T");
     process.signal(Signal::SIGCONT).unwrap();
     until(SOON, "the wake", || {
         Some(())
-            .filter(|()| state(&process) == 'S')
+            .filter(|()| state(&process) == "S")
             .ok_or("stopped".into())
     })
     .unwrap();
@@ -98,13 +92,22 @@ fn a_process_can_be_frozen_woken_and_killed() {
     assert!(error.contains("is not running"), "{error}");
 }
 
-/// What stands between the test and the process stops too, and must not do so after all is over.
+/// State, parent and so on of a process: what follows its name.
+fn stat(pid: i32) -> Vec<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').map(str::to_owned).collect()
+}
+
+/// `nsenter` above the process stops too, and must not do so after both were woken: nobody would learn of the end.
 #[test]
 fn a_process_that_is_woken_at_once_can_be_killed_at_once() {
     let node = Netns::new("blink").unwrap();
     for _ in 0..100 {
         let mut process = node.spawn(&["sleep", "1000"]).unwrap();
         process.signal(Signal::SIGSTOP).unwrap();
+        let above = stat(process.pid().as_raw())[1].parse().unwrap();
+        assert_eq!(stat(above)[0], "T");
         process.signal(Signal::SIGCONT).unwrap();
         process.kill();
         assert!(process.status().is_some());
