@@ -6,8 +6,10 @@ use std::net::IpAddr;
 
 use serde_json::{Deserializer, Value};
 
-use super::{DIR, Dials, Ext, Families, Origination, Router, Seen, Session, TtlSecurity, family_of, seen};
-use crate::Error;
+use super::{
+    DIR, Dials, Ext, Families, Origination, Router, START_LIMIT, Seen, Session, TtlSecurity, family_of, seen,
+};
+use crate::{Error, until};
 
 /// Where Debian's package puts the daemons.
 const DAEMONS: &str = "/usr/lib/frr";
@@ -27,6 +29,9 @@ const WELL_KNOWN: [(&str, u16); 11] = [
     ("internet", 0),
 ];
 
+/// Where bgpd finds zebra.
+const ZEBRA: &str = "/run/router/zserv.api";
+
 pub(super) fn run(router: &mut Router) -> Result<(), Error> {
     router.write("zebra.conf", "frr defaults traditional\n")?;
     router.write("frr.conf", &render(router))?;
@@ -38,7 +43,7 @@ pub(super) fn run(router: &mut Router) -> Result<(), Error> {
         "-g",
         "frr",
         "-z",
-        "/run/router/zserv.api",
+        ZEBRA,
         "--vty_socket",
         DIR,
         "-A",
@@ -60,7 +65,15 @@ pub(super) fn run(router: &mut Router) -> Result<(), Error> {
     let mut argv = vec![zebra.as_str()];
     argv.extend(zebra_own.iter().map(String::as_str));
     argv.extend(sockets);
+    // One that a killed zebra left tells nothing.
+    router.node.sh(&format!("rm -f {ZEBRA}"))?;
     router.spawn(&argv)?;
+    // A bgpd that comes before zebra tries again after 10 s. Until then it knows no interface, and refuses routes whose
+    // next hop has a link-local address beside it.
+    until(START_LIMIT, "zebra to listen", || {
+        let look = router.node.sh(&format!("test -S {ZEBRA}"));
+        look.map_err(|error| format!("{error}\n{}", router.log()))
+    })?;
     let bgpd_own = own("frr");
     // `-n`: routes stay out of the kernel.
     let mut argv = vec![bgpd.as_str(), "-n"];
