@@ -13,6 +13,10 @@ pub const SIZES: [u32; 10] = [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65
 /// Weight of a backend that was given none.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
+/// When no more places than this are free, a walker computes which of them it meets first. The few last places would cost
+/// it half of all steps.
+const FEW: usize = 64;
+
 /// The three seeds that all nodes of a cluster share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seeds {
@@ -50,6 +54,8 @@ pub struct Walker {
     /// Where it tries next, and how far it goes from there.
     place: u32,
     skip: u32,
+    /// Times `skip` it is 1, modulo the length of the table; 0 = not computed yet.
+    inverse: u32,
     /// With weights: places that must be full before it may take its next one.
     due: u64,
 }
@@ -69,6 +75,7 @@ impl Walker {
             weight: u64::from(weight),
             place: rest(h1, size),
             skip: rest(h2, size - 1) + 1,
+            inverse: 0,
             due: 0,
         })
     }
@@ -76,10 +83,24 @@ impl Walker {
     /// The next place of its walk.
     fn walk(&mut self, size: u32) -> u32 {
         let here = self.place;
+        self.leave(here, size);
+        here
+    }
+
+    fn leave(&mut self, here: u32, size: u32) {
         // Both are below `size`, which is far from overflowing.
         let next = here + self.skip;
         self.place = if next >= size { next - size } else { next };
-        here
+    }
+
+    /// How many steps it is from `place`. As the length is a prime, there is exactly one number below it.
+    fn steps_to(&self, place: u32, size: u32) -> u64 {
+        let ahead = if place >= self.place {
+            place - self.place
+        } else {
+            place + size - self.place
+        };
+        u64::from(ahead) * u64::from(self.inverse) % u64::from(size)
     }
 }
 
@@ -100,8 +121,14 @@ pub fn fill(table: &mut [BackendId], walkers: &mut [Walker]) {
         walker.due = walker.weight / count;
     }
     table.fill(BackendId::NONE);
+    let mut few = Few::default();
+    let mut free = table.len();
     let mut turn = 0;
     for full in 1..=u64::from(size) {
+        if free == FEW {
+            few.find(table);
+        }
+        free -= 1;
         let mut at = turn;
         loop {
             let Some(walker) = walkers.get_mut(at) else {
@@ -111,7 +138,10 @@ pub fn fill(table: &mut [BackendId], walkers: &mut [Walker]) {
                 at = if at + 1 == walkers.len() { 0 } else { at + 1 };
                 continue;
             }
-            take(table, walker, size);
+            match few.left {
+                0 => take(table, walker, size),
+                _ => few.take(table, walker, size),
+            }
             walker.due += sum;
             break;
         }
@@ -131,6 +161,66 @@ fn take(table: &mut [BackendId], walker: &mut Walker, size: u32) {
             return;
         }
     }
+}
+
+/// The places that are free.
+struct Few {
+    places: [u32; FEW],
+    left: usize,
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Self {
+            places: [0; FEW],
+            left: 0,
+        }
+    }
+}
+
+impl Few {
+    fn find(&mut self, table: &[BackendId]) {
+        let free = (0..).zip(table).filter(|(_, id)| id.is_none());
+        for ((place, _), known) in free.zip(&mut self.places) {
+            *known = place;
+            self.left += 1;
+        }
+    }
+
+    /// As [`take`].
+    fn take(&mut self, table: &mut [BackendId], walker: &mut Walker, size: u32) {
+        if walker.inverse == 0 {
+            walker.inverse = inverse(walker.skip, size);
+        }
+        let free = self.places.get(..self.left).unwrap_or_default();
+        let first = (0..)
+            .zip(free)
+            .min_by_key(|(_, place)| walker.steps_to(**place, size));
+        let Some((at, place)) = first.map(|(at, place)| (at, *place)) else {
+            return;
+        };
+        self.left -= 1;
+        self.places.swap(at, self.left);
+        walker.leave(place, size);
+        let cell = usize::try_from(place).ok().and_then(|place| table.get_mut(place));
+        if let Some(cell) = cell {
+            *cell = walker.id;
+        }
+    }
+}
+
+/// Modulo a prime, by Fermat's little theorem.
+fn inverse(number: u32, prime: u32) -> u32 {
+    let prime = u64::from(prime);
+    let (mut power, mut square, mut exponent) = (1, u64::from(number), prime - 2);
+    while exponent != 0 {
+        if exponent & 1 == 1 {
+            power = power * square % prime;
+        }
+        square = square * square % prime;
+        exponent >>= 1;
+    }
+    u32::try_from(power).unwrap_or(0)
 }
 
 #[cfg(test)]

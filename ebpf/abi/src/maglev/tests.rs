@@ -91,6 +91,47 @@ fn a_leaving_backend_moves_few_others() {
     assert!(moved * 100 < 16381 * 3, "{moved} of 16381 moved");
 }
 
+/// As [`fill`], with every step walked.
+fn fill_step_by_step(table: &mut [BackendId], walkers: &mut [Walker]) {
+    let (count, size) = (walkers.len(), table.len());
+    let sum: u64 = walkers.iter().map(|walker| walker.weight).sum();
+    for walker in &mut *walkers {
+        walker.due = walker.weight / u64::try_from(count).expect("small");
+    }
+    let mut turn = 0;
+    for full in 1..=size {
+        let full = u64::try_from(full).expect("small");
+        let mut at = turn;
+        while full * walkers[at].weight < walkers[at].due {
+            at = (at + 1) % count;
+        }
+        take(table, &mut walkers[at], u32::try_from(size).expect("small"));
+        walkers[at].due += sum;
+        turn = (turn + 1) % count;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_few_last_places_go_to_those_who_would_walk_there(
+        names in prop::collection::vec(any::<u32>(), 1..80),
+        weights in prop::collection::vec(2..200_u32, 80),
+        size in prop::sample::select(&SIZES[..4]),
+    ) {
+        let mut walkers: Vec<Walker> = (0..).zip(names.iter().zip(weights))
+            .map(|(n, (name, weight))| {
+                Walker::new(id(n), weight, &name.to_ne_bytes(), size, &Seeds::default()).expect("a size")
+            })
+            .collect();
+        let mut table = vec![BackendId::NONE; usize::try_from(size).expect("small")];
+        let mut expected = table.clone();
+        fill_step_by_step(&mut expected, &mut walkers.clone());
+        fill(&mut table, &mut walkers);
+        prop_assert_eq!(table, expected);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
