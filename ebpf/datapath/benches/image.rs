@@ -1,6 +1,7 @@
 //! Ten thousand services with ten endpoints each: the whole way from objects to steps, and what one changed endpoint costs.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
@@ -8,6 +9,7 @@ use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use ebpf_abi::service::Selection;
 use ebpf_datapath::diff::{Op, diff};
 use ebpf_datapath::image::{MapImage, build};
+use ebpf_datapath::incremental::{Change, Extent, Incremental};
 use ebpf_datapath::services::{Objects, plan};
 use ebpf_datapath::{Limits, Settings, ThisNode};
 
@@ -93,6 +95,17 @@ impl Cluster {
         diff(before, &self.image(before))
     }
 
+    fn incremental(&self) -> Incremental {
+        let mut planner = Incremental::new(MapImage::default(), self.node.clone(), self.settings.clone());
+        for service in &self.services {
+            planner.handle(Change::Service(Arc::new(service.clone())));
+        }
+        for slice in &self.slices {
+            planner.handle(Change::Slice(Arc::new(slice.clone())));
+        }
+        planner
+    }
+
     fn change_one(&mut self) {
         if let Some(endpoints) = self
             .slices
@@ -135,6 +148,55 @@ fn nothing_changed(bencher: divan::Bencher<'_, '_>) {
         let steps = cluster.steps(&before);
         assert_eq!(steps, []);
     });
+}
+
+/// As [`from_nothing`], with all objects told one by one.
+#[divan::bench(sample_count = 10)]
+fn from_nothing_incrementally(bencher: divan::Bencher<'_, '_>) {
+    let cluster = Cluster::new();
+    bencher.bench_local(|| cluster.incremental().step().ops.len());
+}
+
+/// As [`one_endpoint_changed`]: from the slice to the steps, and those noted as done.
+#[divan::bench(sample_count = 100)]
+fn one_endpoint_changed_incrementally(bencher: divan::Bencher<'_, '_>) {
+    change_by_change(bencher, Cluster::new());
+}
+
+/// The same with a table to fill.
+#[divan::bench(sample_count = 100)]
+fn one_endpoint_changed_incrementally_with_maglev(bencher: divan::Bencher<'_, '_>) {
+    let mut cluster = Cluster::new();
+    cluster.settings.selection = Selection::Maglev;
+    change_by_change(bencher, cluster);
+}
+
+fn change_by_change(bencher: divan::Bencher<'_, '_>, mut cluster: Cluster) {
+    let mut planner = cluster.incremental();
+    carry_out(&mut planner);
+    let few = cluster.slices.get(5000).cloned().map(Arc::new);
+    cluster.change_one();
+    let many = cluster.slices.get(5000).cloned().map(Arc::new);
+    let mut slices = [many, few].into_iter().flatten().cycle();
+    bencher.bench_local(|| {
+        if let Some(slice) = slices.next() {
+            planner.handle(Change::Slice(slice));
+        }
+        assert_eq!(carry_out(&mut planner), Extent::Changed);
+    });
+}
+
+fn carry_out(planner: &mut Incremental) -> Extent {
+    let step = planner.step();
+    for op in &step.ops {
+        planner.applied(op);
+        if let Op::WriteTable { table, .. } = op
+            && step.extent == Extent::Changed
+        {
+            divan::black_box(planner.image().fill(table));
+        }
+    }
+    step.extent
 }
 
 /// One table of 16381 places; with Maglev there is one for each set.

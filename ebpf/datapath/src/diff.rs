@@ -47,7 +47,8 @@ pub enum Op {
     ForgetSlots {
         first: u32,
     },
-    /// A new inner map, filled by [`MapImage::fill`] of the wished image.
+    /// A new inner map, filled by [`MapImage::fill`] of the wished image, or of one with all earlier steps
+    /// applied.
     WriteTable {
         set: u32,
         table: Table,

@@ -25,6 +25,7 @@ use ebpf_abi::maglev::{self, DEFAULT_WEIGHT, Seeds, Walker};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter};
 
+pub(crate) use self::build::Keyed;
 pub use self::build::{Built, build};
 pub use self::dangling::Dangling;
 use crate::names::{Family, Protocol, Socket};

@@ -6,6 +6,8 @@
 //!                                             +------ what the maps hold --+
 //! ```
 //!
+//! That is the definition, and computes everything anew; [`incremental`] comes to the same steps, change by change.
+//!
 //! All of it is pure: no clock, no socket, no map. What is in the maps is read back by the loader and handed in, so a start
 //! is an ordinary difference, and ids are the same after it.
 //!
@@ -13,6 +15,7 @@
 
 pub mod diff;
 pub mod image;
+pub mod incremental;
 mod names;
 mod problem;
 pub mod services;

@@ -17,6 +17,7 @@ mod annotations;
 mod conflicts;
 mod endpoints;
 mod host_ports;
+mod keyed;
 mod node_selector;
 mod wishes;
 
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 
 pub use self::endpoints::EndpointState;
 use self::endpoints::{Endpoints, Hints, Slices, follow_hints, is_local};
+pub(crate) use self::keyed::{Changed, Keyed};
 use crate::names::{Family, Protocol, ServiceName, Socket};
 use crate::problem::Problem;
 use crate::settings::{Settings, ThisNode};
@@ -207,7 +209,7 @@ pub(crate) struct Wish {
     hints: Hints,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WishedFrontend {
     kind: Kind,
     port: String,
@@ -263,7 +265,9 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
         frontends: Vec::with_capacity(wish.frontends.len()),
         sets: Vec::new(),
     };
+    let mut backends: Vec<Vec<(Socket, BackendPlan)>> = Vec::new();
     for (socket, wished) in wish.frontends {
+        let known_sets = service.sets.len();
         let mut set = |scope| {
             let key = SetKey {
                 port: wished.port.clone(),
@@ -274,17 +278,17 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
             if let Some(known) = service.sets.iter().position(|set| set.key == key) {
                 return known;
             }
-            let set = select(
+            let (set, seen) = select(
                 key,
                 &service.name,
                 &wish.endpoints,
                 wish.hints,
                 node,
                 settings,
-                plan,
                 problems,
             );
             service.sets.push(set);
+            backends.push(seen);
             service.sets.len() - 1
         };
         let (outer, inner) = (set(wished.outer), set(wished.inner));
@@ -294,6 +298,9 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
                 frontend: socket,
                 target,
             });
+            // A set that no frontend leads to would get another place each time.
+            service.sets.truncate(known_sets);
+            backends.truncate(known_sets);
             continue;
         }
         service.frontends.push(FrontendPlan {
@@ -308,6 +315,12 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
             dispatch: wished.dispatch,
             delegation: wished.delegation,
         });
+    }
+    for (socket, seen) in backends.into_iter().flatten() {
+        let known = plan.backends.entry(socket).or_insert_with(|| seen.clone());
+        if seen.state < known.state {
+            *known = seen;
+        }
     }
     plan.services.push(service);
 }
@@ -324,10 +337,7 @@ fn rewritten(socket: &Socket, sets: [usize; 2], all: &[SetPlan]) -> Option<u16> 
         .map(|backend| backend.port)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "called once; a struct for it would say no more"
-)]
+/// A set, and its backends as this service sees them.
 fn select(
     key: SetKey,
     service: &ServiceName,
@@ -335,9 +345,8 @@ fn select(
     hints: Hints,
     node: &ThisNode,
     settings: &Settings,
-    plan: &mut Plan,
     problems: &mut Vec<Problem>,
-) -> SetPlan {
+) -> (SetPlan, Vec<(Socket, BackendPlan)>) {
     let mut candidates = endpoints.of(&key.port, key.protocol);
     candidates.retain(|socket, endpoint| {
         socket.family() == key.family
@@ -379,6 +388,7 @@ fn select(
             left_out: all - most,
         });
     }
+    let mut backends = Vec::with_capacity(candidates.len());
     for socket in set.serving.iter().chain(&set.draining).chain(&set.held) {
         let Some(endpoint) = candidates.get(socket) else {
             continue;
@@ -394,12 +404,9 @@ fn select(
             },
             zone: zone.copied().unwrap_or(0),
         };
-        let known = plan.backends.entry(*socket).or_insert_with(|| seen.clone());
-        if seen.state < known.state {
-            *known = seen;
-        }
+        backends.push((*socket, seen));
     }
-    set
+    (set, backends)
 }
 
 /// The addresses of nodes that have backends.
@@ -419,18 +426,22 @@ fn nodes(
         let Some(name) = node.metadata.name.as_deref().filter(|name| used.contains(name)) else {
             continue;
         };
-        let mut addresses = BTreeMap::new();
-        let told = node.status.as_ref().and_then(|status| status.addresses.as_ref());
-        for address in told
-            .into_iter()
-            .flatten()
-            .filter(|address| address.type_ == "InternalIP")
-        {
-            if let Ok(address) = address.address.parse() {
-                addresses.entry(Family::of(address)).or_insert(address);
-            }
-        }
-        found.insert(name.to_owned(), addresses);
+        found.insert(name.to_owned(), addresses(node));
     }
     found
+}
+
+fn addresses(node: &Node) -> BTreeMap<Family, std::net::IpAddr> {
+    let mut addresses = BTreeMap::new();
+    let told = node.status.as_ref().and_then(|status| status.addresses.as_ref());
+    for address in told
+        .into_iter()
+        .flatten()
+        .filter(|address| address.type_ == "InternalIP")
+    {
+        if let Ok(address) = address.address.parse() {
+            addresses.entry(Family::of(address)).or_insert(address);
+        }
+    }
+    addresses
 }

@@ -3,20 +3,22 @@
 //! Services that are in the maps already come first, then the older ones: a newcomer never displaces who was served.
 
 mod entries;
+mod holdings;
+mod keyed;
 mod room;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ebpf_abi::config::{Config, Member, Node, RangeKey, setting};
+use ebpf_abi::config::{Config, Member, Node, setting};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Selection, Set, flag};
 use ebpf_abi::{BackendId, FrontendId, V4, V6};
-use ipnet::IpNet;
 
-use self::entries::{backend, flags, has_wildcard, kind_flag, known_backends, lists, octets, reach_flag};
+use self::entries::{backend, flags, has_wildcard, kind_flag, octets, range_keys, reach_flag};
+use self::holdings::Holdings;
+pub(crate) use self::keyed::Keyed;
 use self::room::Full;
-use super::places::{Alive, Free, Known, Places, Runs};
 use super::sets::{self, Place};
 use super::{MapImage, Table};
 use crate::names::{Family, Socket};
@@ -38,27 +40,10 @@ pub struct Built {
 /// The image of a plan, with the places of what is in the maps already.
 pub fn build(plan: &Plan, before: &MapImage, node: &ThisNode, settings: &Settings) -> Built {
     let numbers = sets::numbers(&plan.services);
-    let mut builder = Builder::new(plan, before, settings, sets::kept(plan, &numbers, before));
+    let held = Holdings::of(before, &settings.limits);
+    let mut builder = Builder::new(plan, before, settings, sets::kept(plan, &numbers, before), held);
     builder.nodes(plan);
-    let mut order: Vec<(bool, &ServicePlan, usize, u32)> = plan
-        .services
-        .iter()
-        .zip(&numbers)
-        .enumerate()
-        .map(|(at, (service, number))| {
-            let runs = service.frontends.iter().any(|frontend| {
-                let known = before.frontend(&frontend.socket);
-                known.is_some_and(|known| known.service == *number)
-            });
-            (!runs, service, at, *number)
-        })
-        .collect();
-    order.sort_by_key(|(new, service, at, _)| (*new, service.age, *at));
-    for (_, service, at, number) in order {
-        if let Err(full) = builder.admit(service, at, number) {
-            builder.refused.push(full.of(&service.name));
-        }
-    }
+    builder.admit_all(&numbers);
     builder.finish(node)
 }
 
@@ -69,53 +54,19 @@ struct Builder<'a> {
     image: MapImage,
     refused: Vec<Problem>,
     kept: BTreeMap<Place, u32>,
-    /// Ids of backends that are in the maps.
-    known: HashMap<Socket, BackendId>,
     /// Ids of backends of this image.
     given: HashMap<Socket, BackendId>,
-    backends4: Places,
-    backends6: Places,
-    frontends: Places,
-    sets: Free,
-    runs: Runs,
-    lists: BTreeMap<Vec<IpNet>, u32>,
-    list_numbers: Free,
-    nodes: BTreeMap<String, u32>,
-    /// Entries that the hash maps will hold at once.
-    filled: Filled,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Filled {
-    frontends4: u32,
-    frontends6: u32,
-    members: u32,
-    ranges4: u32,
-    ranges6: u32,
+    held: Holdings,
 }
 
 impl<'a> Builder<'a> {
-    fn new(plan: &'a Plan, before: &'a MapImage, settings: &'a Settings, kept: BTreeMap<Place, u32>) -> Self {
-        let limits = &settings.limits;
-        let place = |index: u32, id: BackendId| Known {
-            index,
-            generation: id.generation(),
-            alive: if id.lives_at(index) { Alive::Yes } else { Alive::No },
-        };
-        let backends4 = before
-            .backends4
-            .iter()
-            .map(|(index, backend)| place(*index, backend.id));
-        let backends6 = before
-            .backends6
-            .iter()
-            .map(|(index, backend)| place(*index, backend.id));
-        let frontends = before.live_frontends.iter();
-        let frontends = frontends.map(|(index, id)| place(*index, BackendId(id.0)));
-        let lists = lists(before);
-        let ranges4 = before.ranges4.iter().map(|key| key.list);
-        let list_numbers = ranges4.chain(before.ranges6.iter().map(|key| key.list)).collect();
-        let runs = before.slots.iter().map(|(first, run)| (*first, count(run.len())));
+    fn new(
+        plan: &'a Plan,
+        before: &'a MapImage,
+        settings: &'a Settings,
+        kept: BTreeMap<Place, u32>,
+        held: Holdings,
+    ) -> Self {
         Self {
             plan,
             before,
@@ -123,54 +74,48 @@ impl<'a> Builder<'a> {
             image: MapImage::default(),
             refused: Vec::new(),
             kept,
-            known: known_backends(before),
             given: HashMap::new(),
-            backends4: Places::new(backends4, limits.backends),
-            backends6: Places::new(backends6, limits.backends),
-            frontends: Places::new(frontends, limits.places),
-            sets: Free::new(before.sets.keys().copied().collect(), limits.sets),
-            runs: Runs::new(runs, limits.slots),
-            lists,
-            list_numbers: Free::new(list_numbers, NOBODY),
-            nodes: BTreeMap::new(),
-            filled: Filled {
-                frontends4: count(before.frontends4.len()),
-                frontends6: count(before.frontends6.len()),
-                members: count(before.members.len()),
-                ranges4: count(before.ranges4.len()),
-                ranges6: count(before.ranges6.len()),
-            },
+            held,
         }
     }
 
     /// Places of nodes never change what they mean either.
     fn nodes(&mut self, plan: &Plan) {
-        let before = self.before;
-        let known: HashMap<([u8; 4], [u8; 16]), u32> = before
-            .nodes
-            .iter()
-            .map(|(index, node)| (octets(node), *index))
-            .collect();
         let limit = self.settings.limits.nodes;
-        let mut free = Free::new(before.nodes.keys().copied().collect(), limit);
         for (name, addresses) in &plan.nodes {
-            let mut node = Node::default();
-            for address in addresses.values() {
-                match address {
-                    IpAddr::V4(address) => node.v4 = V4::from(*address),
-                    IpAddr::V6(address) => node.v6 = V6::from(*address),
-                }
-            }
+            let node = node(addresses);
             if node == Node::default() {
                 continue;
             }
-            let Some(index) = known.get(&octets(&node)).copied().or_else(|| free.take()) else {
+            let known = self.held.known_nodes.get(&octets(&node)).copied();
+            let Some(index) = known.or_else(|| self.held.node_places.take()) else {
                 let node = name.clone();
                 self.refused.push(Problem::NodesFull { node, limit });
                 continue;
             };
             self.image.nodes.insert(index, node);
-            self.nodes.insert(name.clone(), index);
+            self.held.nodes.insert(name.clone(), index);
+        }
+    }
+
+    /// Every service of the plan, in the order of precedence.
+    fn admit_all(&mut self, numbers: &[u32]) {
+        let (plan, before) = (self.plan, self.before);
+        let services = plan.services.iter().zip(numbers).enumerate();
+        let mut order: Vec<(bool, &ServicePlan, usize, u32)> = services
+            .map(|(at, (service, number))| {
+                let runs = service.frontends.iter().any(|frontend| {
+                    let known = before.frontend(&frontend.socket);
+                    known.is_some_and(|known| known.service == *number)
+                });
+                (!runs, service, at, *number)
+            })
+            .collect();
+        order.sort_by_key(|(new, service, at, _)| (*new, service.age, *at));
+        for (_, service, at, number) in order {
+            if let Err(full) = self.admit(service, at, number) {
+                self.refused.push(full.of(&service.name));
+            }
         }
     }
 
@@ -203,16 +148,16 @@ impl<'a> Builder<'a> {
                 runs.push((0, 0));
                 continue;
             }
-            let Some(first) = self.runs.take(total) else {
+            let Some(first) = self.held.runs.take(total) else {
                 let limit = self.settings.limits.slots;
                 let full = Full {
                     map: "SLOTS",
-                    used: limit - self.runs.free().min(limit),
+                    used: limit - self.held.runs.free().min(limit),
                     needed: total,
                     limit,
                 };
                 for (first, length) in runs.into_iter().filter(|(_, length)| *length != 0) {
-                    self.runs.give_back(first, length);
+                    self.held.runs.give_back(first, length);
                 }
                 return Err(full);
             };
@@ -220,7 +165,11 @@ impl<'a> Builder<'a> {
         }
         let mut places = Vec::with_capacity(service.sets.len());
         for (index, (set, (first, _))) in service.sets.iter().zip(runs).enumerate() {
-            let place = self.kept.get(&(at, index)).copied().or_else(|| self.sets.take());
+            let place = self
+                .kept
+                .get(&(at, index))
+                .copied()
+                .or_else(|| self.held.sets.take());
             // `check` saw that there is one.
             let place = place.unwrap_or_default();
             let word = self.unchanged(set, at, index);
@@ -256,7 +205,7 @@ impl<'a> Builder<'a> {
                 && ids
                     .iter()
                     .zip(sockets)
-                    .all(|(id, socket)| self.known.get(socket) == Some(id))
+                    .all(|(id, socket)| self.held.known.get(socket) == Some(id))
         };
         (same(serving, &set.serving) && same(draining, &set.draining)).then_some(*word)
     }
@@ -269,17 +218,17 @@ impl<'a> Builder<'a> {
             return;
         };
         let places = match socket.family() {
-            Family::V4 => &mut self.backends4,
-            Family::V6 => &mut self.backends6,
+            Family::V4 => &mut self.held.backends4,
+            Family::V6 => &mut self.held.backends6,
         };
-        let id = self.known.get(socket).copied().or_else(|| {
+        let id = self.held.known.get(socket).copied().or_else(|| {
             let (index, generation) = places.take()?;
             BackendId::new(index, generation)
         });
         let Some(id) = id else { return };
         self.given.insert(*socket, id);
         let node = match &plan.at {
-            At::Node(name) => self.nodes.get(name).copied().unwrap_or(0),
+            At::Node(name) => self.held.nodes.get(name).copied().unwrap_or(0),
             At::Here | At::Unknown => 0,
         };
         match socket.address {
@@ -299,7 +248,7 @@ impl<'a> Builder<'a> {
 
     fn write_frontend(&mut self, service: &ServicePlan, plan: &FrontendPlan, number: u32, places: &[u32]) {
         let id = self.kept_frontend(plan, number).or_else(|| {
-            let (index, generation) = self.frontends.take()?;
+            let (index, generation) = self.held.frontends.take()?;
             FrontendId::new(index, generation)
         });
         // `check` saw that there is one.
@@ -335,12 +284,12 @@ impl<'a> Builder<'a> {
         match plan.socket.address {
             IpAddr::V4(address) => {
                 let key = FrontendKey::new(V4::from(address), port, protocol);
-                self.filled.frontends4 += u32::from(!self.before.frontends4.contains_key(&key));
+                self.held.filled.frontends4 += u32::from(!self.before.frontends4.contains_key(&key));
                 self.image.frontends4.insert(key, frontend);
             }
             IpAddr::V6(address) => {
                 let key = FrontendKey::new(V6::from(address), port, protocol);
-                self.filled.frontends6 += u32::from(!self.before.frontends6.contains_key(&key));
+                self.held.filled.frontends6 += u32::from(!self.before.frontends6.contains_key(&key));
                 self.image.frontends6.insert(key, frontend);
             }
         }
@@ -354,12 +303,12 @@ impl<'a> Builder<'a> {
         let new = u32::from(!self.wildcard_exists(plan.socket.address));
         let entry = match plan.socket.address {
             IpAddr::V4(address) => {
-                self.filled.frontends4 += new;
+                self.held.filled.frontends4 += new;
                 let key = FrontendKey::wildcard(V4::from(address));
                 self.image.frontends4.entry(key).or_default()
             }
             IpAddr::V6(address) => {
-                self.filled.frontends6 += new;
+                self.held.filled.frontends6 += new;
                 let key = FrontendKey::wildcard(V6::from(address));
                 self.image.frontends6.entry(key).or_default()
             }
@@ -374,7 +323,7 @@ impl<'a> Builder<'a> {
             };
             let member = Member { set, backend };
             if self.image.members.insert(member) && !self.before.members.contains(&member) {
-                self.filled.members += 1;
+                self.held.filled.members += 1;
             }
         }
     }
@@ -406,31 +355,23 @@ impl<'a> Builder<'a> {
         if ranges.nets.is_empty() {
             return NOBODY;
         }
-        let known = self.lists.get(&ranges.nets).copied();
+        let known = self.held.lists.get(&ranges.nets).copied();
         // There are more numbers than entries.
-        let Some(list) = known.or_else(|| self.list_numbers.take()) else {
+        let Some(list) = known.or_else(|| self.held.list_numbers.take()) else {
             return NOBODY;
         };
         if known.is_none() {
-            self.lists.insert(ranges.nets.clone(), list);
+            self.held.lists.insert(ranges.nets.clone(), list);
         }
-        for net in &ranges.nets {
-            let bits = RangeKey::<V4>::LIST_BITS + u32::from(net.prefix_len());
-            match net.addr() {
-                IpAddr::V4(address) => {
-                    let address = V4::from(address);
-                    let key = RangeKey { bits, list, address };
-                    if self.image.ranges4.insert(key) && !self.before.ranges4.contains(&key) {
-                        self.filled.ranges4 += 1;
-                    }
-                }
-                IpAddr::V6(address) => {
-                    let address = V6::from(address);
-                    let key = RangeKey { bits, list, address };
-                    if self.image.ranges6.insert(key) && !self.before.ranges6.contains(&key) {
-                        self.filled.ranges6 += 1;
-                    }
-                }
+        let (keys4, keys6) = range_keys(&ranges.nets, list);
+        for key in keys4 {
+            if self.image.ranges4.insert(key) && !self.before.ranges4.contains(&key) {
+                self.held.filled.ranges4 += 1;
+            }
+        }
+        for key in keys6 {
+            if self.image.ranges6.insert(key) && !self.before.ranges6.contains(&key) {
+                self.held.filled.ranges6 += 1;
             }
         }
         list
@@ -438,26 +379,7 @@ impl<'a> Builder<'a> {
 
     /// Tombstones, settings, and the bits of this node's own addresses.
     fn finish(mut self, node: &ThisNode) -> Built {
-        for (index, id) in &self.before.live_frontends {
-            let stone = if id.lives_at(*index) { id.tombstone() } else { *id };
-            self.image.live_frontends.entry(*index).or_insert(stone);
-        }
-        for (index, backend) in &self.before.backends4 {
-            let id = bury(backend.id, *index);
-            let stone = Backend {
-                id,
-                ..Backend::default()
-            };
-            self.image.backends4.entry(*index).or_insert(stone);
-        }
-        for (index, backend) in &self.before.backends6 {
-            let id = bury(backend.id, *index);
-            let stone = Backend {
-                id,
-                ..Backend::default()
-            };
-            self.image.backends6.entry(*index).or_insert(stone);
-        }
+        leave_tombstones(self.before, &mut self.image);
         for address in &node.addresses {
             self.image.watch(*address);
         }
@@ -473,6 +395,41 @@ impl<'a> Builder<'a> {
             image: self.image,
             refused: self.refused,
         }
+    }
+}
+
+fn node(addresses: &BTreeMap<Family, IpAddr>) -> Node {
+    let mut node = Node::default();
+    for address in addresses.values() {
+        match address {
+            IpAddr::V4(address) => node.v4 = V4::from(*address),
+            IpAddr::V6(address) => node.v6 = V6::from(*address),
+        }
+    }
+    node
+}
+
+/// Every place that had an owner, and has none any more, gets a tombstone.
+fn leave_tombstones(before: &MapImage, image: &mut MapImage) {
+    for (index, id) in &before.live_frontends {
+        let stone = if id.lives_at(*index) { id.tombstone() } else { *id };
+        image.live_frontends.entry(*index).or_insert(stone);
+    }
+    for (index, backend) in &before.backends4 {
+        let id = bury(backend.id, *index);
+        let stone = Backend {
+            id,
+            ..Backend::default()
+        };
+        image.backends4.entry(*index).or_insert(stone);
+    }
+    for (index, backend) in &before.backends6 {
+        let id = bury(backend.id, *index);
+        let stone = Backend {
+            id,
+            ..Backend::default()
+        };
+        image.backends6.entry(*index).or_insert(stone);
     }
 }
 

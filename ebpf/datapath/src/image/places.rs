@@ -70,6 +70,13 @@ impl Places {
         self.free -= 1;
         Some((index, next_generation(generation)))
     }
+
+    /// The owner is gone: its tombstone was written.
+    pub(super) fn release(&mut self, index: u32, generation: u32) {
+        if index < self.limit && self.vacated.insert((generation, index)) {
+            self.free += 1;
+        }
+    }
 }
 
 fn next_generation(generation: u32) -> u32 {
@@ -113,6 +120,12 @@ impl Free {
         }
         None
     }
+
+    pub(super) fn release(&mut self, index: u32) {
+        if self.used.remove(&index) {
+            self.next = self.next.min(index.max(1));
+        }
+    }
 }
 
 /// Ranges of slots.
@@ -155,7 +168,7 @@ impl Runs {
         Some(first)
     }
 
-    /// Takes back what was just taken.
+    /// Takes back what was taken.
     pub(super) fn give_back(&mut self, first: u32, length: u32) {
         let mut length = length;
         if let Some(next) = self.free.remove(&(first + length)) {

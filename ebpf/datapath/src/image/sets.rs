@@ -17,15 +17,20 @@ pub(super) fn numbers(services: &[ServicePlan]) -> Vec<u32> {
     services
         .iter()
         .map(|service| {
-            let text = format!("{}/{}", service.name, service.uid);
-            let (hash, _) = murmur3(text.as_bytes(), 0);
-            let mut number = u32::try_from(hash >> 32).unwrap_or(1);
+            let mut number = number(service);
             while !taken.insert(number) {
                 number = number.wrapping_add(1);
             }
             number
         })
         .collect()
+}
+
+/// The number a service gets unless another one has it.
+pub(super) fn number(service: &ServicePlan) -> u32 {
+    let text = format!("{}/{}", service.name, service.uid);
+    let (hash, _) = murmur3(text.as_bytes(), 0);
+    u32::try_from(hash >> 32).unwrap_or(1)
 }
 
 /// A set keeps its place if all frontends that used it, and still exist, use one set again as before. Else a frontend would see

@@ -18,6 +18,9 @@ use crate::settings::ThisNode;
 /// Ingress controllers write it so that a Service has an endpoint at all.
 const DUMMY: (&str, u16) = ("192.192.192.192", 9999);
 
+/// The label that says which Service a slice belongs to.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 /// How an endpoint is; the best one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndpointState {
@@ -84,7 +87,7 @@ impl<'a> Slices<'a> {
                 continue;
             };
             let proxy = labels.get(PROXY_NAME).map_or("", String::as_str);
-            if let Some(service) = labels.get("kubernetes.io/service-name")
+            if let Some(service) = labels.get(SERVICE_NAME)
                 && proxy == proxy_name
             {
                 let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");

@@ -354,6 +354,45 @@ fn one_endpoint_costs_a_few_steps_however_many_frontends_there_are() {
 }
 
 #[test]
+fn a_set_that_no_frontend_leads_to_is_not_written_again_and_again() {
+    let mut world = World::of(&service(
+        "web",
+        "clusterIP: 10.96.0.1, ports: [{name: http, port: 80}, {name: sctp, port: 81, protocol: SCTP}]",
+    ));
+    let slice = slice("web-1", "web", &["10.0.0.1/me"])
+        .replace("ports: [", "ports: [{name: sctp, port: 82, protocol: SCTP}, ");
+    world.add(&slice);
+    world.settle();
+    assert_eq!(world.reasons(), ["sctp-port-differs"]);
+    assert_eq!(diff(&world.image, &world.build().image), []);
+}
+
+#[test]
+fn a_set_whose_table_is_still_there_is_not_given_away() {
+    let mut world = web(&["10.0.0.1/me"]);
+    world.settings.selection = Selection::Maglev;
+    world.settle();
+    world.services.clear();
+    let ops = diff(&world.image, &world.build().image);
+    let removed = ops.iter().position(|op| matches!(op, Op::RemoveSet { .. }));
+    let (done, failed) = ops.split_at(removed.expect("the set goes") + 1);
+    assert!(failed.iter().any(|op| matches!(op, Op::RemoveTable { .. })));
+    for op in done {
+        apply(op, &mut world.image);
+    }
+    let left: Vec<u32> = world.image.tables.keys().copied().collect();
+    world.add(&service("late", "clusterIP: 10.96.0.2, ports: [{port: 80}]"));
+    world.settle();
+    let late = world
+        .image
+        .frontends()
+        .into_iter()
+        .find(|(socket, _)| socket.port == 80);
+    let (_, late) = late.expect("it is served");
+    assert!(!left.contains(&late.set), "{late:?}");
+}
+
+#[test]
 fn a_recreated_service_gets_new_ids_and_a_changed_one_keeps_them() {
     let mut world = web(&["10.0.0.1/me"]);
     world.settle();

@@ -2,5 +2,6 @@
 
 mod conformance;
 mod image;
+mod incremental;
 mod services;
 mod world;

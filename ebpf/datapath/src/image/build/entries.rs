@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ebpf_abi::config::{Node, RangeKey};
 use ebpf_abi::service::{Backend, BackendState, backend_flag, flag};
-use ebpf_abi::{BackendId, V4};
+use ebpf_abi::{BackendId, V4, V6};
 use ipnet::IpNet;
 
 use crate::image::MapImage;
@@ -124,6 +124,25 @@ pub(super) fn lists(before: &MapImage) -> BTreeMap<Vec<IpNet>, u32> {
         numbers.entry(nets).or_insert(list);
     }
     numbers
+}
+
+/// The entries of a list.
+pub(super) fn range_keys(nets: &[IpNet], list: u32) -> (Vec<RangeKey<V4>>, Vec<RangeKey<V6>>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for net in nets {
+        let bits = RangeKey::<V4>::LIST_BITS + u32::from(net.prefix_len());
+        match net.addr() {
+            IpAddr::V4(address) => {
+                let address = V4::from(address);
+                v4.push(RangeKey { bits, list, address });
+            }
+            IpAddr::V6(address) => {
+                let address = V6::from(address);
+                v6.push(RangeKey { bits, list, address });
+            }
+        }
+    }
+    (v4, v6)
 }
 
 pub(super) fn octets(node: &Node) -> ([u8; 4], [u8; 16]) {

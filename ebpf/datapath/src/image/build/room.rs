@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use super::super::places::Places;
 use super::entries::has_wildcard;
-use super::{Builder, Filled, count, members};
+use super::holdings::Filled;
+use super::{Builder, count, members};
 use crate::names::{Family, ServiceName, Socket};
 use crate::problem::Problem;
 use crate::services::ServicePlan;
@@ -59,7 +60,7 @@ impl Builder<'_> {
             }
             if let Some(ranges) = &frontend.ranges
                 && !ranges.nets.is_empty()
-                && !self.lists.contains_key(&ranges.nets)
+                && !self.held.lists.contains_key(&ranges.nets)
                 && lists.insert(&ranges.nets)
             {
                 let v4 = ranges
@@ -71,23 +72,28 @@ impl Builder<'_> {
                 more.ranges6 += count(ranges.nets.len() - v4);
             }
         }
-        let filled = &self.filled;
+        let filled = &self.held.filled;
         fits("FRONTENDS4", filled.frontends4, more.frontends4, limits.frontends)?;
         fits("FRONTENDS6", filled.frontends6, more.frontends6, limits.frontends)?;
-        let used = limits.places - self.frontends.free().min(limits.places);
+        let used = limits.places - self.held.frontends.free().min(limits.places);
         fits("LIVE_FRONTENDS", used, places, limits.places)?;
         fits("RANGES4", filled.ranges4, more.ranges4, limits.ranges)?;
         fits("RANGES6", filled.ranges6, more.ranges6, limits.ranges)?;
         let new_sets = (0..service.sets.len()).filter(|set| !self.kept.contains_key(&(at, *set)));
         let new_sets = count(new_sets.count());
-        if !self.sets.has(new_sets) {
+        if !self.held.sets.has(new_sets) {
             // Place 0 is used by nobody.
-            return fits("SETS", self.sets.used().saturating_add(1), new_sets, limits.sets);
+            return fits(
+                "SETS",
+                self.held.sets.used().saturating_add(1),
+                new_sets,
+                limits.sets,
+            );
         }
         let (mut new4, mut new6) = (BTreeSet::new(), BTreeSet::new());
         for (index, set) in service.sets.iter().enumerate() {
             for socket in members(set) {
-                if !self.known.contains_key(socket) && !self.given.contains_key(socket) {
+                if !self.held.known.contains_key(socket) && !self.given.contains_key(socket) {
                     match socket.family() {
                         Family::V4 => new4.insert(socket),
                         Family::V6 => new6.insert(socket),
@@ -97,7 +103,7 @@ impl Builder<'_> {
             if affine.contains(&index) {
                 let place = self.kept.get(&(at, index));
                 let known = |socket: &&Socket| {
-                    let backend = self.known.get(*socket).copied();
+                    let backend = self.held.known.get(*socket).copied();
                     place.zip(backend).is_some_and(|(set, backend)| {
                         let set = *set;
                         self.before.members.contains(&Member { set, backend })
@@ -110,13 +116,13 @@ impl Builder<'_> {
         let used = |places: &Places| limits.backends - places.free().min(limits.backends);
         fits(
             "BACKENDS4",
-            used(&self.backends4),
+            used(&self.held.backends4),
             count(new4.len()),
             limits.backends,
         )?;
         fits(
             "BACKENDS6",
-            used(&self.backends6),
+            used(&self.held.backends6),
             count(new6.len()),
             limits.backends,
         )
