@@ -12,12 +12,13 @@ use clap::CommandFactory;
 use crate::{crds, step, test};
 
 /// Who may import whom. A package that is not listed is new: it must be given its place here first.
-const IMPORTS: [(&str, &[&str]); 10] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("bgp-speaker", &[]),
     ("crds", &[]),
     ("ebpf-abi", &[]),
     ("ebpf-datapath", &["crds", "ebpf-abi"]),
     ("ebpf-loader", &["ebpf-abi"]),
+    ("l2announce", &[]),
     ("lab", &[]),
     ("lbipam", &[]),
     ("stentor", &["bgp-speaker", "crds", "lbipam"]),
@@ -110,10 +111,11 @@ const PLACES: [Place; 9] = [
 ];
 
 /// Folders of pure functions and what must not be in them, tests aside.
-const PURE: [&str; 4] = [
+const PURE: [&str; 5] = [
     "agent/src/plan",
     "ebpf/abi/src",
     "ebpf/datapath/src",
+    "l2announce/src",
     "lbipam/src",
 ];
 const IMPURE: [&str; 7] = [
