@@ -35,9 +35,6 @@
 
 mod timing;
 
-#[cfg(test)]
-mod tests;
-
 use std::time::{Duration, Instant};
 
 pub use timing::{Timing, TimingError};
@@ -514,3 +511,6 @@ impl Jitter {
         Duration::from_micros(mixed % (most + 1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("l2announce", &[]),
     ("lab", &[]),
     ("lbipam", &[]),
-    ("stentor", &["bgp-speaker", "crds", "lbipam"]),
+    ("stentor", &["bgp-speaker", "crds", "l2announce", "lbipam"]),
     (
         "stentor-tests",
         &["bgp-speaker", "crds", "lab", "lbipam", "stentor"],

@@ -1,5 +1,6 @@
-//! The dirty edges: kernel routes and links, the service manager, logs. Each only carries values.
+//! The dirty edges: kernel routes and links, the service manager, Leases, logs. Each only carries values.
 
+pub mod lease;
 pub mod log;
 pub mod netlink;
 pub mod notify;

@@ -103,6 +103,12 @@ impl Cluster {
         Ok(Self(config))
     }
 
+    /// Connects to it, for whoever must know what became of each single request.
+    pub(crate) fn client_without_retries(mut self) -> Result<Client, ClusterError> {
+        self.0.default_retry = false;
+        Client::try_from(self.0).map_err(|error| ClusterError::Credentials(chain(&error)))
+    }
+
     /// For log lines.
     #[must_use]
     pub fn url(&self) -> String {
@@ -347,7 +353,7 @@ fn plural(kind: Kind) -> &'static str {
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

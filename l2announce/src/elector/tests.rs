@@ -264,6 +264,22 @@ fn a_write_without_an_answer_that_was_done_is_confirmed_before_it_counts() {
 }
 
 #[test]
+fn a_write_without_an_answer_that_is_done_late_is_ours_all_the_same() {
+    let mut bench = Bench::new();
+    bench.timer();
+    bench.tell(found("1", None));
+    bench.tell(Input::Failed);
+    bench.timer();
+    // It is still under way, so the next one is refused.
+    assert_eq!(bench.tell(found("1", None)), [write(Some("1"), Claim::Take)]);
+    assert_eq!(bench.tell(Input::Refused), [Output::Read]);
+    assert_eq!(
+        bench.tell(found("2", Some("me"))),
+        [write(Some("2"), Claim::Renew)]
+    );
+}
+
+#[test]
 fn a_namesake_is_waited_for_like_anybody() {
     let mut bench = Bench::new();
     bench.timer();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use crds::k8s_openapi::api::coordination::v1::Lease;
 use crds::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
     Api as Resource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
@@ -107,6 +108,10 @@ impl Api {
         let name = object.metadata.name.context("an object has a name")?;
         api.delete(&name, &DeleteParams::default()).await?;
         Ok(())
+    }
+
+    pub(crate) fn leases(&self, namespace: &str) -> Resource<Lease> {
+        Resource::namespaced(self.client.clone(), namespace)
     }
 
     /// What the server would say to it. Nothing is stored.

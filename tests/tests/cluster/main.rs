@@ -6,6 +6,7 @@
 mod agent;
 mod api;
 mod definitions;
+mod lease;
 mod processes;
 mod source;
 
@@ -21,7 +22,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,
@@ -52,12 +53,25 @@ const TESTS: [(&str, Test); 9] = [
         agent::outlives_the_server,
     ),
     (
+        "lease::killed_cut_off_or_resigned_there_is_one_holder_at_a_time",
+        lease::one_holder_at_a_time,
+    ),
+    (
         "definitions::stock_ones_judge_the_same_documents_the_same",
         definitions::stock,
     ),
 ];
 
 fn main() -> ExitCode {
+    if let Some(ended) = lease::candidate() {
+        return match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let assets = match Assets::find() {
