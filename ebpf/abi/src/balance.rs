@@ -217,7 +217,8 @@ fn read<A: Balanced, P: Packet, T: Tables<A>>(
         destination,
         id,
         protocol: network.protocol,
-        pad: [0; 3],
+        pad: 0,
+        pad_word: 0,
     };
     let (source_port, destination_port, seen) = match network.fragment {
         Fragment::Later(id) => {
@@ -255,7 +256,8 @@ fn read<A: Balanced, P: Packet, T: Tables<A>>(
         source_port,
         destination_port,
         protocol: network.protocol,
-        pad: [0; 3],
+        pad: 0,
+        pad_word: 0,
     };
     Ok((network, tuple, seen))
 }
@@ -341,7 +343,8 @@ fn translate<A: Balanced, P: Packet>(
         source_port: flow.source_port,
         destination_port: flow.destination_port,
         protocol: tuple.protocol,
-        pad: [0; 3],
+        pad: 0,
+        pad_word: 0,
     };
     match rewrite(packet, at, network, tuple, &new) {
         Ok(()) if flow.way == Way::Reply.number() => Verdict::Reply,

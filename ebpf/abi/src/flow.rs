@@ -18,7 +18,9 @@ pub struct Tuple<A> {
     pub source_port: u16,
     pub destination_port: u16,
     pub protocol: u8,
-    pub pad: [u8; 3],
+    /// In two parts: three octets would be zeroed by a call, on every packet.
+    pub pad: u8,
+    pub pad_word: u16,
 }
 
 layout!(
@@ -28,7 +30,8 @@ layout!(
     source_port = 8,
     destination_port = 10,
     protocol = 12,
-    pad = 13
+    pad = 13,
+    pad_word = 14
 );
 layout!(
     Tuple<V6>,
@@ -37,7 +40,8 @@ layout!(
     source_port = 32,
     destination_port = 34,
     protocol = 36,
-    pad = 37
+    pad = 37,
+    pad_word = 38
 );
 
 impl<A: Address> Tuple<A> {
@@ -135,7 +139,8 @@ impl<A: Address> Flow<A> {
             source_port: self.destination_port,
             destination_port: self.source_port,
             protocol,
-            pad: [0; 3],
+            pad: 0,
+            pad_word: 0,
         }
     }
 }
@@ -149,7 +154,8 @@ pub struct FragmentKey<A> {
     /// As on the wire; IPv4's 16 bits in the low half.
     pub id: u32,
     pub protocol: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    pub pad_word: u16,
 }
 
 layout!(
@@ -158,7 +164,8 @@ layout!(
     destination = 4,
     id = 8,
     protocol = 12,
-    pad = 13
+    pad = 13,
+    pad_word = 14
 );
 layout!(
     FragmentKey<V6>,
@@ -166,7 +173,8 @@ layout!(
     destination = 16,
     id = 32,
     protocol = 36,
-    pad = 37
+    pad = 37,
+    pad_word = 38
 );
 
 /// Value of `FRAGMENTS4` and `FRAGMENTS6`: the ports that only the first fragment tells.
@@ -204,7 +212,8 @@ mod tests {
             source_port: flow.source_port,
             destination_port: flow.destination_port,
             protocol: 6,
-            pad: [0; 3],
+            pad: 0,
+            pad_word: 0,
         };
         assert_eq!(twin, becomes.reversed());
         assert_eq!(twin.reversed(), becomes);

@@ -16,10 +16,13 @@ pub const ETHERNET: usize = 14;
 
 /// Octets of a packet. Implemented by the kernel's two kinds of packets and by plain octets.
 pub trait Packet {
-    /// `N` octets from `at` on; `None` if the packet ends before.
-    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
-    /// The same to be written.
-    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]>;
+    /// `N` octets from `at` on; `None` if the packet ends before. By value, so that the kernel's packets can be read in words.
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+    /// Writes them; `None`, and nothing is written, if the packet ends before.
+    fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()>;
+    /// The same number, of which the kernel's verifier then knows nothing. It walks all that follows once for each set of
+    /// things it knows, so where many ways meet, what they found out must be forgotten.
+    fn forget(&self, number: u32) -> u32;
     /// Brings the checksum of an IPv4 header, at `at`, up to date.
     fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()>;
     /// Brings the checksum of a transport header, at `at`, up to date: `pseudo` for addresses, `inside` for ports.
@@ -83,8 +86,8 @@ pub trait Family: Address {
 impl Family for V4 {
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
-        let header = packet.window::<20>(at)?;
-        let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = *header;
+        let header = packet.read::<20>(at)?;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = header;
         Some((
             Self(u32::from_ne_bytes([a, b, c, d])),
             Self(u32::from_ne_bytes([e, f, g, h])),
@@ -94,7 +97,7 @@ impl Family for V4 {
     #[inline(always)]
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
         let [first, _, _, _, id0, id1, part0, part1, _, protocol] =
-            *packet.window::<10>(at).ok_or(Malformed::Network)?;
+            packet.read::<10>(at).ok_or(Malformed::Network)?;
         let length = usize::from(first & 0xf) * 4;
         if first >> 4 != 4 || length < 20 {
             return Err(Malformed::Network);
@@ -116,7 +119,7 @@ impl Family for V4 {
     #[inline(always)]
     fn readdress<P: Packet>(packet: &mut P, at: usize, delta: Delta, new: &Tuple<Self>) -> Option<()> {
         let ([a, b, c, d], [e, f, g, h]) = (new.source.0.to_ne_bytes(), new.destination.0.to_ne_bytes());
-        *packet.window_mut::<8>(at + 12)? = [a, b, c, d, e, f, g, h];
+        packet.write(at + 12, [a, b, c, d, e, f, g, h])?;
         packet.fix_header(at + 10, delta)
     }
 
@@ -130,68 +133,82 @@ impl Family for V4 {
     }
 }
 
+/// Offset and "more to come" of an IPv6 fragment header, as there.
+#[derive(Clone, Copy)]
+struct Part(u16);
+
+impl Part {
+    const WHOLE: Self = Self(0);
+
+    #[inline(always)]
+    fn of(self, id: u32) -> Fragment {
+        match (self.0 >> 3, self.0 & 1) {
+            // An atomic fragment (RFC 6946) is whole.
+            (0, 0) => Fragment::Whole,
+            (0, _) => Fragment::First(id),
+            _ => Fragment::Later(id),
+        }
+    }
+}
+
 /// IPv6 extension headers that are looked at; RFC 8200 names six, nobody sends more than a few.
 const EXTENSIONS: usize = 6;
 
 impl Family for V6 {
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
-        let source = *packet.window::<16>(at + 8)?;
-        let destination = *packet.window::<16>(at + 24)?;
+        let source = packet.read::<16>(at + 8)?;
+        let destination = packet.read::<16>(at + 24)?;
         Some((Self::from_octets(source), Self::from_octets(destination)))
     }
 
     #[inline(always)]
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
-        let [first, _, _, _, _, _, mut protocol, _] = *packet.window::<8>(at).ok_or(Malformed::Network)?;
+        let [first, _, _, _, _, _, mut protocol, _] = packet.read::<8>(at).ok_or(Malformed::Network)?;
         if first >> 4 != 6 {
             return Err(Malformed::Network);
         }
         let mut transport = at + 40;
-        let mut fragment = Fragment::Whole;
+        let mut part = Part::WHOLE;
+        let mut id = 0;
         for _ in 0..EXTENSIONS {
             let length = match protocol {
                 // Hop-by-hop options, routing, destination options, mobility, HIP, Shim6.
                 0 | 43 | 60 | 135 | 139 | 140 => {
-                    let [next, length] = *packet.window::<2>(transport).ok_or(Malformed::Extensions)?;
+                    let [next, length] = packet.read::<2>(transport).ok_or(Malformed::Extensions)?;
                     protocol = next;
-                    (usize::from(length) + 1) * 8
+                    (u32::from(length) + 1) * 8
                 }
                 // The authentication header counts in words of four, less two.
                 51 => {
-                    let [next, length] = *packet.window::<2>(transport).ok_or(Malformed::Extensions)?;
+                    let [next, length] = packet.read::<2>(transport).ok_or(Malformed::Extensions)?;
                     protocol = next;
-                    (usize::from(length) + 2) * 4
+                    (u32::from(length) + 2) * 4
                 }
                 44 => {
                     let [next, _, part0, part1, id0, id1, id2, id3] =
-                        *packet.window::<8>(transport).ok_or(Malformed::Extensions)?;
+                        packet.read::<8>(transport).ok_or(Malformed::Extensions)?;
                     protocol = next;
-                    let part = u16::from_be_bytes([part0, part1]);
-                    let id = u32::from_ne_bytes([id0, id1, id2, id3]);
-                    fragment = match (part & 0xfff8, part & 1) {
-                        // An atomic fragment (RFC 6946) is whole.
-                        (0, 0) => Fragment::Whole,
-                        (0, _) => Fragment::First(id),
-                        _ => Fragment::Later(id),
-                    };
+                    // Without the two reserved bits.
+                    part = Part(u16::from_be_bytes([part0, part1]) & 0xfff9);
+                    id = u32::from_ne_bytes([id0, id1, id2, id3]);
                     8
                 }
                 _ => {
                     return Ok(Network {
                         transport,
                         protocol,
-                        fragment,
+                        fragment: part.of(id),
                     });
                 }
             };
-            transport += length;
-            if let Fragment::Later(_) = fragment {
+            transport += usize::try_from(packet.forget(length)).map_err(|_| Malformed::Extensions)?;
+            if part.0 >> 3 != 0 {
                 // What follows is data from the middle of the datagram; headers are only in the first fragment.
                 return Ok(Network {
                     transport,
                     protocol,
-                    fragment,
+                    fragment: part.of(id),
                 });
             }
         }
@@ -200,9 +217,8 @@ impl Family for V6 {
 
     #[inline(always)]
     fn readdress<P: Packet>(packet: &mut P, at: usize, _: Delta, new: &Tuple<Self>) -> Option<()> {
-        *packet.window_mut::<16>(at + 8)? = new.source.octets();
-        *packet.window_mut::<16>(at + 24)? = new.destination.octets();
-        Some(())
+        packet.write(at + 8, new.source.octets())?;
+        packet.write(at + 24, new.destination.octets())
     }
 
     #[inline(always)]
@@ -218,19 +234,13 @@ impl Family for V6 {
 /// Ports, and what the packet is to its connection. Not for later fragments, whose ports are elsewhere.
 #[inline(always)]
 pub fn transport<P: Packet>(packet: &P, network: &Network) -> Result<(u16, u16, Seen), Malformed> {
-    let [a, b, c, d] = *packet
-        .window::<4>(network.transport)
-        .ok_or(Malformed::Transport)?;
+    let [a, b, c, d] = packet.read::<4>(network.transport).ok_or(Malformed::Transport)?;
     let seen = if network.protocol == TCP {
-        let header = packet
-            .window::<20>(network.transport)
-            .ok_or(Malformed::Transport)?;
-        let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, _, _, _, _, _, _] = *header;
+        let header = packet.read::<20>(network.transport).ok_or(Malformed::Transport)?;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, flags, _, _, _, _, _, _] = header;
         Seen::Tcp(flags)
     } else {
-        packet
-            .window::<8>(network.transport)
-            .ok_or(Malformed::Transport)?;
+        packet.read::<8>(network.transport).ok_or(Malformed::Transport)?;
         Seen::Other
     };
     Ok((u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), seen))
@@ -254,9 +264,9 @@ pub fn rewrite<A: Family, P: Packet>(
     }
     let kind = A::checksum(network.protocol).ok_or(DropReason::NatProtocol)?;
     let ([a, b], [c, d]) = (new.source_port.to_ne_bytes(), new.destination_port.to_ne_bytes());
-    *packet
-        .window_mut::<4>(network.transport)
-        .ok_or(DropReason::WriteError)? = [a, b, c, d];
+    packet
+        .write(network.transport, [a, b, c, d])
+        .ok_or(DropReason::WriteError)?;
     let inside = Delta::of(
         ports(old.source_port, old.destination_port),
         ports(new.source_port, new.destination_port),
@@ -275,12 +285,17 @@ pub fn rewrite<A: Family, P: Packet>(
 pub struct Octets<'a>(pub &'a mut [u8]);
 
 impl Packet for Octets<'_> {
-    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
-        self.0.get(at..)?.first_chunk()
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
     }
 
-    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
-        self.0.get_mut(at..)?.first_chunk_mut()
+    fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()> {
+        *self.0.get_mut(at..)?.first_chunk_mut()? = octets;
+        Some(())
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
     }
 
     fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {
@@ -295,9 +310,8 @@ impl Packet for Octets<'_> {
 /// [`Packet::fix_header`] for packets whose checksums are simply there: octets and XDP.
 #[inline(always)]
 pub fn fix_header<P: Packet>(packet: &mut P, at: usize, delta: Delta) -> Option<()> {
-    let field = packet.window_mut::<2>(at)?;
-    *field = delta.apply(u16::from_ne_bytes(*field)).to_ne_bytes();
-    Some(())
+    let old = u16::from_ne_bytes(packet.read(at)?);
+    packet.write(at, delta.apply(old).to_ne_bytes())
 }
 
 /// [`Packet::fix_transport`] for packets whose checksums are simply there: octets and XDP.
@@ -309,15 +323,13 @@ pub fn fix_transport<P: Packet>(
     inside: Delta,
     kind: Checksum,
 ) -> Option<()> {
-    let field = packet.window_mut::<2>(at)?;
     let delta = pseudo.plus(inside);
-    let old = u16::from_ne_bytes(*field);
+    let old = u16::from_ne_bytes(packet.read(at)?);
     let new = match kind {
         Checksum::Tcp | Checksum::Tcp6 => delta.apply(old),
         Checksum::Udp | Checksum::Udp6 => delta.apply_udp(old),
     };
-    *field = new.to_ne_bytes();
-    Some(())
+    packet.write(at, new.to_ne_bytes())
 }
 
 #[cfg(test)]

@@ -35,10 +35,10 @@ const IPV6: u16 = 0x86dd;
 pub fn xdp_netdev(ctx: XdpContext) -> u32 {
     let frame = Frame(ctx.ctx);
     // A VLAN's packet is of the VLAN's device: it passes here, and is judged there.
-    let Some(kind) = frame.window::<2>(12) else {
+    let Some(kind) = frame.read::<2>(12) else {
         return xdp_action::XDP_PASS;
     };
-    match u16::from_be_bytes(*kind) {
+    match u16::from_be_bytes(kind) {
         IPV4 => xdp4(ctx.ctx),
         IPV6 => xdp6(ctx.ctx),
         _ => xdp_action::XDP_PASS,

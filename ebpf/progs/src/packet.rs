@@ -18,9 +18,14 @@ pub struct Frame(pub *mut xdp_md);
 /// A packet in tc.
 pub struct Skb(pub *mut __sk_buff);
 
+/// Octets as if they lay at a word's beginning. The compiler otherwise reads and writes them one by one. Headers lie two
+/// octets beside it; what executes this reads words from anywhere, and the verifier refuses the program where it does not.
+#[repr(C, align(4))]
+struct Words<const N: usize>([u8; N]);
+
 /// `N` octets of a packet from `at` on, if the packet has them.
 #[inline(always)]
-fn within<const N: usize>(start: u32, end: u32, at: usize) -> Option<*mut [u8; N]> {
+fn within<const N: usize>(start: u32, end: u32, at: usize) -> Option<*mut Words<N>> {
     if at > DEEPEST {
         return None;
     }
@@ -28,7 +33,13 @@ fn within<const N: usize>(start: u32, end: u32, at: usize) -> Option<*mut [u8; N
     if first + N > end as usize {
         return None;
     }
-    Some(first as *mut [u8; N])
+    Some(first as *mut Words<N>)
+}
+
+/// Mixes `noise`, of which the verifier knows nothing, in and out again. The compiler must not see that it is the same.
+#[inline(always)]
+fn hide(number: u32, noise: u32) -> u32 {
+    core::hint::black_box(number ^ noise) ^ noise
 }
 
 impl Frame {
@@ -42,15 +53,21 @@ impl Frame {
 
 impl Packet for Frame {
     #[inline(always)]
-    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         // SAFETY: the context is valid, and all N octets lie before the end of the packet.
-        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &*window) }
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|words| (*words).0) }
     }
 
     #[inline(always)]
-    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+    fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()> {
         // SAFETY: as above, and nobody else has this packet.
-        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &mut *window) }
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|words| (*words).0 = octets) }
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        // SAFETY: as above.
+        hide(number, unsafe { (*self.0).rx_queue_index })
     }
 
     #[inline(always)]
@@ -91,7 +108,7 @@ impl Skb {
         let (start, end, len) = unsafe { ((*self.0).data, (*self.0).data_end, (*self.0).len) };
         let wanted = if len < HEADERS { len } else { HEADERS };
         if start as usize + wanted as usize > end as usize {
-            // SAFETY: as above. Where it fails, windows are missing and the packet is malformed.
+            // SAFETY: as above. Where it fails, reads fail and the packet is malformed.
             let _ = unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
     }
@@ -99,15 +116,21 @@ impl Skb {
 
 impl Packet for Skb {
     #[inline(always)]
-    fn window<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         // SAFETY: the context is valid, and all N octets lie before the end of the linear part.
-        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &*window) }
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|words| (*words).0) }
     }
 
     #[inline(always)]
-    fn window_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+    fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()> {
         // SAFETY: as above, and nobody else has this packet.
-        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|window| &mut *window) }
+        unsafe { within((*self.0).data, (*self.0).data_end, at).map(|words| (*words).0 = octets) }
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        // SAFETY: as above.
+        hide(number, unsafe { (*self.0).len })
     }
 
     #[inline(always)]

@@ -42,7 +42,8 @@ fn tuple4(packet: &mut [u8]) -> (Network, Tuple<V4>, Seen) {
         source_port,
         destination_port,
         protocol: network.protocol,
-        pad: [0; 3],
+        pad: 0,
+        pad_word: 0,
     };
     (network, tuple, seen)
 }
@@ -193,7 +194,7 @@ proptest! {
         let network = V6::network(&Octets(&mut packet), 0).expect("a header");
         let (source, destination) = V6::addresses(&Octets(&mut packet), 0).expect("a header");
         let (source_port, destination_port, _) = transport(&Octets(&mut packet), &network).expect("ports");
-        let old = Tuple { source, destination, source_port, destination_port, protocol: UDP, pad: [0; 3] };
+        let old = Tuple { source, destination, source_port, destination_port, protocol: UDP, pad: 0, pad_word: 0 };
         let new = Tuple {
             source: V6(new.0), destination: V6(new.1), source_port: new.2, destination_port: new.3, ..old
         };
