@@ -16,6 +16,8 @@ const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN: &str = "/usr/bin/rustc";
 /// What the programs are called in the target folder; tests look for it there.
 const NAME: &str = "stentor-bpf";
+/// The wrapper and the floors that measure them.
+const BENCH: &str = "stentor-bench";
 
 /// Who compiles.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,10 +64,13 @@ pub(crate) fn build() -> Result<PathBuf> {
         .arg(&folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags);
     step::run(&mut command)?;
-    let built = folder.join(TARGET).join("release").join(NAME);
-    let place = folder.join(NAME);
-    fs::copy(&built, &place).with_context(|| format!("copy {} to {}", built.display(), place.display()))?;
-    Ok(place)
+    for name in [NAME, BENCH] {
+        let built = folder.join(TARGET).join("release").join(name);
+        let place = folder.join(name);
+        fs::copy(&built, &place)
+            .with_context(|| format!("copy {} to {}", built.display(), place.display()))?;
+    }
+    Ok(folder.join(NAME))
 }
 
 /// Whether there is a compiler for kernel programs.

@@ -96,8 +96,23 @@ pub(crate) fn fuzz(short: bool, target: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the divan benches.
+/// Runs the benches. The kernel programs are measured by the kernel, so what drives them is not optimised.
 pub(crate) fn bench(name: Option<&str>) -> Result<()> {
+    if name.is_none_or(|name| "lb".contains(name)) {
+        ebpf::build()?;
+    }
+    if name == Some("lb") {
+        let lb = [
+            "bench",
+            "--package",
+            "ebpf-loader",
+            "--bench",
+            "lb",
+            "--profile",
+            "dev",
+        ];
+        return step::run(step::cargo().args(lb));
+    }
     let filter: Vec<&str> = name.into_iter().collect();
     step::run(
         step::cargo()

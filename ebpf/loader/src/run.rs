@@ -68,7 +68,8 @@ impl Datapath {
         })
     }
 
-    fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, Error> {
+    /// The program of a hook, to be called by programs of a benchmark.
+    pub fn program_fd(&self, hook: Hook) -> Result<&ProgramFd, Error> {
         let name = hook.program();
         let program = self.ebpf.program(name).ok_or(Error::NoProgram(name))?;
         program.fd().map_err(|source| refused(name, source))

@@ -1,0 +1,143 @@
+//! What `cargo xtask bench lb` runs around the programs: a wrapper that puts the packet back as it was, since a test run does
+//! not, and floors that say what single steps cost on this machine. No agent loads this file.
+//!
+//! ```text
+//! program        hook    does
+//! wrap_xdp       XDP     the packet anew, one of many flows, then PROGRAM_XDP
+//! wrap_tc        tc      the same, then PROGRAM_TC
+//! floor_lookup   XDP     one lookup of a flow's key in an LRU hash
+//! floor_insert   XDP     one insertion there
+//! ```
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
+use aya_ebpf::macros::{btf_map, classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// Octets of every packet here, in words.
+const WORDS: usize = 10;
+
+/// The packet, and which flow is next.
+#[repr(C)]
+pub struct Template {
+    words: [u64; WORDS],
+    /// Raised by each packet.
+    next: u64,
+    /// How many flows there are, less one.
+    mask: u64,
+    /// Whose address and port make the flow: IPv4 source, IPv4 destination, IPv6 source, IPv6 destination.
+    end: u64,
+}
+
+#[btf_map]
+static TEMPLATE: Array<Template, 1> = Array::new();
+#[btf_map]
+static PROGRAM_XDP: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static PROGRAM_TC: ProgramArray<1> = ProgramArray::new();
+/// As large as a flow's entry of IPv4.
+#[btf_map]
+static FLOOR: LruHashMap<[u32; 4], [u32; 7], 131_072> = LruHashMap::new();
+
+#[xdp]
+pub fn wrap_xdp(ctx: XdpContext) -> u32 {
+    if rewind(ctx.data(), ctx.data_end()).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: the map holds programs of this kind, or nothing.
+    unsafe { PROGRAM_XDP.tail_call(&ctx, 0) };
+    xdp_action::XDP_PASS
+}
+
+#[classifier]
+pub fn wrap_tc(ctx: TcContext) -> i32 {
+    if rewind(ctx.data(), ctx.data_end()).is_none() {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: as above.
+    unsafe { PROGRAM_TC.tail_call(&ctx, 0) };
+    TC_ACT_OK
+}
+
+/// Ports count 16,384 flows, addresses the rest.
+#[inline(always)]
+fn rewind(start: usize, end: usize) -> Option<()> {
+    let template = TEMPLATE.get_ptr_mut(0)?;
+    if start + WORDS * 8 > end {
+        return None;
+    }
+    // SAFETY: the element is there, one processor runs this, and the packet has all these octets.
+    unsafe {
+        let packet = start as *mut u64;
+        let mut word = 0;
+        while word < WORDS {
+            packet.add(word).write_unaligned((*template).words[word]);
+            word += 1;
+        }
+        let flow = ((*template).next & (*template).mask) as u32;
+        (*template).next += 1;
+        match (*template).end {
+            0 => vary(start + 26, start + 34, flow),
+            1 => vary(start + 30, start + 36, flow),
+            2 => vary(start + 34, start + 54, flow),
+            _ => vary(start + 50, start + 56, flow),
+        }
+    }
+    Some(())
+}
+
+/// # Safety
+/// Both fields lie in the packet.
+#[inline(always)]
+unsafe fn vary(address: usize, port: usize, flow: u32) {
+    let (address, port) = (address as *mut u32, port as *mut u16);
+    // SAFETY: the caller has seen them.
+    unsafe {
+        let first = u32::from_be(address.read_unaligned());
+        address.write_unaligned((first + (flow >> 14)).to_be());
+        let first = u16::from_be(port.read_unaligned());
+        port.write_unaligned((first + (flow & 0x3fff) as u16).to_be());
+    }
+}
+
+#[xdp]
+pub fn floor_lookup(ctx: XdpContext) -> u32 {
+    match key(&ctx) {
+        // SAFETY: the value is looked at once.
+        Some(key) if unsafe { FLOOR.get(&key).is_some() } => xdp_action::XDP_PASS,
+        _ => xdp_action::XDP_DROP,
+    }
+}
+
+#[xdp]
+pub fn floor_insert(ctx: XdpContext) -> u32 {
+    match key(&ctx) {
+        Some(key) if FLOOR.insert(&key, &[1_u32; 7], 0).is_ok() => xdp_action::XDP_PASS,
+        _ => xdp_action::XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn key(ctx: &XdpContext) -> Option<[u32; 4]> {
+    let start = ctx.data();
+    if start + 38 > ctx.data_end() {
+        return None;
+    }
+    let word = |at: usize| {
+        // SAFETY: all words lie before the 38th octet.
+        unsafe { ((start + at) as *const u32).read_unaligned() }
+    };
+    Some([word(26), word(30), word(34), 6])
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
