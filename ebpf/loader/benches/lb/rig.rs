@@ -16,8 +16,8 @@ use ebpf_abi::maps::{self, Map};
 use ebpf_abi::packet::TCP;
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Selection, Set, backend_flag, flag};
 use ebpf_abi::{BackendId, FrontendId, V4, V6, checksum, filter};
-use ebpf_loader::{Datapath, Hook, Settings, Size};
-use nix::mount::{MsFlags, mount};
+use ebpf_loader::{Datapath, Hook, MapFd, Settings, Size};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
@@ -122,6 +122,7 @@ impl Ends for V6 {
 pub(crate) struct Rig {
     wrapper: Ebpf,
     datapath: Datapath,
+    maps: Vec<(Map, MapFd)>,
     /// The kernel reads the protocol of a run in tc from it.
     packet: [u8; LENGTH],
 }
@@ -158,14 +159,22 @@ impl Rig {
             }
             .with_context(|| format!("the kernel refuses {name}"))?;
         }
-        let rig = Self {
+        let maps = maps::ALL
+            .iter()
+            .map(|map| Ok((*map, datapath.map(*map)?)))
+            .collect::<Result<_>>()?;
+        umount2(folder.path(), MntFlags::MNT_DETACH).context("unmount")?;
+        Ok(Self {
             wrapper,
             datapath,
+            maps,
             packet: [0; LENGTH],
-        };
-        // Maps are opened by their pins, so the folder must stay until the process ends, and its mount with it.
-        let _ = folder.keep();
-        Ok(rig)
+        })
+    }
+
+    fn map(&self, map: Map) -> Result<&MapFd> {
+        let found = self.maps.iter().find(|(other, _)| *other == map);
+        Ok(&found.context("a map that is not in the table")?.1)
     }
 
     /// Makes the wrapper call this from now on.
@@ -249,7 +258,7 @@ impl Rig {
     pub(crate) fn node<A: Ends>(&self) -> Result<()> {
         const SET: u32 = 3;
         const FIRST: u32 = 100;
-        let map = |map| self.datapath.map(map);
+        let map = |map| self.map(map);
         let watch = |address: A| -> Result<()> {
             let (word, bit) = filter::place(&address);
             let bits: u64 = map(maps::FILTER)?.get(&word)?.unwrap_or(0);
@@ -299,12 +308,12 @@ impl Rig {
 
     /// How many entries the flows of a family have.
     pub(crate) fn entries<A: Ends>(&self) -> Result<usize> {
-        Ok(self.datapath.map(A::FLOWS)?.all::<Tuple<A>, Flow<A>>()?.len())
+        Ok(self.map(A::FLOWS)?.all::<Tuple<A>, Flow<A>>()?.len())
     }
 
     /// Deletes all flows of a family.
     pub(crate) fn forget<A: Ends>(&self) -> Result<()> {
-        let map = self.datapath.map(A::FLOWS)?;
+        let map = self.map(A::FLOWS)?;
         let keys: Vec<_> = map
             .all::<Tuple<A>, Flow<A>>()?
             .into_iter()
