@@ -132,8 +132,11 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         unsatisfied: plan.decisions.values().filter(|d| !d.is_satisfied()).count(),
         pools: plan.pools,
     };
-    // Services come by namespace and name, and so do the decisions.
-    for (reference, decision) in asking.into_iter().zip(plan.decisions.into_values()) {
+    let mut decisions = plan.decisions;
+    for (reference, request) in asking.into_iter().zip(&requests) {
+        let Some(decision) = decisions.remove(&request.id) else {
+            continue;
+        };
         let answer = answers.entry(reference).or_default();
         answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
         let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
