@@ -1,12 +1,12 @@
-//! One node of a lab: its own network, mounts, processes, host name.
+//! One node of a lab: its own network, mounts, processes, host name, cgroup.
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Deref;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -18,6 +18,27 @@ use crate::link::LinkState;
 use crate::process::Process;
 use crate::{Error, system};
 
+/// Runs outside the namespaces, as what is left when they are gone: a cgroup cannot go while somebody is in it. `$1` is
+/// the cgroup, or empty; `$2` is what the list of processes calls the node; what [`INIT`] takes comes next.
+///
+/// - Only the inner shell enters the cgroup, and it becomes `unshare`, so that the cgroup namespace begins there.
+/// - Ctrl-C reaches this shell too; it goes on then, to clean up behind what the signal ended.
+/// - Of a node and what is in its cgroup, the last one to go removes the cgroup of the node.
+const OUTER: &str = r#"
+cgroup=$1
+trap : INT TERM HUP
+[ -z "$cgroup" ] || mkdir -p "$cgroup" || exit 1
+(
+  [ -z "$cgroup" ] || { echo 0 >"$cgroup/cgroup.procs"; } || exit 1
+  shift
+  exec unshare --net --mount --pid --uts --ipc --cgroup --fork --kill-child --propagation private \
+    sh -c 'eval "$LAB_INIT"' "$@"
+)
+status=$?
+[ -z "$cgroup" ] || rmdir "$cgroup" "${cgroup%/*}" 2>/dev/null
+exit $status
+"#;
+
 /// Runs as process 1 of the new namespaces. `$1` is the host name; then come binds, three words each: source,
 /// target, `rw` or `ro`.
 ///
@@ -25,6 +46,7 @@ use crate::{Error, system};
 /// - `/etc` is an overlay, so that a node may edit its configuration; where the kernel has no overlayfs, the
 ///   daemons' own folders are copied.
 /// - DAD is off: nobody else can have these addresses, and a tentative address costs a second per link.
+/// - The BPF file system and the cgroup that a node sees are its own, where the kernel has them.
 /// - SIGCHLD is ignored, so that the kernel reaps orphans: a daemon that was killed must not linger as a zombie
 ///   that still answers `kill -0`.
 /// - `cat` ends when the owner's end of the pipe closes, and everything else ends with it. It also tells the pid: only
@@ -34,6 +56,8 @@ set -e
 read -r pid _ </proc/self/stat
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null || :
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null || :
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/.etc/upper /run/.etc/work /run/lock /run/netns /run/stentor /run/bird /run/openbgpd
 if ! mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/.etc/upper,workdir=/run/.etc/work /etc 2>/dev/null; then
@@ -67,7 +91,7 @@ while [ $# -gt 0 ]; do
   shift 3
 done
 echo "$pid" >/run/.pid
-exec env -u LAB_INIT --ignore-signal=CHLD cat /run/.pid - 2>/dev/null
+exec env -u LAB_INIT -u LAB_OUTER --ignore-signal=CHLD cat /run/.pid - 2>/dev/null
 "#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +101,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Dropping it kills all that runs inside and removes its interfaces; so does the end of the owning process.
 pub struct Netns {
     handle: Handle,
-    /// `unshare`, the parent of process 1.
+    /// A shell above `unshare`, the parent of process 1.
     outer: Child,
     /// The pipe whose end is the node's end.
     hold: Option<ChildStdin>,
@@ -114,28 +138,27 @@ impl Netns {
     /// # Errors
     /// As [`Netns::new`], and when a source is missing or a target cannot be made.
     pub fn with_binds(hint: &str, binds: &[Bind]) -> Result<Self, Error> {
+        Self::start(hint, binds, cgroups())
+    }
+
+    /// Starts a node that is a pod of another one: its cgroup lies in that of the other.
+    ///
+    /// # Errors
+    /// As [`Netns::new`].
+    pub fn pod_of(node: &Handle, hint: &str) -> Result<Self, Error> {
+        Self::start(hint, &[], node.cgroup())
+    }
+
+    fn start(hint: &str, binds: &[Bind], cgroup: Option<PathBuf>) -> Result<Self, Error> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("st-{}-{count}-{hint}", std::process::id());
-        let mut outer = Command::new("unshare")
-            .args([
-                "--net",
-                "--mount",
-                "--pid",
-                "--uts",
-                "--ipc",
-                "--fork",
-                "--kill-child",
-            ])
-            .args([
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                "eval \"$LAB_INIT\"",
-                &name,
-                hint,
-            ])
-            // Not an argument: a list of processes stays readable.
+        let cgroup = cgroup.map(|parent| parent.join(&name)).unwrap_or_default();
+        let mut outer = Command::new("sh")
+            .args(["-c", "eval \"$LAB_OUTER\"", "lab"])
+            .arg(&cgroup)
+            .args([&name, hint])
+            // Not arguments: a list of processes stays readable.
+            .env("LAB_OUTER", OUTER)
             .env("LAB_INIT", INIT)
             .args(
                 binds
@@ -148,7 +171,7 @@ impl Netns {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| Error::Start {
-                program: "unshare".into(),
+                program: "sh".into(),
                 source,
             })?;
         let hold = outer.stdin.take();
@@ -204,6 +227,14 @@ impl Handle {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Where the machine finds the node's cgroup; `None` where no cgroups of version 2 are mounted.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        Some(cgroups()?.join(path))
     }
 
     /// Where the machine finds a file of the node, its private folders included.
@@ -312,14 +343,28 @@ impl Handle {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // Closing the pipe ends process 1. `unshare` returns when process 1 is gone, and the kernel lets it go
+        // Closing the pipe ends process 1. `unshare` and the shell above it return when process 1 is gone, and the kernel lets it go
         // only after all others in its pid namespace, so after this wait nothing runs there any more.
         drop(self.hold.take());
         drop(self.outer.wait());
     }
 }
 
-/// `nsenter` into all namespaces of the node whose process 1 is `pid`.
+/// Where cgroups of version 2 are mounted.
+fn cgroups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut words = mounts.lines().map(|line| line.split(' '));
+    words.find_map(|mut words| {
+        let (target, kind) = (words.nth(1)?, words.next()?);
+        (kind == "cgroup2").then(|| Path::new(target).to_owned())
+    })
+}
+
+/// Enters the node's cgroup, where it has one, and becomes the program. It stays in the machine's cgroup namespace, as only
+/// from there one may enter wherever delegation is on.
+const JOIN: &str = r#"{ echo 0 >/sys/fs/cgroup/cgroup.procs; } 2>/dev/null; exec "$@""#;
+
+/// `nsenter` into all namespaces and the cgroup of the node whose process 1 is `pid`.
 pub(crate) fn enter(pid: u32) -> Command {
     let mut command = Command::new("nsenter");
     command
@@ -334,6 +379,7 @@ pub(crate) fn enter(pid: u32) -> Command {
             "--wd=/",
             "--",
         ])
+        .args(["sh", "-c", JOIN, "sh"])
         .stdin(Stdio::null());
     command
 }

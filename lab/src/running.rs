@@ -425,7 +425,7 @@ impl Lab {
             .iter()
             .flat_map(|cluster| cluster.addresses(&pod.node))
             .collect();
-        let netns = Netns::new(&pod.name)?;
+        let netns = Netns::pod_of(node, &pod.name)?;
         let outside = format!("lxc{}", self.pods.len());
         veth(
             LinkEnd::new(&netns, "eth0", &[]),

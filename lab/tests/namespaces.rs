@@ -56,6 +56,44 @@ fn what_a_node_writes_to_etc_run_and_log_stays_in_it() {
 }
 
 #[test]
+fn a_node_has_a_cgroup_of_its_own_and_pods_lie_in_it() {
+    let node = Netns::new("cgroup").unwrap();
+    let Some(outside) = node.cgroup() else {
+        println!("skipped: no cgroups of version 2 are mounted");
+        return;
+    };
+    let pod = Netns::pod_of(&node, "pod").unwrap();
+    let inner = pod.cgroup().unwrap();
+    assert_eq!(inner.parent(), Some(&*outside));
+    // What is started in a node is in its cgroup, which is the root of all that the node sees mounted.
+    let own = format!(
+        "0::/{}\n",
+        inner.strip_prefix(outside.parent().unwrap()).unwrap().display()
+    );
+    assert_eq!(pod.exec(&["grep", "^0:", "/proc/self/cgroup"]).unwrap(), own);
+    let members = pod.exec(&["wc", "-l", "/sys/fs/cgroup/cgroup.procs"]).unwrap();
+    assert!(!members.starts_with("0 "), "{members}");
+    // The node that goes first leaves its cgroup to the pod.
+    drop(node);
+    assert!(outside.exists());
+    drop(pod);
+    assert!(!inner.exists() && !outside.exists());
+}
+
+#[test]
+fn a_node_has_a_bpf_file_system_of_its_own() {
+    let node = Netns::new("bpf").unwrap();
+    let kinds = std::fs::read_to_string("/proc/filesystems").unwrap();
+    if !kinds.contains("bpf") {
+        println!("skipped: the kernel has no BPF file system");
+        return;
+    }
+    node.sh("mkdir /sys/fs/bpf/lab-test").unwrap();
+    let other = Netns::new("bpf").unwrap();
+    other.sh("! [ -e /sys/fs/bpf/lab-test ]").unwrap();
+}
+
+#[test]
 fn a_failing_command_tells_its_status_and_complaint() {
     let node = Netns::new("fail").unwrap();
     let error = node.sh("echo no such luck >&2; exit 3").unwrap_err().to_string();
@@ -158,7 +196,7 @@ fn dropping_a_node_ends_everything_inside() {
 fn a_panic_leaves_nothing_behind() {
     let (mut victim, pids) = start_victim("panic");
     assert!(!victim.wait().unwrap().success());
-    all_gone(&pids);
+    all_gone(&victim, &pids);
 }
 
 #[test]
@@ -180,7 +218,7 @@ fn ends_with(signal: Signal) {
     let (mut victim, pids) = start_victim("wait");
     kill(Pid::from_raw(i32::try_from(victim.id()).unwrap()), signal).unwrap();
     assert!(!victim.wait().unwrap().success());
-    all_gone(&pids);
+    all_gone(&victim, &pids);
 }
 
 /// Runs this test program again, to be killed: it makes two nodes, a cable, a process and a daemon, and prints
@@ -223,7 +261,23 @@ fn victim() {
     nix::unistd::pause();
 }
 
-fn all_gone(pids: &[i32]) {
+fn all_gone(victim: &Child, pids: &[i32]) {
+    if let Some(cgroups) = Command::new("findmnt")
+        .args(["-rnt", "cgroup2", "-o", "TARGET"])
+        .output()
+        .ok()
+        .and_then(|output| Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned()))
+    {
+        let own = format!("st-{}-", victim.id());
+        until(SOON, "the end of its cgroups", || {
+            let mut left = std::fs::read_dir(&cgroups).unwrap().flatten();
+            match left.find(|entry| entry.file_name().to_string_lossy().starts_with(&own)) {
+                Some(left) => Err(format!("{left:?}")),
+                None => Ok(()),
+            }
+        })
+        .unwrap();
+    }
     for pid in pids {
         until(SOON, format!("the end of {pid}"), || {
             Some(())
