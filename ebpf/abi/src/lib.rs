@@ -26,6 +26,7 @@ pub mod address;
 pub mod balance;
 pub mod checksum;
 pub mod config;
+pub mod dsr;
 pub mod filter;
 pub mod flow;
 pub mod hash;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::address::Address;
 use crate::balance::Tables;
+use crate::checksum::Delta;
 use crate::config::{Affinity, AffinityKey, Config, Member, RangeKey};
+use crate::dsr::{Gap, Room};
 use crate::filter;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use crate::id::{BackendId, FrontendId};
+use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
 use crate::service::{Backend, Frontend, FrontendKey, Set};
 
@@ -139,4 +142,50 @@ fn starts_alike(prefix: &[u8], address: &[u8], bits: u32) -> bool {
         left -= take;
     }
     true
+}
+
+/// A packet that is just octets, and can get longer and shorter.
+#[derive(Debug)]
+pub struct Growing<'a>(pub &'a mut Vec<u8>);
+
+impl Packet for Growing<'_> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()> {
+        Octets(self.0).write(at, octets)
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
+    }
+
+    fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {
+        Octets(self.0).fix_header(at, delta)
+    }
+
+    fn fix_transport(&mut self, at: usize, pseudo: Delta, inside: Delta, kind: Checksum) -> Option<()> {
+        Octets(self.0).fix_transport(at, pseudo, inside, kind)
+    }
+}
+
+impl Room for Growing<'_> {
+    fn open(&mut self, gap: Gap) -> Option<()> {
+        if self.0.len() < gap.at() {
+            return None;
+        }
+        self.0
+            .splice(gap.at()..gap.at(), std::iter::repeat_n(0, gap.octets()));
+        Some(())
+    }
+
+    fn close(&mut self, octets: usize, _: u16) -> Option<()> {
+        let end = ETHERNET.checked_add(octets)?;
+        if self.0.len() < end {
+            return None;
+        }
+        self.0.drain(ETHERNET..end);
+        Some(())
+    }
 }
