@@ -6,11 +6,15 @@
 //!
 //! Source: Kubernetes API, `meta/v1 LabelSelector`.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+pub use text::NotASelector;
 
 /// All requirements must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

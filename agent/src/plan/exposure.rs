@@ -1,6 +1,9 @@
 //! Annotations that keep a Service away from some nodes, or to some of its address types.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use crds::LabelSelector;
+use crds::selector::NotASelector;
 
 use super::desired::AddressKind;
 
@@ -11,22 +14,15 @@ const NODE: &str = "service.cilium.io/node";
 /// A label selector over the node's labels, in the text form of `kubectl -l`. Wins over [`NODE`].
 const NODE_SELECTOR: &str = "service.cilium.io/node-selector";
 
-/// What cannot be understood leaves the Service off every node, as in Cilium, and is reported.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a label selector; write it as for kubectl -l: a=b,c!=d,e in (f,g),h,!i")]
-pub(crate) struct BadSelector {
-    pub(crate) text: String,
-}
-
-/// Whether this node serves the Service at all.
+/// Whether this node serves the Service at all. What cannot be understood leaves it off every node, as in Cilium, and is to
+/// be reported.
 pub(crate) fn on_node(
     annotations: &BTreeMap<String, String>,
     labels: &BTreeMap<&str, &str>,
-) -> Result<bool, BadSelector> {
+) -> Result<bool, NotASelector> {
     if let Some(text) = annotations.get(NODE_SELECTOR) {
-        let bad = || BadSelector { text: text.clone() };
-        let requirements = parse(text).ok_or_else(bad)?;
-        return Ok(requirements.iter().all(|r| r.holds(labels)));
+        let selector: LabelSelector = text.parse()?;
+        return Ok(selector.matches_with(|key| labels.get(key).copied()));
     }
     Ok(annotations
         .get(NODE)
@@ -46,83 +42,6 @@ pub(crate) fn has_type(annotations: &BTreeMap<String, String>, kind: AddressKind
     text.split(',').any(|one| one.trim() == wanted)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Requirement<'a> {
-    In(&'a str, BTreeSet<&'a str>),
-    NotIn(&'a str, BTreeSet<&'a str>),
-    Exists(&'a str),
-    Missing(&'a str),
-}
-
-impl Requirement<'_> {
-    fn holds(&self, labels: &BTreeMap<&str, &str>) -> bool {
-        match self {
-            Self::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
-            // An absent label satisfies `!=` and `notin`.
-            Self::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
-            Self::Exists(key) => labels.contains_key(key),
-            Self::Missing(key) => !labels.contains_key(key),
-        }
-    }
-}
-
-fn parse(text: &str) -> Option<Vec<Requirement<'_>>> {
-    if text.trim().is_empty() {
-        return Some(Vec::new());
-    }
-    split(text)
-        .into_iter()
-        .map(|part| requirement(part.trim()))
-        .collect()
-}
-
-/// At commas that are not within parentheses.
-fn split(text: &str) -> Vec<&str> {
-    let mut depth = 0_i32;
-    text.split(|c: char| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        c == ',' && depth == 0
-    })
-    .collect()
-}
-
-fn requirement(part: &str) -> Option<Requirement<'_>> {
-    if let Some(key) = part.strip_prefix('!') {
-        return label(key).map(Requirement::Missing);
-    }
-    if let Some((head, list)) = part.split_once('(') {
-        let values: Option<BTreeSet<&str>> = list.strip_suffix(')')?.split(',').map(value).collect();
-        let values = values?;
-        let head = head.trim();
-        return match head.rsplit_once(char::is_whitespace)? {
-            (key, "in") => Some(Requirement::In(label(key)?, values)),
-            (key, "notin") => Some(Requirement::NotIn(label(key)?, values)),
-            (_, _) => None,
-        };
-    }
-    if let Some((key, one)) = part.split_once("!=") {
-        return Some(Requirement::NotIn(label(key)?, BTreeSet::from([value(one)?])));
-    }
-    if let Some((key, one)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Some(Requirement::In(label(key)?, BTreeSet::from([value(one)?])));
-    }
-    label(part).map(Requirement::Exists)
-}
-
-fn label(key: &str) -> Option<&str> {
-    let key = key.trim();
-    crds::selector::key_error(key).is_none().then_some(key)
-}
-
-fn value(text: &str) -> Option<&str> {
-    let text = text.trim();
-    crds::selector::value_error(text).is_none().then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_is_read_as_kubectl_reads_it() {
+    fn a_selector_over_the_nodes_labels_decides() {
         let labels = BTreeMap::from([("rack", "r1"), ("zone", "a")]);
         for (text, expected) in [
             ("rack=r1", true),

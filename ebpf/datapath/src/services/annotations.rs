@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crds::LabelSelector;
 use ebpf_abi::service::Selection;
 
-use super::node_selector;
 use super::{Delegation, Kind, RangePolicy};
 use crate::names::ServiceName;
 use crate::problem::Problem;
@@ -206,13 +206,14 @@ impl Reader<'_> {
     /// What is no selector leaves the Service off every node, as in Cilium.
     fn on_node(&mut self, node: &ThisNode) -> OnNode {
         let served = if let Some(text) = self.annotations.get(NODE_SELECTOR) {
-            node_selector::matches(text, &node.labels).unwrap_or_else(|| {
+            let selector = text.parse::<LabelSelector>();
+            if selector.is_err() {
                 self.problems.push(Problem::BadNodeSelector {
                     service: self.service.clone(),
                     text: text.clone(),
                 });
-                false
-            })
+            }
+            selector.is_ok_and(|selector| selector.matches(&node.labels))
         } else {
             self.annotations
                 .get(NODE)
