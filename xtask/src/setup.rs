@@ -19,6 +19,7 @@ mod test;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -151,6 +152,18 @@ const fn daemon(what: &'static str, at: &'static str, unit: &'static str, why: &
         found: Found::At(at),
         from: From::DebianDaemon { unit },
     }
+}
+
+/// A program from the registry, just good enough: release profiles of their own ask for fat link-time optimisation, which
+/// is minutes more for programs that run a second.
+fn cargo_install() -> Command {
+    let mut cargo = step::cargo();
+    cargo
+        .args(["install", "--quiet", "--locked"])
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    cargo
 }
 
 pub(crate) fn is_root() -> bool {

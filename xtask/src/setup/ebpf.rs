@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Found, From, Need, Part};
+use super::{Found, From, Need, Part, cargo_install};
 use crate::{ebpf, step};
 
 const BPF_LINKER: &str = "0.13.0";
@@ -60,15 +60,11 @@ fn has_linker_or_llvm() -> bool {
 }
 
 fn bpf_linker() -> Result<()> {
-    // Its own profile asks for fat link-time optimisation: minutes more, for a program that runs a second.
     step::run(
-        step::cargo()
-            .args(["install", "--quiet", "--locked", "--force", "bpf-linker"])
+        cargo_install()
+            .args(["--force", "bpf-linker"])
             .args(["--version", BPF_LINKER, "--no-default-features"])
             .args(["--features", &format!("llvm-{LLVM}")])
-            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"))
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}")),
     )
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Found, From, Need, Part, daemon, package};
+use super::{Found, From, Need, Part, cargo_install, daemon, package};
 use crate::step;
 
 const CARGO_DENY: &str = "0.20.2";
@@ -36,19 +36,5 @@ fn has_cargo_deny() -> bool {
 }
 
 fn cargo_deny() -> Result<()> {
-    // Its own profile asks for fat link-time optimisation: minutes more, for a program that runs a second.
-    step::run(
-        step::cargo()
-            .args([
-                "install",
-                "--quiet",
-                "--locked",
-                "cargo-deny",
-                "--version",
-                CARGO_DENY,
-            ])
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
-    )
+    step::run(cargo_install().args(["cargo-deny", "--version", CARGO_DENY]))
 }
