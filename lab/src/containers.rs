@@ -12,9 +12,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::clab::Network;
+use crate::process::{run_here, shown};
 use crate::spec::Spec;
 use crate::{Error, Handle};
 
@@ -152,21 +153,8 @@ impl Containers {
     }
 }
 
-/// Runs a program to its end, tells that it does, and returns what it wrote to stdout.
+/// Tells what is done, and does it.
 fn run(command: &mut Command, say: &dyn Fn(&str)) -> Result<String, Error> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let words = command.get_args().map(|word| word.to_string_lossy());
-    let shown = words.fold(program.clone(), |shown, word| shown + " " + &word);
-    say(&shown);
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|source| Error::Start { program, source })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(Error::Failed {
-        node: "this machine".into(),
-        command: shown,
-        status: output.status,
-        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
-    })
+    say(&shown(command));
+    run_here(command)
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::process::run_here;
 use crate::{Error, Handle};
 
 /// One end of a cable.
@@ -65,18 +66,7 @@ pub fn veth(a: LinkEnd<'_>, b: LinkEnd<'_>, mtu: Option<u32>) -> Result<(), Erro
     if let Some(mtu) = mtu {
         command.args(["mtu", &mtu.to_string()]);
     }
-    let output = command.output().map_err(|source| Error::Start {
-        program: "ip".into(),
-        source,
-    })?;
-    if !output.status.success() {
-        return Err(Error::Failed {
-            node: format!("{} and {}", a.node.name(), b.node.name()),
-            command: format!("ip link add {} type veth peer {}", a.interface, b.interface),
-            status: output.status,
-            stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
-        });
-    }
+    run_here(&mut command)?;
     for end in [a, b] {
         for address in end.addresses {
             // Even with DAD off, an IPv6 address is tentative for a moment, and cannot be bound.

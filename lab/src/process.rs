@@ -207,6 +207,29 @@ fn send(pid: u32, signal: Signal) -> Result<(), Error> {
     }
 }
 
+/// Runs a program of this machine to its end and returns what it wrote to stdout.
+pub(crate) fn run_here(command: &mut Command) -> Result<String, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|source| Error::Start { program, source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::Failed {
+        node: "this machine".to_owned(),
+        command: shown(command),
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
+    })
+}
+
+/// A command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
 fn new_log() -> Result<OwnedFd, Error> {
     let log = memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
     log.map_err(system("create a log"))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Assets;
 use super::server::{Server, free_ports};
+use crate::process::run_here;
 use crate::{Error, Overdue, system, until};
 
 /// It takes three seconds; a machine under load gets more.
@@ -173,7 +174,7 @@ impl ControlPlane {
         let key = folder.join("service-account.key");
         let mut openssl = Command::new("openssl");
         openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]);
-        succeed(openssl.arg(key)).map(drop)
+        run_here(openssl.arg(key)).map(drop)
     }
 }
 
@@ -201,7 +202,7 @@ fn answer(url: &str) -> Result<(), String> {
     ])
     .args(["--header", &format!("Authorization: Bearer {ADMIN}")])
     .arg(url);
-    succeed(&mut curl).map(drop).map_err(|error| error.to_string())
+    run_here(&mut curl).map(drop).map_err(|error| error.to_string())
 }
 
 fn wait(server: &mut Server, what: &str, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), Error> {
@@ -210,21 +211,4 @@ fn wait(server: &mut Server, what: &str, mut probe: impl FnMut() -> Result<(), S
         Err(ended) => Ok(Err(ended)),
     });
     waited?
-}
-
-fn succeed(command: &mut Command) -> Result<Vec<u8>, Error> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|source| Error::Start {
-        program: program.clone(),
-        source,
-    })?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    Err(Error::Failed {
-        node: "this machine".to_owned(),
-        command: program,
-        status: output.status,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
 }
