@@ -37,6 +37,7 @@ pub mod condition;
 #[cfg(test)]
 mod conformance;
 mod definition;
+mod endpoint;
 mod envelope;
 pub mod l2_announcement_policy;
 pub mod lb_ip_pool;
@@ -52,6 +53,7 @@ mod yaml;
 
 pub use check::{CheckOptions, check};
 pub use definition::{SCHEMA_VERSION, SCHEMA_VERSION_LABEL, definition, definitions};
+pub use endpoint::{EndpointState, NotReady};
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};

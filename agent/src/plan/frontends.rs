@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort};
-use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
+use crds::{EndpointState, NotReady};
 
 use super::desired::{AddressKind, ServiceRef};
 use super::exposure;
@@ -300,10 +301,7 @@ fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: 
         return endpoints;
     };
     let ports = spec.ports.as_deref().unwrap_or_default();
-    let not_ready = match spec.publish_not_ready_addresses {
-        Some(true) => NotReady::Counts,
-        Some(false) | None => NotReady::Out,
-    };
+    let not_ready = NotReady::of(spec.publish_not_ready_addresses);
     let key = (service.namespace(), service.name());
     let slices = slices.0.get(&key).map(Vec::as_slice).unwrap_or_default();
     for slice in slices {
@@ -313,13 +311,13 @@ fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: 
         for endpoint in slice.endpoints.iter().flatten() {
             let weight = endpoint.addresses.len();
             let local = endpoint.node_name.as_deref() == Some(node);
-            match state(endpoint, not_ready) {
+            match EndpointState::of(endpoint, not_ready) {
                 EndpointState::Active => {
                     endpoints.any += weight;
                     endpoints.local_active += if local { weight } else { 0 };
                 }
                 EndpointState::Terminating => endpoints.any += weight,
-                EndpointState::Out => {}
+                EndpointState::TerminatingNotServing | EndpointState::Maintenance => {}
             }
         }
     }
@@ -336,93 +334,4 @@ fn serves(slice: &EndpointSlice, ports: &[ServicePort]) -> bool {
                 .iter()
                 .any(|port| port.name.as_deref().unwrap_or_default() == name)
         })
-}
-
-/// `publishNotReadyAddresses`: whether endpoints that are starting count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NotReady {
-    Out,
-    Counts,
-}
-
-enum EndpointState {
-    Active,
-    /// Shutting down, and still answering.
-    Terminating,
-    Out,
-}
-
-/// `ready` overrides everything; a missing `ready` means ready (Kubernetes API, EndpointConditions).
-fn state(endpoint: &Endpoint, not_ready: NotReady) -> EndpointState {
-    let Some(conditions) = &endpoint.conditions else {
-        return EndpointState::Active;
-    };
-    let ready = conditions.ready.unwrap_or(true);
-    let terminating = conditions.terminating.unwrap_or(false);
-    let serving = conditions.serving.unwrap_or(ready);
-    match (ready, terminating, serving) {
-        (true, _, _) => EndpointState::Active,
-        (false, true, true) => EndpointState::Terminating,
-        (false, false, _) if not_ready == NotReady::Counts => EndpointState::Active,
-        (false, _, _) => EndpointState::Out,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>) -> Endpoint {
-        Endpoint {
-            conditions: Some(crds::k8s_openapi::api::discovery::v1::EndpointConditions {
-                ready,
-                serving,
-                terminating,
-            }),
-            ..Endpoint::default()
-        }
-    }
-
-    fn word(endpoint: &Endpoint, not_ready: NotReady) -> &'static str {
-        match state(endpoint, not_ready) {
-            EndpointState::Active => "active",
-            EndpointState::Terminating => "terminating",
-            EndpointState::Out => "out",
-        }
-    }
-
-    #[test]
-    fn conditions_decide_and_ready_overrides_the_others() {
-        let (yes, no) = (Some(true), Some(false));
-        for (ready, serving, terminating, expected) in [
-            (None, None, None, "active"),
-            (yes, yes, no, "active"),
-            (yes, no, yes, "active"),
-            (no, yes, yes, "terminating"),
-            (no, no, yes, "out"),
-            (no, None, yes, "out"),
-            (no, yes, no, "out"),
-            (no, no, no, "out"),
-        ] {
-            let endpoint = endpoint(ready, serving, terminating);
-            assert_eq!(
-                word(&endpoint, NotReady::Out),
-                expected,
-                "{ready:?} {serving:?} {terminating:?}"
-            );
-        }
-        assert_eq!(word(&Endpoint::default(), NotReady::Out), "active");
-    }
-
-    #[test]
-    fn publishing_not_ready_addresses_takes_those_that_start_not_those_that_end() {
-        assert_eq!(
-            word(&endpoint(Some(false), Some(false), Some(false)), NotReady::Counts),
-            "active"
-        );
-        assert_eq!(
-            word(&endpoint(Some(false), Some(false), Some(true)), NotReady::Counts),
-            "out"
-        );
-    }
 }

@@ -211,11 +211,16 @@ impl MapImage {
     }
 
     fn watch(&mut self, address: IpAddr) {
-        let (word, bit) = match address {
-            IpAddr::V4(address) => filter::place(&V4::from(address)),
-            IpAddr::V6(address) => filter::place(&V6::from(address)),
-        };
+        let (word, bit) = bit(address);
         *self.filter.entry(word).or_default() |= bit;
+    }
+}
+
+/// The word of `FILTER` that an address has a bit in, and the bit.
+fn bit(address: IpAddr) -> (u32, u64) {
+    match address {
+        IpAddr::V4(address) => filter::place(&V4::from(address)),
+        IpAddr::V6(address) => filter::place(&V6::from(address)),
     }
 }
 

@@ -18,7 +18,6 @@ mod conflicts;
 mod endpoints;
 mod host_ports;
 mod keyed;
-mod node_selector;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,12 +28,12 @@ use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
 use ebpf_abi::service::{Dispatch, Selection};
 use ipnet::IpNet;
 
-pub use self::endpoints::EndpointState;
 use self::endpoints::{Endpoints, Hints, Slices, follow_hints, is_local};
 pub(crate) use self::keyed::{Changed, Keyed};
 use crate::names::{Family, Protocol, ServiceName, Socket};
 use crate::problem::Problem;
 use crate::settings::{Settings, ThisNode};
+pub use crds::EndpointState;
 
 /// A Service with this label belongs to the proxy it names.
 pub(crate) const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -108,6 +107,16 @@ pub enum Kind {
     LoadBalancer,
     HostPort,
     ExternalIp,
+}
+
+impl Kind {
+    /// Whether the whole address is the service's, not just some of its ports.
+    pub(crate) fn owns_address(self) -> bool {
+        match self {
+            Self::ClusterIp | Self::LoadBalancer => true,
+            Self::NodePort | Self::HostPort | Self::ExternalIp => false,
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -15,7 +15,7 @@ use ebpf_abi::config::{Config, Member, Node, setting};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Selection, Set, flag};
 use ebpf_abi::{BackendId, FrontendId, V4, V6};
 
-use self::entries::{backend, flags, has_wildcard, kind_flag, octets, range_keys, reach_flag};
+use self::entries::{backend, flags, kind_flag, octets, range_keys, reach_flag};
 use self::holdings::Holdings;
 pub(crate) use self::keyed::Keyed;
 use self::room::Full;
@@ -293,7 +293,7 @@ impl<'a> Builder<'a> {
                 self.image.frontends6.insert(key, frontend);
             }
         }
-        if has_wildcard(plan.kind) {
+        if plan.kind.owns_address() {
             self.write_wildcard(plan);
         }
     }

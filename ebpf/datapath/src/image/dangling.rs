@@ -1,12 +1,12 @@
 //! What a program would stumble over.
 
-use ebpf_abi::filter;
+use std::net::IpAddr;
+
 use ebpf_abi::service::{Frontend, Selection, flag};
-use ebpf_abi::{BackendId, FrontendId, V4, V6};
+use ebpf_abi::{BackendId, FrontendId};
 
 use super::MapImage;
 use crate::names::{Family, Socket};
-use std::net::IpAddr;
 
 /// An entry that refers to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -122,10 +122,7 @@ impl MapImage {
     }
 
     fn watches(&self, address: IpAddr) -> bool {
-        let (word, bit) = match address {
-            IpAddr::V4(address) => filter::place(&V4::from(address)),
-            IpAddr::V6(address) => filter::place(&V6::from(address)),
-        };
+        let (word, bit) = super::bit(address);
         self.filter.get(&word).is_some_and(|bits| bits & bit != 0)
     }
 }

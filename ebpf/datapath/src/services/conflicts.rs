@@ -100,14 +100,12 @@ fn owners(wishes: &BTreeMap<ServiceName, Wish>) -> Owners<'_> {
     let mut owners = Owners::new();
     for wish in wishes.values() {
         for (socket, frontend) in &wish.frontends {
-            match frontend.kind {
-                Kind::ClusterIp | Kind::LoadBalancer => {
-                    let of = owners.entry(socket.address).or_default();
-                    if of.last() != Some(&(&wish.name, frontend.kind)) {
-                        of.push((&wish.name, frontend.kind));
-                    }
-                }
-                Kind::NodePort | Kind::HostPort | Kind::ExternalIp => {}
+            if !frontend.kind.owns_address() {
+                continue;
+            }
+            let of = owners.entry(socket.address).or_default();
+            if of.last() != Some(&(&wish.name, frontend.kind)) {
+                of.push((&wish.name, frontend.kind));
             }
         }
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
+use crds::{EndpointState, NotReady};
 
 use super::PROXY_NAME;
 use crate::names::{Family, Protocol, ServiceName, Socket, is_servable};
@@ -20,18 +21,6 @@ const DUMMY: (&str, u16) = ("192.192.192.192", 9999);
 
 /// The label that says which Service a slice belongs to.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// How an endpoint is; the best one first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EndpointState {
-    Active,
-    /// Shutting down, and still answering.
-    Terminating,
-    /// Shutting down, and refusing new connections.
-    TerminatingNotServing,
-    /// Not ready. It keeps its flows, and gets none.
-    Maintenance,
-}
 
 /// An endpoint of one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,13 +110,6 @@ impl<'a> Slices<'a> {
     }
 }
 
-/// `publishNotReadyAddresses`: what endpoints that are not ready, and not shutting down, count as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotReady {
-    Maintained,
-    Published,
-}
-
 fn merge(
     service: &ServiceName,
     slice: &EndpointSlice,
@@ -207,7 +189,7 @@ fn read(endpoint: &ApiEndpoint, not_ready: NotReady) -> Endpoint {
     let zones = hints.and_then(|hints| hints.for_zones.as_ref());
     let nodes = hints.and_then(|hints| hints.for_nodes.as_ref());
     Endpoint {
-        state: state(endpoint, not_ready),
+        state: EndpointState::of(endpoint, not_ready),
         node: endpoint.node_name.clone(),
         zone: endpoint.zone.clone(),
         for_zones: zones
@@ -220,23 +202,6 @@ fn read(endpoint: &ApiEndpoint, not_ready: NotReady) -> Endpoint {
             .flatten()
             .map(|node| node.name.clone())
             .collect(),
-    }
-}
-
-/// `ready` overrides everything; what is missing means ready (Kubernetes API, EndpointConditions).
-fn state(endpoint: &ApiEndpoint, not_ready: NotReady) -> EndpointState {
-    let Some(conditions) = &endpoint.conditions else {
-        return EndpointState::Active;
-    };
-    let ready = conditions.ready.unwrap_or(true);
-    let terminating = conditions.terminating.unwrap_or(false);
-    let serving = conditions.serving.unwrap_or(ready);
-    match (ready, terminating, serving) {
-        (true, _, _) => EndpointState::Active,
-        (false, true, true) => EndpointState::Terminating,
-        (false, true, false) => EndpointState::TerminatingNotServing,
-        (false, false, _) if not_ready == NotReady::Published => EndpointState::Active,
-        (false, false, _) => EndpointState::Maintenance,
     }
 }
 
@@ -285,41 +250,5 @@ pub(crate) fn is_local(endpoint: &Endpoint, address: IpAddr, node: &ThisNode) ->
     match endpoint.node.as_deref() {
         Some(name) => name == node.name,
         None => node.addresses.contains(&address),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crds::k8s_openapi::api::discovery::v1::EndpointConditions;
-
-    use super::*;
-
-    #[test]
-    fn conditions_decide_and_ready_overrides_the_others() {
-        use EndpointState::{Active, Maintenance, Terminating, TerminatingNotServing};
-        let (yes, no) = (Some(true), Some(false));
-        for (ready, serving, terminating, held, published) in [
-            (None, None, None, Active, Active),
-            (yes, yes, no, Active, Active),
-            (yes, no, yes, Active, Active),
-            (no, yes, yes, Terminating, Terminating),
-            (no, no, yes, TerminatingNotServing, TerminatingNotServing),
-            (no, None, yes, TerminatingNotServing, TerminatingNotServing),
-            (no, yes, no, Maintenance, Active),
-            (no, no, no, Maintenance, Active),
-        ] {
-            let endpoint = ApiEndpoint {
-                conditions: Some(EndpointConditions {
-                    ready,
-                    serving,
-                    terminating,
-                }),
-                ..ApiEndpoint::default()
-            };
-            let case = format!("{ready:?} {serving:?} {terminating:?}");
-            assert_eq!(state(&endpoint, NotReady::Maintained), held, "{case}");
-            assert_eq!(state(&endpoint, NotReady::Published), published, "{case}");
-        }
-        assert_eq!(state(&ApiEndpoint::default(), NotReady::Maintained), Active);
     }
 }

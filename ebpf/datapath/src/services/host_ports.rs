@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crds::EndpointState;
 use crds::k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
-use super::endpoints::{Endpoint, EndpointState, Endpoints, Hints};
+use super::endpoints::{Endpoint, Endpoints, Hints};
 use super::{Delegation, Kind, Reach, Scope, Wish, WishedFrontend, wishes};
 use crate::names::{Family, Protocol, ServiceName, Socket, is_servable};
 use crate::problem::Problem;

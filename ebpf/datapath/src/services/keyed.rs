@@ -251,7 +251,7 @@ impl Keyed {
         let mut owned = BTreeSet::new();
         for (socket, frontend) in &wish.frontends {
             rivals.extend(self.claims.get(socket).into_iter().flatten().cloned());
-            if owns(frontend.kind) {
+            if frontend.kind.owns_address() {
                 owned.insert(socket.address);
             }
         }
@@ -346,7 +346,7 @@ impl Keyed {
         for address in external {
             for (socket, claims) in self.claims.range(all_ports(address)) {
                 for name in claims {
-                    if self.kind(name, socket).is_some_and(owns) {
+                    if self.kind(name, socket).is_some_and(Kind::owns_address) {
                         show(name, socket);
                     }
                 }
@@ -479,13 +479,6 @@ impl Keyed {
                 frontends.get(at.ok()?)
             })
         })
-    }
-}
-
-fn owns(kind: Kind) -> bool {
-    match kind {
-        Kind::ClusterIp | Kind::LoadBalancer => true,
-        Kind::NodePort | Kind::HostPort | Kind::ExternalIp => false,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crds::NotReady;
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use ipnet::IpNet;
 
 use super::annotations::{self, Annotations, OnNode};
-use super::endpoints::{Hints, NotReady, Slices};
+use super::endpoints::{Hints, Slices};
 use super::{Age, Kind, PROXY_NAME, Ranges, Reach, Scope, Wish, WishedFrontend};
 use crate::names::{Family, Protocol, ServiceName, Socket, is_servable};
 use crate::problem::Problem;
@@ -55,10 +56,7 @@ pub(crate) fn wish(
     if annotations.on_node == OnNode::NotServed {
         return None;
     }
-    let not_ready = match spec.publish_not_ready_addresses {
-        Some(true) => NotReady::Published,
-        Some(false) | None => NotReady::Maintained,
-    };
+    let not_ready = NotReady::of(spec.publish_not_ready_addresses);
     let endpoints = slices.endpoints(&name, not_ready, problems);
     let mut asking = Asking {
         spec,

@@ -83,13 +83,6 @@ pub(super) fn reach_flag(reach: Reach) -> u16 {
 }
 
 /// Node addresses have other ports that work.
-pub(super) fn has_wildcard(kind: Kind) -> bool {
-    match kind {
-        Kind::ClusterIp | Kind::LoadBalancer => true,
-        Kind::NodePort | Kind::HostPort | Kind::ExternalIp => false,
-    }
-}
-
 pub(super) fn known_backends(before: &MapImage) -> HashMap<Socket, BackendId> {
     let v4 = before
         .backends4

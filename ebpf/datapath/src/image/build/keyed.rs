@@ -14,14 +14,14 @@ use std::net::IpAddr;
 
 use ebpf_abi::config::{Member, RangeKey};
 use ebpf_abi::service::{Frontend, FrontendKey, flag};
-use ebpf_abi::{BackendId, V4, V6, filter};
+use ebpf_abi::{BackendId, V4, V6};
 use ipnet::IpNet;
 
-use super::entries::{has_wildcard, kind_flag, octets, range_keys, reach_flag};
+use super::entries::{kind_flag, octets, range_keys, reach_flag};
 use super::holdings::{Filled, Holdings};
 use super::{Builder, count, leave_tombstones};
 use crate::diff::{Op, diff};
-use crate::image::{MapImage, sets};
+use crate::image::{MapImage, bit, sets};
 use crate::names::{Family, ServiceName};
 use crate::services::{self, Changed, Plan, ServicePlan};
 use crate::settings::{Settings, ThisNode};
@@ -137,7 +137,7 @@ impl Keyed {
         }
         for frontend in &service.frontends {
             self.watch(frontend.socket.address, touched);
-            if has_wildcard(frontend.kind) {
+            if frontend.kind.owns_address() {
                 touched.wildcards.insert(frontend.socket.address);
             }
             if let Some(ranges) = frontend.ranges.as_ref().filter(|ranges| !ranges.nets.is_empty()) {
@@ -152,7 +152,7 @@ impl Keyed {
         self.numbers.remove(&sets::number(service));
         for frontend in &service.frontends {
             self.unwatch(frontend.socket.address, touched);
-            if has_wildcard(frontend.kind) {
+            if frontend.kind.owns_address() {
                 touched.wildcards.insert(frontend.socket.address);
             }
             if let Some(ranges) = frontend.ranges.as_ref().filter(|ranges| !ranges.nets.is_empty()) {
@@ -344,7 +344,7 @@ fn share_wildcards(
 ) {
     for address in &touched.wildcards {
         let frontends = services.frontends_at(*address);
-        let frontends = frontends.filter(|frontend| has_wildcard(frontend.kind));
+        let frontends = frontends.filter(|frontend| frontend.kind.owns_address());
         let flags = frontends
             .map(|frontend| flag::WILDCARD | kind_flag(frontend.kind) | reach_flag(frontend.reach))
             .reduce(|all, flags| all | flags);
@@ -416,11 +416,4 @@ fn local(image: &MapImage) -> Vec<IpAddr> {
     let v4 = v4.map(|(_, backend)| IpAddr::V4(backend.address.into()));
     v4.chain(v6.map(|(_, backend)| IpAddr::V6(backend.address.into())))
         .collect()
-}
-
-fn bit(address: IpAddr) -> (u32, u64) {
-    match address {
-        IpAddr::V4(address) => filter::place(&V4::from(address)),
-        IpAddr::V6(address) => filter::place(&V6::from(address)),
-    }
 }

@@ -9,7 +9,6 @@ use ebpf_abi::{V4, V6};
 use ipnet::IpNet;
 
 use super::super::places::Places;
-use super::entries::has_wildcard;
 use super::holdings::Filled;
 use super::{Builder, count, members};
 use crate::names::{Family, ServiceName, Socket};
@@ -47,7 +46,7 @@ impl Builder<'_> {
         for frontend in &service.frontends {
             let known = self.before.frontend(&frontend.socket);
             let mut keys = u32::from(known.is_none());
-            if has_wildcard(frontend.kind) && wildcards.insert(frontend.socket.address) {
+            if frontend.kind.owns_address() && wildcards.insert(frontend.socket.address) {
                 keys += u32::from(!self.wildcard_exists(frontend.socket.address));
             }
             match frontend.socket.family() {
