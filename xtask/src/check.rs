@@ -17,7 +17,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("crds", &[]),
     ("ebpf-abi", &[]),
     ("ebpf-datapath", &["crds", "ebpf-abi"]),
-    ("ebpf-loader", &["ebpf-abi"]),
+    ("ebpf-loader", &["ebpf-abi", "ebpf-datapath"]),
     ("l2announce", &[]),
     ("lab", &[]),
     ("lbipam", &[]),

@@ -13,6 +13,32 @@ pub const SIZES: [u32; 10] = [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65
 /// Weight of a backend that was given none.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
+/// How many elements the inner map of a table has. Each holds two places, as the kernel lets elements begin at multiples of
+/// eight octets. The last one is not read by programs: it says what the table was filled from.
+pub const fn elements(size: u32) -> u32 {
+    size.div_ceil(2) + 1
+}
+
+/// Where a place is: the element, and which of the two it holds.
+#[inline(always)]
+pub const fn element(place: u32) -> (u32, Half) {
+    (
+        place / 2,
+        if place.is_multiple_of(2) {
+            Half::First
+        } else {
+            Half::Second
+        },
+    )
+}
+
+/// One of the two places of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    First,
+    Second,
+}
+
 /// When no more places than this are free, a walker computes which of them it meets first. The few last places would cost
 /// it half of all steps.
 const FEW: usize = 64;

@@ -8,7 +8,7 @@
 //! LIVE_FRONTENDS   array           id's index      FrontendId      agent
 //! SETS             array           set             Set             agent, by one store
 //! SLOTS            array           slot            BackendId       agent, only where no set points
-//! MAGLEV           array of maps   set             array of ids    agent, a new inner map each time
+//! MAGLEV           array of maps   set             pairs of ids    agent, a new inner map each time
 //! BACKENDS4/6      array           id's index      Backend         agent
 //! MEMBERS          hash            Member          PRESENT         agent
 //! RANGES4/6        prefix tree     RangeKey        PRESENT         agent
@@ -40,7 +40,7 @@ use crate::config::{
 };
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use crate::service::{Backend, Frontend, FrontendKey, Set};
-use crate::{BackendId, FrontendId, V4, V6, filter};
+use crate::{Address, BackendId, FrontendId, V4, V6, filter};
 
 /// What kind of map it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +110,34 @@ maps! {
     RANGES6: PrefixTree, RangeKey<V6> => u32, 65_536;
     SETS: Array, u32 => Set, 65_536;
     SLOTS: Array, u32 => BackendId, 1_048_576;
+}
+
+/// The maps that a family has for itself.
+pub trait Maps: Address {
+    const FRONTENDS: Map;
+    const BACKENDS: Map;
+    const RANGES: Map;
+    const FLOWS: Map;
+    const AFFINITY: Map;
+    const FRAGMENTS: Map;
+}
+
+impl Maps for V4 {
+    const FRONTENDS: Map = FRONTENDS4;
+    const BACKENDS: Map = BACKENDS4;
+    const RANGES: Map = RANGES4;
+    const FLOWS: Map = FLOWS4;
+    const AFFINITY: Map = AFFINITY4;
+    const FRAGMENTS: Map = FRAGMENTS4;
+}
+
+impl Maps for V6 {
+    const FRONTENDS: Map = FRONTENDS6;
+    const BACKENDS: Map = BACKENDS6;
+    const RANGES: Map = RANGES6;
+    const FLOWS: Map = FLOWS6;
+    const AFFINITY: Map = AFFINITY6;
+    const FRAGMENTS: Map = FRAGMENTS6;
 }
 
 #[cfg(test)]

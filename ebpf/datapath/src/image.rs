@@ -21,6 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ebpf_abi::config::{Config, Member, Node, RangeKey};
+use ebpf_abi::hash::murmur3;
 use ebpf_abi::maglev::{self, DEFAULT_WEIGHT, Seeds, Walker};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter};
@@ -134,6 +135,16 @@ impl MapImage {
         let mut places = vec![BackendId::NONE; usize::try_from(table.size).unwrap_or_default()];
         maglev::fill(&mut places, &mut walkers);
         places
+    }
+
+    /// A word for what [`Self::fill`] makes the table from. It is kept beside the table, so that a start knows it again.
+    pub fn fingerprint(&self, table: &Table) -> u64 {
+        let mut text = format!("{}/{}", table.size, table.seed);
+        for id in table.members.iter() {
+            let name = self.socket(table.family, *id).map(|socket| maglev_name(&socket));
+            text.push_str(&format!("/{}{}", id.0, name.unwrap_or_default()));
+        }
+        murmur3(text.as_bytes(), table.seed).0
     }
 
     /// All frontends but wildcards.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use ebpf_abi::BackendId;
@@ -11,7 +11,8 @@ use ebpf_abi::maps::{self, Map};
 use ebpf_abi::plain::{Plain, from_octets, octets};
 
 use crate::Error;
-use crate::kernel::{self, Batch, Command, Create, Element, address, address_mut, bpf, bpf_fd, number};
+use crate::kernel::{self, Batch, Command, Element, address, address_mut, bpf, number};
+use crate::store::inner;
 
 /// Elements per call when a whole map is read.
 const CHUNK: u32 = 4096;
@@ -50,6 +51,14 @@ impl MapFd {
         })
     }
 
+    pub(crate) fn map(&self) -> Map {
+        self.map
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// How many elements there may be; what was asked for, or what an older start asked for.
     pub fn entries(&self) -> u32 {
         self.entries
@@ -83,40 +92,93 @@ impl MapFd {
         }
     }
 
-    /// Writes many values in one call. The two slices have the same length.
+    /// Writes many values, in one call where the kernel can. The two slices have the same length.
     pub fn put_all<K: Plain, V: Plain>(&self, keys: &[K], values: &[V]) -> Result<(), Error> {
         self.check::<K, V>()?;
-        let count = u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX);
-        if count == 0 {
-            return Ok(());
-        }
-        let mut batch = Batch {
-            keys: address(keys),
-            values: address(values),
-            count,
-            map: number(self.fd.as_fd()),
-            ..Batch::default()
-        };
-        bpf(Command::UpdateBatch, &mut batch)
-            .map(drop)
-            .map_err(|error| self.failed("BPF_MAP_UPDATE_BATCH", error))
+        self.put_many(keys, values)
+            .map_err(|stopped| self.stopped(stopped))
     }
 
-    /// Deletes many keys in one call; all of them exist.
+    /// Deletes many keys, in one call where the kernel can; some may be gone already.
     pub fn remove_all<K: Plain>(&self, keys: &[K]) -> Result<(), Error> {
-        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        if count == 0 {
-            return Ok(());
+        self.remove_many(keys).map_err(|stopped| self.stopped(stopped))
+    }
+
+    /// As [`Self::put_all`], for types that are known to fit, and tells how far it came.
+    pub(crate) fn put_many<K: Plain, V: Plain>(&self, keys: &[K], values: &[V]) -> Result<(), Stopped> {
+        let count = keys.len().min(values.len());
+        if count > 1 {
+            match self.batch(Command::UpdateBatch, keys, address(values)) {
+                Err(stopped) if lacks_batches(&stopped) => {}
+                done => return done,
+            }
         }
+        for (done, (key, value)) in keys.iter().zip(values).enumerate() {
+            self.element(Command::Update, octets(key), &mut octets(value).to_vec())
+                .map_err(|source| Stopped {
+                    done,
+                    call: "BPF_MAP_UPDATE_ELEM",
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::remove_all`], and tells how far it came.
+    pub(crate) fn remove_many<K: Plain>(&self, keys: &[K]) -> Result<(), Stopped> {
+        let mut done = 0;
+        while let Some(rest) = keys.get(done..).filter(|rest| rest.len() > 1) {
+            match self.batch(Command::DeleteBatch, rest, 0) {
+                Ok(()) => return Ok(()),
+                // It ends at a key that is gone. That one is done too.
+                Err(stopped) if stopped.source.kind() == io::ErrorKind::NotFound => done += stopped.done + 1,
+                Err(stopped) if lacks_batches(&stopped) => break,
+                Err(stopped) => {
+                    return Err(Stopped {
+                        done: done + stopped.done,
+                        ..stopped
+                    });
+                }
+            }
+        }
+        for (at, key) in keys.iter().enumerate().skip(done) {
+            match self.element(Command::Delete, octets(key), &mut []) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Stopped {
+                        done: at,
+                        call: "BPF_MAP_DELETE_ELEM",
+                        source,
+                    });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn batch<K: Plain>(&self, command: Command, keys: &[K], values: u64) -> Result<(), Stopped> {
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let mut batch = Batch {
             keys: address(keys),
+            values,
             count,
             map: number(self.fd.as_fd()),
             ..Batch::default()
         };
-        bpf(Command::DeleteBatch, &mut batch)
-            .map(drop)
-            .map_err(|error| self.failed("BPF_MAP_DELETE_BATCH", error))
+        let call = match command {
+            Command::DeleteBatch => "BPF_MAP_DELETE_BATCH",
+            _ => "BPF_MAP_UPDATE_BATCH",
+        };
+        bpf(command, &mut batch).map(drop).map_err(|source| Stopped {
+            // A call that is refused before it begins leaves the count as it was.
+            done: if batch.count < count {
+                batch.count as usize
+            } else {
+                0
+            },
+            call,
+            source,
+        })
     }
 
     /// All elements, as they were met; others may be written meanwhile.
@@ -161,25 +223,7 @@ impl MapFd {
     /// the last program that may have read the old one.
     pub fn put_table(&self, set: u32, table: &[BackendId]) -> Result<(), Error> {
         self.check::<u32, u32>()?;
-        let entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
-        let mut create = Create {
-            kind: ARRAY,
-            key_size: 4,
-            value_size: 4,
-            entries,
-            flags: INNER_MAP,
-        };
-        let inner = bpf_fd(Command::MapCreate, &mut create);
-        let inner = inner.map_err(|error| self.failed("BPF_MAP_CREATE", error))?;
-        let keys: Vec<u32> = (0..entries).collect();
-        let mut batch = Batch {
-            keys: address(&keys),
-            values: address(table),
-            count: entries,
-            map: number(inner.as_fd()),
-            ..Batch::default()
-        };
-        bpf(Command::UpdateBatch, &mut batch).map_err(|error| self.failed("BPF_MAP_UPDATE_BATCH", error))?;
+        let inner = inner(table, 0).map_err(|error| self.failed("BPF_MAP_CREATE", error))?;
         self.put(&set, &number(inner.as_fd()))
     }
 
@@ -221,6 +265,10 @@ impl MapFd {
         })
     }
 
+    fn stopped(&self, stopped: Stopped) -> Error {
+        self.failed(stopped.call, stopped.source)
+    }
+
     fn failed(&self, call: &'static str, source: io::Error) -> Error {
         Error::Access {
             map: self.map.name,
@@ -230,11 +278,25 @@ impl MapFd {
     }
 }
 
-/// `BPF_F_INNER_MAP`: may have another length than the template.
-const INNER_MAP: u32 = 1 << 12;
+/// How far a call on many elements came.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    /// Elements that were written or deleted.
+    pub(crate) done: usize,
+    pub(crate) call: &'static str,
+    pub(crate) source: io::Error,
+}
 
-/// `BPF_MAP_TYPE_ARRAY`.
-const ARRAY: u32 = 2;
+/// Kernels know batches for some kinds of maps, and for more of them over the years.
+fn lacks_batches(stopped: &Stopped) -> bool {
+    /// `ENOTSUPP`, which is the kernel's own and has no name outside.
+    const NOT_SUPPORTED: i32 = 524;
+    stopped.done == 0
+        && matches!(
+            stopped.source.raw_os_error(),
+            Some(NOT_SUPPORTED | libc::EOPNOTSUPP | libc::EINVAL)
+        )
+}
 
 /// How many values an element for each processor has.
 fn processors() -> Result<usize, Error> {

@@ -1,24 +1,39 @@
 //! Where programs hang, and how they are replaced there without a gap.
+//!
+//! ```text
+//! hook      first choice          else                        kept by
+//! Xdp       in the driver         after it (generic)          links/xdp_netdev-INDEX, ...-generic
+//! Ingress   TCX                   clsact with a bpf filter    links/from_netdev-INDEX, ...-filter
+//! Egress    TCX                   clsact with a bpf filter    links/to_netdev-INDEX, ...-filter
+//! ```
+//!
+//! A pinned link outlives the agent. The next start replaces the program behind it: every packet meets the old program or
+//! the new one. A filter lives in the device; what is pinned for it is the program, as a mark that it is ours.
+//!
+//! Links are pinned by the device's number, so another name changes nothing. A device that went took its programs along: its
+//! pins are found dead, and removed. Programs of others stay where they are. XDP has one place only; where it is taken,
+//! [`Error::Occupied`] says so, and tc does the work.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::xdp::XdpLink;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
+use aya::programs::{ProgramError, TcAttachType};
 use ebpf_abi::config::Direction;
 
-use crate::{Datapath, Error};
+use crate::{Datapath, Error, kernel};
 
 /// A place of a device that programs hang at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// Before the stack has seen a packet.
     Xdp,
-    /// What comes in (TCX, Linux 6.6).
+    /// What comes in.
     Ingress,
-    /// What goes out (TCX).
+    /// What goes out.
     Egress,
 }
 
@@ -29,15 +44,27 @@ pub enum Mode {
     Native,
     /// After the driver: works with every device, and is slower.
     Generic,
+    /// A link for tc programs (Linux 6.6).
     Tcx,
+    /// A bpf filter of a clsact queueing discipline.
+    Filter,
 }
 
 /// What an attachment came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
     pub mode: Mode,
-    /// Where its link is pinned.
+    /// What keeps it.
     pub pin: PathBuf,
+    /// What the kernel said to the first choice, where this is the second one.
+    pub fell_back: Option<String>,
+}
+
+/// Something that was taken off a device that is not ours any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    pub program: &'static str,
+    pub index: u32,
 }
 
 impl Hook {
@@ -60,131 +87,291 @@ impl Hook {
             Self::Egress => Direction::Egress,
         }
     }
+
+    /// The better one first.
+    pub const fn modes(self) -> [Mode; 2] {
+        match self {
+            Self::Xdp => [Mode::Native, Mode::Generic],
+            Self::Ingress | Self::Egress => [Mode::Tcx, Mode::Filter],
+        }
+    }
+
+    const fn filter_side(self) -> TcAttachType {
+        match self {
+            Self::Xdp | Self::Ingress => TcAttachType::Ingress,
+            Self::Egress => TcAttachType::Egress,
+        }
+    }
+}
+
+impl Mode {
+    /// What it is called in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tcx => "tcx",
+            Self::Filter => "clsact",
+        }
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Native | Self::Tcx => "",
+            Self::Generic => "-generic",
+            Self::Filter => "-filter",
+        }
+    }
 }
 
 impl Datapath {
-    /// Hangs the program of a hook at a device of this namespace. Where a link of an earlier start is pinned, the program
-    /// behind it is replaced: every packet meets the old program or the new one.
+    /// Hangs the program of a hook at a device of this namespace, in the mode that an earlier start found, or in the best
+    /// one there is.
     pub fn attach(&mut self, hook: Hook, device: &str, index: u32) -> Result<Attached, Error> {
-        // By number: names may have dots, which this file system keeps for itself.
-        let pin = self
-            .folder
-            .join("links")
-            .join(format!("{}-{index}", hook.program()));
-        let failed = |source| Error::Attach {
-            program: hook.program(),
-            device: device.to_owned(),
-            source,
-        };
-        let mode = match hook {
-            Hook::Xdp => xdp(self.xdp()?, index, &pin).map_err(failed)?,
-            Hook::Ingress => {
-                tcx(self.classifier(hook)?, device, TcAttachType::Ingress, &pin).map_err(failed)?;
-                Mode::Tcx
+        for mode in hook.modes() {
+            if self.replace(hook, device, index, mode)? {
+                let pin = self.pin(hook, index, mode);
+                return Ok(Attached {
+                    mode,
+                    pin,
+                    fell_back: None,
+                });
             }
-            Hook::Egress => {
-                tcx(self.classifier(hook)?, device, TcAttachType::Egress, &pin).map_err(failed)?;
-                Mode::Tcx
+        }
+        let [first, second] = hook.modes();
+        match self.create(hook, device, index, first) {
+            Err(Error::Attach { source, .. }) => {
+                let mut attached = self.create(hook, device, index, second)?;
+                attached.fell_back = Some(source.to_string());
+                Ok(attached)
             }
+            done => done,
+        }
+    }
+
+    /// The same in this mode and no other. Where it hung in another one, it is taken off there; tc without a gap.
+    pub fn attach_as(&mut self, hook: Hook, device: &str, index: u32, mode: Mode) -> Result<Attached, Error> {
+        let others = hook.modes().into_iter().filter(|other| *other != mode);
+        let off = |datapath: &Self| {
+            let mut pins = others.clone().map(|other| datapath.take_off(hook, index, other));
+            pins.try_for_each(|done| done).map_err(failed(hook, device))
         };
-        Ok(Attached { mode, pin })
+        // The two modes of XDP exclude each other.
+        if hook == Hook::Xdp {
+            off(self)?;
+        }
+        let attached = if self.replace(hook, device, index, mode)? {
+            Attached {
+                mode,
+                pin: self.pin(hook, index, mode),
+                fell_back: None,
+            }
+        } else {
+            self.create(hook, device, index, mode)?
+        };
+        off(self)?;
+        Ok(attached)
     }
 
     /// Takes the program of a hook off a device; it may be off already.
     pub fn detach(&mut self, hook: Hook, device: &str, index: u32) -> Result<(), Error> {
-        let pin = self
-            .folder
-            .join("links")
-            .join(format!("{}-{index}", hook.program()));
-        unpin(&pin).map_err(|source| Error::Attach {
-            program: hook.program(),
-            device: device.to_owned(),
+        for mode in hook.modes() {
+            self.take_off(hook, index, mode).map_err(failed(hook, device))?;
+        }
+        Ok(())
+    }
+
+    /// Takes all programs off devices that are not among these, which are gone, or were left out of the settings since.
+    pub fn detach_others(&mut self, devices: &BTreeSet<u32>) -> Result<Vec<Detached>, Error> {
+        let folder = self.links();
+        let unreadable = |source| Error::Folder {
+            path: folder.clone(),
             source,
-        })
-    }
-}
-
-/// Which mode a link of an earlier start has is not asked: it was the best there was.
-fn xdp(program: &mut Xdp, index: u32, pin: &Path) -> io::Result<Mode> {
-    let generic = pin.with_file_name(format!("{}-generic", name(pin)));
-    for (path, mode) in [(pin, Mode::Native), (&*generic, Mode::Generic)] {
-        let Some(old) = pinned(path)? else { continue };
-        let link = XdpLink::try_from(old).map_err(io::Error::other)?;
-        if let Ok(id) = program.attach_to_link(link) {
-            let link = program.take_link(id).map_err(io::Error::other)?;
-            pin_link(link.try_into().map_err(io::Error::other)?, path)?;
-            return Ok(mode);
+        };
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            found.extend(name.to_str().and_then(read_name));
         }
-        // Its device is gone, and another one has the number.
-        unpin(path)?;
-    }
-    let (id, mode, path) = match program.attach_to_if_index(index, XdpMode::Driver) {
-        Ok(id) => (id, Mode::Native, pin),
-        Err(_) => {
-            let id = program.attach_to_if_index(index, XdpMode::Skb).map_err(words)?;
-            (id, Mode::Generic, &*generic)
+        found.retain(|(_, index)| !devices.contains(index));
+        for (hook, index) in &found {
+            self.detach(*hook, &format!("device {index}"), *index)?;
         }
-    };
-    let link = program.take_link(id).map_err(io::Error::other)?;
-    pin_link(link.try_into().map_err(io::Error::other)?, path)?;
-    Ok(mode)
-}
+        let detached = found.into_iter().map(|(hook, index)| Detached {
+            program: hook.program(),
+            index,
+        });
+        Ok(detached.collect())
+    }
 
-fn tcx(program: &mut SchedClassifier, device: &str, side: TcAttachType, pin: &Path) -> io::Result<()> {
-    let replaced = match pinned(pin)? {
-        Some(old) => {
-            let link = old.try_into().map_err(io::Error::other)?;
-            let replaced = program.attach_to_link(link).ok();
-            if replaced.is_none() {
-                unpin(pin)?;
+    /// Whether there was a link that was ours, and that has the program of now.
+    fn replace(&mut self, hook: Hook, device: &str, index: u32, mode: Mode) -> Result<bool, Error> {
+        let pin = self.pin(hook, index, mode);
+        let old = match kernel::open(&pin) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(hook, device)(error)),
+        };
+        let replaced = match mode {
+            Mode::Native | Mode::Generic | Mode::Tcx => {
+                let program = self.program_fd(hook)?.as_fd();
+                // Without its device, or with another one that has the number now, it is worth nothing.
+                kernel::link_info(old.as_fd())
+                    .is_ok_and(|info| info.device == index && kernel::relink(old.as_fd(), program).is_ok())
             }
-            replaced
+            Mode::Filter => self.filter(hook, index, Filter::Old).is_ok(),
+        };
+        match (replaced, mode) {
+            (true, Mode::Filter) => self.mark(hook, &pin).map_err(failed(hook, device))?,
+            (true, _) => {}
+            (false, _) => unpin(&pin).map_err(failed(hook, device))?,
         }
-        None => None,
-    };
-    let id = match replaced {
-        Some(id) => id,
-        None => {
-            let last = TcAttachOptions::TcxOrder(LinkOrder::last());
-            program.attach_with_options(device, side, last).map_err(words)?
-        }
-    };
-    let link = program.take_link(id).map_err(io::Error::other)?;
-    pin_link(link.try_into().map_err(io::Error::other)?, pin)
-}
+        Ok(replaced)
+    }
 
-fn pinned(path: &Path) -> io::Result<Option<FdLink>> {
-    match PinnedLink::from_pin(path) {
-        Ok(link) => Ok(Some(link.into())),
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io::Error::other(error)),
+    fn create(&mut self, hook: Hook, device: &str, index: u32, mode: Mode) -> Result<Attached, Error> {
+        const NATIVE: u32 = 1 << 2;
+        const GENERIC: u32 = 1 << 1;
+        const XDP: u32 = 37;
+        const TCX_INGRESS: u32 = 46;
+        const TCX_EGRESS: u32 = 47;
+        let pin = self.pin(hook, index, mode);
+        let place = match hook {
+            Hook::Xdp => XDP,
+            Hook::Ingress => TCX_INGRESS,
+            Hook::Egress => TCX_EGRESS,
+        };
+        let link = |datapath: &Self, flags| -> Result<io::Result<OwnedFd>, Error> {
+            let program = datapath.program_fd(hook)?.as_fd();
+            Ok(kernel::link(program, index, place, flags))
+        };
+        let done = match mode {
+            Mode::Native => link(self, NATIVE)?.and_then(|link| kernel::pin(link.as_fd(), &pin)),
+            Mode::Generic => link(self, GENERIC)?.and_then(|link| kernel::pin(link.as_fd(), &pin)),
+            Mode::Tcx => link(self, 0)?.and_then(|link| kernel::pin(link.as_fd(), &pin)),
+            Mode::Filter => self
+                .filter(hook, index, Filter::New)
+                .and_then(|()| self.mark(hook, &pin)),
+        };
+        let attached = Attached {
+            mode,
+            pin,
+            fell_back: None,
+        };
+        done.map(|()| attached)
+            .map_err(|error| match (error.raw_os_error(), hook) {
+                (Some(libc::EBUSY | libc::EEXIST), Hook::Xdp) => Error::Occupied {
+                    program: hook.program(),
+                    device: device.to_owned(),
+                },
+                (Some(libc::ENODEV | libc::ENXIO), _) => Error::DeviceGone {
+                    program: hook.program(),
+                    device: device.to_owned(),
+                    index,
+                },
+                _ => failed(hook, device)(error),
+            })
+    }
+
+    /// Makes the filter, or puts the program of now behind it.
+    fn filter(&mut self, hook: Hook, index: u32, filter: Filter) -> io::Result<()> {
+        // The library wants a name.
+        let device = kernel::device_name(index)?;
+        let side = hook.filter_side();
+        let program = self.classifier(hook).map_err(io::Error::other)?;
+        let id = match filter {
+            Filter::New => {
+                if let Err(error) = qdisc_add_clsact(&device) {
+                    // There may be one already. If not, the filter says what is wrong.
+                    drop(error);
+                }
+                let options = NlOptions {
+                    priority: PRIORITY,
+                    handle: TcHandle::from(HANDLE),
+                    classid: None,
+                };
+                program.attach_with_options(&device, side, TcAttachOptions::Netlink(options))
+            }
+            Filter::Old => program.attach_to_link(known_filter(&device, hook)?),
+        };
+        let link = program.take_link(id.map_err(words)?).map_err(io::Error::other)?;
+        // It would take the filter off at the end of this function.
+        std::mem::forget(link);
+        Ok(())
+    }
+
+    fn mark(&self, hook: Hook, pin: &Path) -> io::Result<()> {
+        unpin(pin)?;
+        let program = self.program_fd(hook).map_err(io::Error::other)?;
+        kernel::pin(program.as_fd(), pin)
+    }
+
+    fn take_off(&self, hook: Hook, index: u32, mode: Mode) -> io::Result<()> {
+        let pin = self.pin(hook, index, mode);
+        match mode {
+            Mode::Native | Mode::Generic | Mode::Tcx => {}
+            Mode::Filter => {
+                // A device that is gone took its filters along.
+                if pin.exists()
+                    && let Ok(device) = kernel::device_name(index)
+                {
+                    drop(known_filter(&device, hook)?);
+                }
+            }
+        }
+        unpin(&pin)
+    }
+
+    fn pin(&self, hook: Hook, index: u32, mode: Mode) -> PathBuf {
+        // By number: names may have dots, which this file system keeps for itself.
+        self.links()
+            .join(format!("{}-{index}{}", hook.program(), mode.suffix()))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.folder().join("links")
     }
 }
 
-/// The link lives as long as its file.
-fn pin_link(link: FdLink, path: &Path) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    link.pin(path).map(drop).map_err(io::Error::other)
+/// Whether a filter is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    New,
+    Old,
+}
+
+/// As other programs of this kind do it, in case something is to come before or behind them.
+const PRIORITY: u16 = 1;
+
+/// Ours among the filters of that priority.
+const HANDLE: u32 = 0x5354;
+
+/// Takes the filter off when it is dropped.
+fn known_filter(device: &str, hook: Hook) -> io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(device, hook.filter_side(), PRIORITY, TcHandle::from(HANDLE), None)
+}
+
+/// The hook and the device of a pin.
+fn read_name(name: &str) -> Option<(Hook, u32)> {
+    let mut parts = name.split('-');
+    let (program, index) = (parts.next()?, parts.next()?);
+    let hook = Hook::ALL.into_iter().find(|hook| hook.program() == program)?;
+    Some((hook, index.parse().ok()?))
 }
 
 fn unpin(path: &Path) -> io::Result<()> {
-    let generic = path.with_file_name(format!("{}-generic", name(path)));
-    for path in [path, &generic] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
-fn name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+fn failed(hook: Hook, device: &str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Attach {
+        program: hook.program(),
+        device: device.to_owned(),
+        source,
+    }
 }
 
 /// The kernel's own answer, where there is one.

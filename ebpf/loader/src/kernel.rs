@@ -2,7 +2,7 @@
 //!
 //! Every command has a struct of its own here, with the layout of the kernel's `union bpf_attr`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,12 +16,16 @@ pub(crate) enum Command {
     Lookup = 1,
     Update = 2,
     Delete = 3,
+    ObjectPin = 6,
     ObjectGet = 7,
     TestRun = 10,
+    MapById = 14,
     Info = 15,
     LookupBatch = 24,
     UpdateBatch = 26,
     DeleteBatch = 27,
+    LinkCreate = 28,
+    LinkUpdate = 29,
 }
 
 /// Of `BPF_MAP_CREATE`, as far as it is used.
@@ -33,6 +37,8 @@ pub(crate) struct Create {
     pub(crate) value_size: u32,
     pub(crate) entries: u32,
     pub(crate) flags: u32,
+    /// What the maps in an array of maps are like.
+    pub(crate) inner: u32,
 }
 
 /// Of the commands on one element.
@@ -68,6 +74,50 @@ struct Object {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// Of `BPF_MAP_GET_FD_BY_ID`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// Of `BPF_LINK_CREATE`, with nothing said about the order.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct LinkCreate {
+    program: u32,
+    device: u32,
+    place: u32,
+    flags: u32,
+    order: [u64; 2],
+}
+
+/// Of `BPF_LINK_UPDATE`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+/// The beginning of `struct bpf_link_info` of XDP and TCX.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct LinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    pub(crate) pad: u32,
+    /// 0 once the device is gone.
+    pub(crate) device: u32,
+    pub(crate) place: u32,
+    rest: [u64; 2],
 }
 
 /// Of `BPF_PROG_TEST_RUN`, as far as it is used.
@@ -110,6 +160,15 @@ pub(crate) struct MapInfo {
     pub(crate) flags: u32,
 }
 
+/// `BPF_F_INNER_MAP`: may have another length than the template.
+pub(crate) const INNER_MAP: u32 = 1 << 12;
+
+/// `BPF_F_MMAPABLE`: user space reads and writes it in place.
+pub(crate) const MMAPABLE: u32 = 1 << 10;
+
+const ARRAY: u32 = 2;
+const ARRAY_OF_MAPS: u32 = 12;
+
 /// One command.
 pub(crate) fn bpf<T>(command: Command, attributes: &mut T) -> io::Result<u32> {
     let size = libc::c_ulong::try_from(size_of::<T>()).unwrap_or(0);
@@ -148,16 +207,111 @@ pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     )
 }
 
+/// A new array that no program knows yet.
+pub(crate) fn array(value_size: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
+    bpf_fd(
+        Command::MapCreate,
+        &mut Create {
+            kind: ARRAY,
+            key_size: 4,
+            value_size,
+            entries,
+            flags,
+            ..Create::default()
+        },
+    )
+}
+
+/// A new array of maps like this one.
+pub(crate) fn array_of_maps(template: BorrowedFd<'_>, entries: u32) -> io::Result<OwnedFd> {
+    bpf_fd(
+        Command::MapCreate,
+        &mut Create {
+            kind: ARRAY_OF_MAPS,
+            key_size: 4,
+            value_size: 4,
+            entries,
+            inner: number(template),
+            ..Create::default()
+        },
+    )
+}
+
+/// The map with this number, which is what an array of maps tells of its elements.
+pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut by = ById {
+        id,
+        ..ById::default()
+    };
+    bpf_fd(Command::MapById, &mut by)
+}
+
+/// Keeps what this descriptor is of, until the file at this path is removed.
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut object = Object {
+        path: address(path.as_bytes_with_nul()),
+        fd: number(fd),
+        ..Object::default()
+    };
+    bpf(Command::ObjectPin, &mut object).map(drop)
+}
+
+/// Hangs a program at a place (`enum bpf_attach_type`) of a device, behind those that are there. It hangs as long as
+/// the link is open or pinned.
+pub(crate) fn link(program: BorrowedFd<'_>, device: u32, place: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut create = LinkCreate {
+        program: number(program),
+        device,
+        place,
+        flags,
+        ..LinkCreate::default()
+    };
+    bpf_fd(Command::LinkCreate, &mut create)
+}
+
+/// Replaces the program behind a link at once.
+pub(crate) fn relink(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut update = LinkUpdate {
+        link: number(link),
+        program: number(program),
+        ..LinkUpdate::default()
+    };
+    bpf(Command::LinkUpdate, &mut update).map(drop)
+}
+
 /// What a map says of itself.
 pub(crate) fn info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
-    let mut info = MapInfo::default();
+    info_of(map)
+}
+
+/// What a link says of itself.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    info_of(link)
+}
+
+fn info_of<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::default();
     let mut by = InfoBy {
-        fd: number(map),
-        length: u32::try_from(size_of::<MapInfo>()).unwrap_or(0),
+        fd: number(fd),
+        length: u32::try_from(size_of::<T>()).unwrap_or(0),
         info: std::ptr::from_mut(&mut info).addr() as u64,
     };
     bpf(Command::Info, &mut by)?;
     Ok(info)
+}
+
+/// What a device of this namespace is called.
+pub(crate) fn device_name(index: u32) -> io::Result<String> {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: the kernel's names, with their zero, have room in so many octets.
+    #[expect(unsafe_code, reason = "the library has no if_indextoname")]
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 /// Whether a folder is on a BPF file system.

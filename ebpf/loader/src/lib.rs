@@ -1,5 +1,6 @@
 //! The shell around the kernel programs: it loads them, pins their maps, attaches them to devices, and carries keys and
-//! values. It decides nothing; what is written is planned elsewhere, by the layouts of `ebpf-abi`.
+//! values. It decides nothing; what is written is planned in `ebpf-datapath`, by the layouts of `ebpf-abi`, and carried out by
+//! the [`Store`].
 //!
 //! ```text
 //!   stentor-bpf (ELF) --> Datapath::load --> maps, pinned in <bpffs>/v<ABI>/maps   --> MapFd: single and batched access
@@ -17,8 +18,10 @@
 mod access;
 mod attach;
 mod kernel;
+mod mapped;
 mod probe;
 mod run;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,9 +33,10 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use ebpf_abi::maps::{self, Map};
 
 pub use access::MapFd;
-pub use attach::{Attached, Hook, Mode};
+pub use attach::{Attached, Detached, Hook, Mode};
 pub use probe::{Feature, Support, probe};
 pub use run::{Ran, Size};
+pub use store::{Done, Failure, Report, Store};
 
 /// What goes wrong between here and the kernel. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,16 @@ pub enum Error {
         program: &'static str,
         device: String,
         source: io::Error,
+    },
+    #[error(
+        "{device} has an XDP program of somebody else, which stays: {program} is not attached there, tc does its work"
+    )]
+    Occupied { program: &'static str, device: String },
+    #[error("{program} cannot be attached to {device}: there is no device {index} any more")]
+    DeviceGone {
+        program: &'static str,
+        device: String,
+        index: u32,
     },
     #[error("running {program} failed")]
     Run {

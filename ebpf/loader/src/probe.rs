@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported};
 
-use crate::kernel::{Batch, Command, Create, address, bpf, bpf_fd, number};
+use crate::kernel::{Batch, Command, INNER_MAP, address, array, bpf, number};
 
 /// Something a kernel may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +79,9 @@ fn support(feature: Feature) -> Support {
             .map_err(|error| error.to_string()),
         Feature::Batch => batch(),
         Feature::CoarseClock => coarse_clock(),
-        Feature::InnerMaps => array(1 << 12).map(drop),
+        Feature::InnerMaps => array(4, 1, INNER_MAP)
+            .map(drop)
+            .map_err(|error| error.to_string()),
     };
     match answer {
         Ok(()) => Support::Used,
@@ -97,7 +99,7 @@ fn coarse_clock() -> Result<(), String> {
 }
 
 fn batch() -> Result<(), String> {
-    let map = array(0)?;
+    let map = array(4, 1, 0).map_err(|error| error.to_string())?;
     let (key, value) = ([0_u32], [1_u32]);
     let mut batch = Batch {
         keys: address(&key),
@@ -109,15 +111,4 @@ fn batch() -> Result<(), String> {
     bpf(Command::UpdateBatch, &mut batch)
         .map(drop)
         .map_err(|error| error.to_string())
-}
-
-fn array(flags: u32) -> Result<std::os::fd::OwnedFd, String> {
-    let mut create = Create {
-        kind: 2,
-        key_size: 4,
-        value_size: 4,
-        entries: 1,
-        flags,
-    };
-    bpf_fd(Command::MapCreate, &mut create).map_err(|error| error.to_string())
 }

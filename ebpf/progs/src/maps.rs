@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_map;
 use ebpf_abi::balance::Tables;
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::maglev::{self, Half};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
 
@@ -37,7 +38,7 @@ static SETS: Array<Set, { entries!(SETS) }, MMAPABLE> = Array::new();
 static SLOTS: Array<BackendId, { entries!(SLOTS) }, MMAPABLE> = Array::new();
 /// Its inner maps may be of any length.
 #[btf_map]
-static MAGLEV: ArrayOfMaps<Array<u32, 16381, INNER>, { entries!(MAGLEV) }> = ArrayOfMaps::new();
+static MAGLEV: ArrayOfMaps<Array<[u32; 2], 8192, { INNER | MMAPABLE }>, { entries!(MAGLEV) }> = ArrayOfMaps::new();
 #[btf_map]
 static BACKENDS4: Array<Backend<V4>, { entries!(BACKENDS4) }, MMAPABLE> = Array::new();
 #[btf_map]
@@ -132,7 +133,12 @@ macro_rules! tables {
 
             #[inline(always)]
             fn maglev(&self, set: u32, place: u32) -> Option<BackendId> {
-                MAGLEV.get_value(set, &place).map(|id| BackendId(*id))
+                let (element, half) = maglev::element(place);
+                let [first, second] = *MAGLEV.get_value(set, &element)?;
+                Some(BackendId(match half {
+                    Half::First => first,
+                    Half::Second => second,
+                }))
             }
 
             #[inline(always)]

@@ -18,33 +18,12 @@ use ebpf_loader::{Hook, MapFd};
 use crate::packet::decode;
 use crate::rig::Rig;
 
-/// Which maps belong to a family.
-pub(crate) trait Maps: Balanced {
-    const FRONTENDS: Map;
-    const BACKENDS: Map;
-    const RANGES: Map;
-    const FLOWS: Map;
-    const AFFINITY: Map;
-    const FRAGMENTS: Map;
-}
+/// A family that packets are balanced of.
+pub(crate) trait Maps: Balanced + maps::Maps {}
 
-impl Maps for V4 {
-    const FRONTENDS: Map = maps::FRONTENDS4;
-    const BACKENDS: Map = maps::BACKENDS4;
-    const RANGES: Map = maps::RANGES4;
-    const FLOWS: Map = maps::FLOWS4;
-    const AFFINITY: Map = maps::AFFINITY4;
-    const FRAGMENTS: Map = maps::FRAGMENTS4;
-}
+impl Maps for V4 {}
 
-impl Maps for V6 {
-    const FRONTENDS: Map = maps::FRONTENDS6;
-    const BACKENDS: Map = maps::BACKENDS6;
-    const RANGES: Map = maps::RANGES6;
-    const FLOWS: Map = maps::FLOWS6;
-    const AFFINITY: Map = maps::AFFINITY6;
-    const FRAGMENTS: Map = maps::FRAGMENTS6;
-}
+impl Maps for V6 {}
 
 /// Places of arrays that tests use, at most.
 const PLACES: u32 = 256;

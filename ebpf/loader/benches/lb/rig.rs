@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use ebpf_abi::address::Address;
 use ebpf_abi::config::{Config, setting};
 use ebpf_abi::flow::{Flow, Tuple};
 use ebpf_abi::maps::{self, Map};
@@ -49,11 +48,8 @@ pub(crate) enum End {
     V6Destination = 3,
 }
 
-/// The addresses of a family, and its maps.
-pub(crate) trait Ends: Address {
-    const FRONTENDS: Map;
-    const BACKENDS: Map;
-    const FLOWS: Map;
+/// The addresses of a family.
+pub(crate) trait Ends: maps::Maps {
     const SOURCE: End;
     const DESTINATION: End;
     /// Backends of the service, all on this node.
@@ -66,9 +62,6 @@ pub(crate) trait Ends: Address {
 }
 
 impl Ends for V4 {
-    const FRONTENDS: Map = maps::FRONTENDS4;
-    const BACKENDS: Map = maps::BACKENDS4;
-    const FLOWS: Map = maps::FLOWS4;
     const SOURCE: End = End::V4Source;
     const DESTINATION: End = End::V4Destination;
     fn of(address: IpAddr) -> Self {
@@ -92,9 +85,6 @@ impl Ends for V4 {
 }
 
 impl Ends for V6 {
-    const FRONTENDS: Map = maps::FRONTENDS6;
-    const BACKENDS: Map = maps::BACKENDS6;
-    const FLOWS: Map = maps::FLOWS6;
     const SOURCE: End = End::V6Source;
     const DESTINATION: End = End::V6Destination;
     fn of(address: IpAddr) -> Self {
