@@ -24,18 +24,21 @@ pub struct Config {
     pub nat_first: u16,
     pub nat_last: u16,
     pub pad: u32,
+    /// The addresses that other nodes know this one by: from there and to there go packets that are wrapped.
+    pub node: Node,
 }
 
 plain!(
     Config,
-    40,
+    60,
     seed4 = 4,
     seed6 = 8,
     settings = 12,
     lifetimes = 16,
     nat_first = 32,
     nat_last = 34,
-    pad = 36
+    pad = 36,
+    node = 40
 );
 
 /// Bits of [`Config::settings`].
@@ -103,6 +106,8 @@ layout!(RangeKey<V6>, 24, list = 4, address = 8);
 impl<A> RangeKey<A> {
     /// The list is always matched as a whole.
     pub const LIST_BITS: u32 = 32;
+    /// The list of the other nodes' addresses: only from them are wrapped packets taken.
+    pub const PEERS: u32 = u32::MAX - 1;
 }
 
 /// Value of `DEVICES`, by interface index: what leaves by it.

@@ -78,11 +78,14 @@ pub struct Frontend {
     pub selection: u8,
     /// A [`Dispatch`] as number.
     pub dispatch: u8,
+    /// Index into `SETS`: those of `set` on this node, for packets that other nodes send here by [`Dispatch::DsrIpip`]; 0
+    /// with any other dispatch.
+    pub local_set: u32,
 }
 
 plain!(
     Frontend,
-    28,
+    32,
     set = 4,
     inner_set = 8,
     service = 12,
@@ -90,8 +93,18 @@ plain!(
     ranges = 20,
     flags = 24,
     selection = 26,
-    dispatch = 27
+    dispatch = 27,
+    local_set = 28
 );
+
+impl Frontend {
+    /// All sets it names.
+    pub fn sets(&self) -> impl Iterator<Item = u32> {
+        [self.set, self.inner_set, self.local_set]
+            .into_iter()
+            .filter(|set| *set != 0)
+    }
+}
 
 /// Bits of [`Frontend::flags`].
 pub mod flag {
@@ -266,6 +279,8 @@ layout!(
 pub mod backend_flag {
     /// On this node: the stack delivers after the destination is rewritten.
     pub const LOCAL: u8 = 1;
+    /// On a node of the cluster, which can return answers directly. Not so what is outside of it.
+    pub const CLUSTER: u8 = 2;
 }
 
 /// What may be sent to a backend.
@@ -303,6 +318,11 @@ impl<A> Backend<A> {
     #[inline(always)]
     pub fn is_local(&self) -> bool {
         self.flags & backend_flag::LOCAL != 0
+    }
+
+    #[inline(always)]
+    pub fn is_in_cluster(&self) -> bool {
+        self.flags & backend_flag::CLUSTER != 0
     }
 }
 

@@ -86,10 +86,7 @@ impl MapImage {
         self.sets.retain(|_, set| *set != Set::default());
         let mut named: BTreeMap<u32, Family> = BTreeMap::new();
         for (socket, frontend) in self.frontends() {
-            for set in [frontend.set, frontend.inner_set]
-                .into_iter()
-                .filter(|set| *set != 0)
-            {
+            for set in frontend.sets() {
                 self.sets.entry(set).or_default();
                 named.insert(set, socket.family());
             }

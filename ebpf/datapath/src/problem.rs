@@ -108,6 +108,11 @@ pub enum Problem {
         "node {node} has no place in NODES (limit {limit}); nothing is encapsulated for it. Raise the size of the map"
     )]
     NodesFull { node: String, limit: u32 },
+    #[error(
+        "node {node} and this one have no InternalIP of the same family, so packets for its backends cannot be wrapped and are \
+         dropped (No tunnel/encapsulation endpoint); add one to the Node, or set bpf-lb-dsr-dispatch to opt"
+    )]
+    NoUnderlay { node: String },
 }
 
 impl Problem {
@@ -135,6 +140,7 @@ impl Problem {
             Self::SctpPortDiffers { .. } => "sctp-port-differs",
             Self::MapFull { .. } => "map-full",
             Self::NodesFull { .. } => "nodes-full",
+            Self::NoUnderlay { .. } => "no-underlay",
         }
     }
 
@@ -161,7 +167,7 @@ impl Problem {
             | Self::HostPortInNodePortRange { service, .. }
             | Self::SctpPortDiffers { service, .. }
             | Self::MapFull { service, .. } => Some(service),
-            Self::NodesFull { .. } => None,
+            Self::NodesFull { .. } | Self::NoUnderlay { .. } => None,
         }
     }
 }

@@ -29,7 +29,7 @@ use ebpf_abi::service::{Dispatch, Selection};
 use ipnet::IpNet;
 
 use self::endpoints::{Endpoints, Hints, Slices, follow_hints, is_local};
-pub(crate) use self::keyed::{Changed, Keyed};
+pub(crate) use self::keyed::{Changed, Keyed, Same};
 use crate::names::{Family, Protocol, ServiceName, Socket};
 use crate::problem::Problem;
 use crate::settings::{Settings, ThisNode};
@@ -60,8 +60,19 @@ pub struct Plan {
     pub backends: BTreeMap<Socket, BackendPlan>,
     /// Addresses of nodes that have backends.
     pub nodes: BTreeMap<String, BTreeMap<Family, std::net::IpAddr>>,
+    /// Who may send wrapped packets, and where they go here.
+    pub peers: Peers,
     /// Sorted, each once.
     pub problems: Vec<Problem>,
+}
+
+/// Nodes that wrap packets for each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// This node, as the others know it.
+    pub here: BTreeMap<Family, std::net::IpAddr>,
+    /// All addresses of all other nodes.
+    pub others: BTreeSet<std::net::IpAddr>,
 }
 
 /// A Service, or a host port of a pod.
@@ -89,6 +100,8 @@ pub struct FrontendPlan {
     pub outer: usize,
     /// The same for pods and sockets.
     pub inner: usize,
+    /// The same for packets that another node wrapped and sent here.
+    pub local: Option<usize>,
     /// Seconds a client stays with its backend; `None`: no session affinity.
     pub affinity: Option<u32>,
     /// Who may come, or who may not; `None`: no list.
@@ -259,6 +272,8 @@ pub fn plan(objects: &Objects<'_>, node: &ThisNode, settings: &Settings) -> Plan
         serve(wish, node, settings, &mut plan, &mut problems);
     }
     plan.nodes = nodes(&objects.nodes, &plan.backends);
+    plan.peers = peers(objects.nodes.iter().copied(), node);
+    unwrappable(&plan, &mut problems);
     problems.sort();
     problems.dedup();
     plan.problems = problems;
@@ -301,6 +316,7 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
             service.sets.len() - 1
         };
         let (outer, inner) = (set(wished.outer), set(wished.inner));
+        let local = (wished.dispatch == Dispatch::DsrIpip).then(|| set(Scope::Local));
         if let Some(target) = rewritten(&socket, [outer, inner], &service.sets) {
             problems.push(Problem::SctpPortDiffers {
                 service: service.name.clone(),
@@ -317,6 +333,7 @@ fn serve(wish: Wish, node: &ThisNode, settings: &Settings, plan: &mut Plan, prob
             kind: wished.kind,
             outer,
             inner,
+            local,
             affinity: wished.affinity,
             ranges: wished.ranges,
             reach: wished.reach,
@@ -440,17 +457,66 @@ fn nodes(
     found
 }
 
-fn addresses(node: &Node) -> BTreeMap<Family, std::net::IpAddr> {
-    let mut addresses = BTreeMap::new();
-    let told = node.status.as_ref().and_then(|status| status.addresses.as_ref());
-    for address in told
-        .into_iter()
-        .flatten()
-        .filter(|address| address.type_ == "InternalIP")
-    {
-        if let Ok(address) = address.address.parse() {
-            addresses.entry(Family::of(address)).or_insert(address);
+/// Every address counts where a packet comes from; the first of each family where one goes to.
+fn peers<'a>(nodes: impl Iterator<Item = &'a Node>, this: &ThisNode) -> Peers {
+    let mut peers = Peers::default();
+    for node in nodes {
+        if node.metadata.name.as_deref() == Some(this.name.as_str()) {
+            peers.here = addresses(node);
+        } else {
+            peers.others.extend(internal_addresses(node));
         }
     }
+    for address in &this.node_port_addresses {
+        peers.here.entry(Family::of(*address)).or_insert(*address);
+    }
+    peers
+}
+
+/// Names the nodes that packets cannot be wrapped for, where any frontend wraps them.
+fn unwrappable(plan: &Plan, problems: &mut Vec<Problem>) {
+    let frontends = plan.services.iter().flat_map(|service| &service.frontends);
+    let wraps = |dispatch| match dispatch {
+        Dispatch::DsrIpip | Dispatch::DsrGeneve => true,
+        Dispatch::Snat | Dispatch::DsrOption => false,
+    };
+    if !frontends.into_iter().any(|frontend| wraps(frontend.dispatch)) {
+        return;
+    }
+    let named: BTreeSet<&String> = plan
+        .backends
+        .values()
+        .filter_map(|backend| match &backend.at {
+            At::Node(name) => Some(name),
+            At::Here | At::Unknown => None,
+        })
+        .collect();
+    for name in named {
+        let addresses = plan.nodes.get(name);
+        let shared = addresses.is_some_and(|addresses| {
+            addresses
+                .keys()
+                .any(|family| plan.peers.here.contains_key(family))
+        });
+        if !shared {
+            problems.push(Problem::NoUnderlay { node: name.clone() });
+        }
+    }
+}
+
+fn addresses(node: &Node) -> BTreeMap<Family, std::net::IpAddr> {
+    let mut addresses = BTreeMap::new();
+    for address in internal_addresses(node) {
+        addresses.entry(Family::of(address)).or_insert(address);
+    }
     addresses
+}
+
+fn internal_addresses(node: &Node) -> impl Iterator<Item = std::net::IpAddr> {
+    let told = node.status.as_ref().and_then(|status| status.addresses.as_ref());
+    let internal = told
+        .into_iter()
+        .flatten()
+        .filter(|address| address.type_ == "InternalIP");
+    internal.filter_map(|address| address.address.parse().ok())
 }

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ebpf_abi::config::{Config, Member, Node, setting};
+use ebpf_abi::config::{Config, Member, Node, RangeKey, setting};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Selection, Set, flag};
 use ebpf_abi::{BackendId, FrontendId, V4, V6};
+use ipnet::IpNet;
 
 use self::entries::{backend, flags, kind_flag, octets, range_keys, reach_flag};
 use self::holdings::Holdings;
@@ -28,6 +29,8 @@ use crate::settings::{Settings, ThisNode};
 
 /// The list without any range. It has no entries that could be read back, so its number is fixed.
 const NOBODY: u32 = u32::MAX;
+/// The other nodes. Not of any service, so its number is fixed too.
+const PEERS: u32 = RangeKey::<V4>::PEERS;
 
 /// An image, and what did not fit into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +86,7 @@ impl<'a> Builder<'a> {
     fn nodes(&mut self, plan: &Plan) {
         let limit = self.settings.limits.nodes;
         for (name, addresses) in &plan.nodes {
-            let node = node(addresses);
+            let node = node_of(addresses);
             if node == Node::default() {
                 continue;
             }
@@ -255,7 +258,12 @@ impl<'a> Builder<'a> {
         let Some(id) = id else { return };
         let place = |set: usize| places.get(set).copied().unwrap_or_default();
         let (set, inner_set) = (place(plan.outer), place(plan.inner));
-        for (index, set) in [(plan.outer, set), (plan.inner, inner_set)] {
+        let local_set = plan.local.map(place);
+        let local = plan.local.zip(local_set);
+        for (index, set) in [(plan.outer, set), (plan.inner, inner_set)]
+            .into_iter()
+            .chain(local)
+        {
             let Some(of) = service.sets.get(index) else {
                 continue;
             };
@@ -277,6 +285,7 @@ impl<'a> Builder<'a> {
             flags: flags(service, plan),
             selection: plan.selection.number(),
             dispatch: plan.dispatch.number(),
+            local_set: local_set.unwrap_or(0),
         };
         self.image.live_frontends.insert(id.index(), id);
         self.image.watch(plan.socket.address);
@@ -383,12 +392,21 @@ impl<'a> Builder<'a> {
         for address in &node.addresses {
             self.image.watch(*address);
         }
+        let peers = &self.plan.peers;
+        for address in peers.here.values() {
+            self.image.watch(*address);
+        }
+        let nets: Vec<IpNet> = peers.others.iter().copied().map(IpNet::from).collect();
+        let (keys4, keys6) = range_keys(&nets, PEERS);
+        self.image.ranges4.extend(keys4);
+        self.image.ranges6.extend(keys6);
         let config = self.settings.config;
         self.image.config = Config {
             maglev_size: self.settings.maglev_size,
             seed4: self.settings.seeds.v4,
             seed6: self.settings.seeds.v6,
             settings: config.settings | setting::ENABLED,
+            node: node_of(&peers.here),
             ..config
         };
         Built {
@@ -398,7 +416,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn node(addresses: &BTreeMap<Family, IpAddr>) -> Node {
+fn node_of(addresses: &BTreeMap<Family, IpAddr>) -> Node {
     let mut node = Node::default();
     for address in addresses.values() {
         match address {

@@ -54,7 +54,8 @@ impl MapImage {
             if !self.watches(socket.address) {
                 found.push(Dangling::NotWatched { frontend: socket });
             }
-            for set in [frontend.set, frontend.inner_set] {
+            let local = Some(frontend.local_set).filter(|set| *set != 0);
+            for set in [frontend.set, frontend.inner_set].into_iter().chain(local) {
                 self.dangling_set(socket, &frontend, set, &mut found);
             }
         }

@@ -43,7 +43,16 @@ pub(super) fn kept(plan: &Plan, numbers: &[u32], before: &MapImage) -> BTreeMap<
             let Some(known) = known.filter(|known| numbers.get(at) == Some(&known.service)) else {
                 continue;
             };
-            for (set, wanted) in [(known.set, frontend.outer), (known.inner_set, frontend.inner)] {
+            let mut uses = vec![(known.set, frontend.outer), (known.inner_set, frontend.inner)];
+            match frontend.local {
+                Some(local) => uses.push((known.local_set, local)),
+                // Nobody wants it any more.
+                None if known.local_set != 0 => {
+                    votes.insert(known.local_set, None);
+                }
+                None => {}
+            }
+            for (set, wanted) in uses {
                 // With the other selection it needs a table, or loses it, at a moment of its own.
                 let alike = known.selection == frontend.selection.number();
                 let vote = votes.entry(set).or_insert(Some((at, wanted)));

@@ -15,8 +15,8 @@ use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::endpoints::{Endpoints, Hints, SERVICE_NAME, Slices};
 use super::{
-    At, BackendPlan, FrontendPlan, Kind, Plan, ServicePlan, Wish, addresses, conflicts, host_ports, serve,
-    wishes,
+    At, BackendPlan, FrontendPlan, Kind, Peers, Plan, ServicePlan, Wish, addresses, conflicts, host_ports,
+    peers, serve, unwrappable, wishes,
 };
 use crate::incremental::Change;
 use crate::names::{Family, Protocol, ServiceName, Socket};
@@ -46,6 +46,8 @@ pub(crate) struct Keyed {
     on_node: BTreeMap<String, BTreeSet<Socket>>,
     /// Addresses of nodes that have backends.
     node_addresses: BTreeMap<String, BTreeMap<Family, IpAddr>>,
+    /// `None`: not known since this node became another.
+    peers: Option<Peers>,
     touched: BTreeSet<ServiceName>,
     touched_pods: BTreeSet<ServiceName>,
     touched_nodes: BTreeSet<String>,
@@ -77,6 +79,15 @@ pub(crate) struct Changed {
     pub(crate) services: BTreeMap<ServiceName, Option<ServicePlan>>,
     pub(crate) backends: BTreeSet<Socket>,
     pub(crate) nodes: BTreeSet<String>,
+    pub(crate) peers: Same,
+}
+
+/// Whether something is as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Same {
+    #[default]
+    Yes,
+    No,
 }
 
 impl Keyed {
@@ -139,6 +150,7 @@ impl Keyed {
     pub(crate) fn touch_all(&mut self) {
         self.touched.extend(self.services.keys().cloned());
         self.touched_pods.extend(self.pods.keys().cloned());
+        self.peers = None;
     }
 
     fn forget_slice(&mut self, name: &ServiceName) {
@@ -170,6 +182,13 @@ impl Keyed {
             judged.insert(name);
         }
         let mut changed = self.judge(judged, node, settings);
+        if self.peers.is_none() || !self.touched_nodes.is_empty() {
+            let now = Some(peers(self.nodes.values().map(|node| &**node), node));
+            if now != self.peers {
+                self.peers = now;
+                changed.peers = Same::No;
+            }
+        }
         self.update_backends(&mut changed);
         self.update_nodes(&mut changed);
         changed
@@ -433,14 +452,18 @@ impl Keyed {
         let pods = self.pods.values().flat_map(|(_, ports)| &ports.problems);
         let served = self.served.values().flat_map(|served| &served.problems);
         let mut problems: Vec<Problem> = wished.chain(pods).chain(served).cloned().collect();
-        problems.sort();
-        problems.dedup();
-        Plan {
+        let mut plan = Plan {
             services: self.served.values().map(|served| served.plan.clone()).collect(),
             backends: self.backends.clone(),
             nodes: self.node_addresses.clone(),
-            problems,
-        }
+            peers: self.peers.clone().unwrap_or_default(),
+            problems: Vec::new(),
+        };
+        unwrappable(&plan, &mut problems);
+        problems.sort();
+        problems.dedup();
+        plan.problems = problems;
+        plan
     }
 
     /// What changed, as it is now.
@@ -456,6 +479,7 @@ impl Keyed {
             nodes: nodes
                 .filter_map(|name| Some((name.clone(), self.node_addresses.get(name)?.clone())))
                 .collect(),
+            peers: Peers::default(),
             problems: Vec::new(),
         }
     }

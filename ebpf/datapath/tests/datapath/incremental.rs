@@ -312,6 +312,10 @@ proptest! {
     ) {
         let limits = Limits::default();
         let mut settings = Settings { topology: ebpf_datapath::Honour::Yes, ..Settings::default() };
+        if history.len() % 2 == 1 {
+            settings.forwarding = ebpf_datapath::Forwarding::Dsr;
+            settings.dsr = ebpf_abi::service::Dispatch::DsrIpip;
+        }
         settings.limits = match tight {
             None => limits,
             Some((tight, 0)) => Limits { frontends: tight, ..limits },

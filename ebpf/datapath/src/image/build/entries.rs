@@ -8,6 +8,7 @@ use ebpf_abi::service::{Backend, BackendState, backend_flag, flag};
 use ebpf_abi::{BackendId, V4, V6};
 use ipnet::IpNet;
 
+use super::PEERS;
 use crate::image::MapImage;
 use crate::names::{Family, Socket};
 use crate::services::{
@@ -34,8 +35,9 @@ pub(super) fn backend<A>(
         state: state.number(),
         node,
         flags: match plan.at {
-            At::Here => backend_flag::LOCAL,
-            At::Node(_) | At::Unknown => 0,
+            At::Here => backend_flag::LOCAL | backend_flag::CLUSTER,
+            At::Node(_) => backend_flag::CLUSTER,
+            At::Unknown => 0,
         },
         zone: plan.zone,
         pad: 0,
@@ -111,6 +113,7 @@ pub(super) fn lists(before: &MapImage) -> BTreeMap<Vec<IpNet>, u32> {
             lists.entry(list).or_default().push(net);
         }
     }
+    lists.remove(&PEERS);
     let mut numbers = BTreeMap::new();
     for (list, mut nets) in lists {
         nets.sort_unstable();

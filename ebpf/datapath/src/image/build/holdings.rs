@@ -6,7 +6,7 @@ use ebpf_abi::BackendId;
 use ipnet::IpNet;
 
 use super::entries::{known_backends, lists, octets};
-use super::{NOBODY, count};
+use super::{PEERS, count};
 use crate::image::MapImage;
 use crate::image::places::{Alive, Free, Known, Places, Runs};
 use crate::names::Socket;
@@ -81,7 +81,7 @@ impl Holdings {
             sets: Free::new(sets, limits.sets),
             runs: Runs::new(runs, limits.slots),
             lists: lists(image),
-            list_numbers: Free::new(list_numbers, NOBODY),
+            list_numbers: Free::new(list_numbers, PEERS),
             known_nodes: nodes.map(|(index, node)| (octets(node), *index)).collect(),
             node_places: Free::new(image.nodes.keys().copied().collect(), limits.nodes),
             nodes: BTreeMap::new(),

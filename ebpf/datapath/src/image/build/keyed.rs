@@ -23,7 +23,7 @@ use super::{Builder, count, leave_tombstones};
 use crate::diff::{Op, diff};
 use crate::image::{MapImage, bit, sets};
 use crate::names::{Family, ServiceName};
-use crate::services::{self, Changed, Plan, ServicePlan};
+use crate::services::{self, Changed, Plan, Same, ServicePlan};
 use crate::settings::{Settings, ThisNode};
 
 /// What is known of an image that holds all of a plan.
@@ -51,7 +51,7 @@ impl Keyed {
             return None;
         }
         for (name, addresses) in &plan.nodes {
-            let place = keyed.held.known_nodes.get(&octets(&super::node(addresses)));
+            let place = keyed.held.known_nodes.get(&octets(&super::node_of(addresses)));
             if let Some(place) = place.copied() {
                 keyed.held.nodes.insert(name.clone(), place);
             }
@@ -60,7 +60,12 @@ impl Keyed {
         for service in &plan.services {
             keyed.enter(service, &mut filter)?;
         }
-        for address in local(image).into_iter().chain(node.addresses.iter().copied()) {
+        let here = plan.peers.here.values().copied();
+        for address in local(image)
+            .into_iter()
+            .chain(node.addresses.iter().copied())
+            .chain(here)
+        {
             keyed.watch(address, &mut filter);
         }
         Some(keyed)
@@ -74,6 +79,9 @@ impl Keyed {
         before: &MapImage,
         settings: &Settings,
     ) -> Option<(Vec<Op>, Option<Self>)> {
+        if changed.peers == Same::No {
+            return None;
+        }
         let mut keyed = self;
         let plan = services.part(changed);
         let mut old = MapImage {
@@ -388,7 +396,7 @@ fn copy_service(before: &MapImage, service: &ServicePlan, old: &mut MapImage) {
             }
         }
         copy(&before.live_frontends, known.id.index(), &mut old.live_frontends);
-        for set in [known.set, known.inner_set] {
+        for set in known.sets() {
             copy(&before.sets, set, &mut old.sets);
             copy(&before.tables, set, &mut old.tables);
             let word = before.sets.get(&set).copied().unwrap_or_default();
