@@ -110,7 +110,7 @@ impl<A> RangeKey<A> {
     pub const PEERS: u32 = u32::MAX - 1;
 }
 
-/// Value of `DEVICES`, by interface index: what leaves by it.
+/// Element of `DEVICES`, at its interface index: what leaves by it. All zero: nothing is known of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {
@@ -119,9 +119,18 @@ pub struct Device {
     pub v6: V6,
     pub mac: [u8; 6],
     pub mtu: u16,
+    /// Bits of [`device_flag`].
+    pub flags: u32,
 }
 
-plain!(Device, 28, v6 = 4, mac = 20, mtu = 26);
+plain!(Device, 32, v6 = 4, mac = 20, mtu = 26, flags = 28);
+
+/// Bits of [`Device::flags`].
+pub mod device_flag {
+    /// Takes frames that an XDP program sends out. In generic mode every device does; a native one that does not would lose
+    /// them without a word, so packets for it go through tc.
+    pub const TAKES_FRAMES: u32 = 1;
+}
 
 /// Element of `NODES`: where encapsulated packets for backends of a node go.
 #[repr(C)]

@@ -130,6 +130,29 @@ layout!(
 );
 
 impl<A: Address> Flow<A> {
+    #[inline(always)]
+    pub fn way(&self) -> Way {
+        if self.way == Way::Reply.number() {
+            Way::Reply
+        } else {
+            Way::Forward
+        }
+    }
+
+    /// What a packet with `protocol` becomes.
+    #[inline(always)]
+    pub fn becomes(&self, protocol: u8) -> Tuple<A> {
+        Tuple {
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol,
+            pad: 0,
+            pad_word: 0,
+        }
+    }
+
     /// The key of the entry for the other way, for an entry of packets with `protocol`.
     #[inline(always)]
     pub fn twin(&self, protocol: u8) -> Tuple<A> {

@@ -4,7 +4,7 @@
 //!   ebpf/datapath  -- writes by these layouts -->  maps  <-- reads by these layouts --  ebpf/progs
 //!                                                                                         |
 //!                                     balance: one function from (packet, tables) to a verdict
-//!                                     packet, checksum, track, hash: what it is made of
+//!                                     packet, checksum, track, hash, forward: what it is made of
 //! ```
 //!
 //! The decisions are pure. A program hands in its packet and its maps; a test hands in octets and a `BTreeMap`. So the very
@@ -29,6 +29,7 @@ pub mod config;
 pub mod dsr;
 pub mod filter;
 pub mod flow;
+pub mod forward;
 pub mod hash;
 pub mod id;
 pub mod maglev;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::address::Address;
-use crate::balance::Tables;
+use crate::balance::{Inserted, Tables};
 use crate::checksum::Delta;
-use crate::config::{Affinity, AffinityKey, Config, Member, RangeKey};
+use crate::config::{Affinity, AffinityKey, Config, Device, Member, RangeKey};
 use crate::dsr::{Gap, Room};
 use crate::filter;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use crate::forward::{Ask, Route, Routed};
 use crate::id::{BackendId, FrontendId};
 use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
@@ -30,9 +31,16 @@ pub struct Model<A: Ord> {
     pub affinities: BTreeMap<AffinityKey<A>, Affinity>,
     pub flows: BTreeMap<Tuple<A>, Flow<A>>,
     pub fragments: BTreeMap<FragmentKey<A>, FragmentPorts>,
+    pub devices: BTreeMap<u32, Device>,
+    /// Ways out by destination, and what fits through; `None`: not from this hook. To all others there is none.
+    pub routes: BTreeMap<A, Option<(Route, u16)>>,
+    /// The way that was found last.
+    pub way: Route,
+    /// The clock, in seconds.
+    pub now: u32,
     /// Flows there may be; more are refused.
     pub flow_limit: Option<usize>,
-    /// The next random number; each one drawn raises it.
+    /// The next random number; each one drawn makes the one after it.
     pub random: u32,
 }
 
@@ -45,6 +53,10 @@ impl<A: Address> Model<A> {
 }
 
 impl<A: Address> Tables<A> for Model<A> {
+    fn now(&self) -> u32 {
+        self.now
+    }
+
     fn config(&self) -> Option<Config> {
         Some(self.config)
     }
@@ -115,6 +127,35 @@ impl<A: Address> Tables<A> for Model<A> {
         Some(())
     }
 
+    fn insert_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Inserted {
+        if self.flows.contains_key(tuple) {
+            return Inserted::Exists;
+        }
+        self.set_flow(tuple, flow)
+            .map_or(Inserted::Full, |()| Inserted::New)
+    }
+
+    fn delete_flow(&mut self, tuple: &Tuple<A>) {
+        self.flows.remove(tuple);
+    }
+
+    fn route(&mut self, ask: &Ask<A>) -> Routed {
+        let (route, fits) = match self.routes.get(&ask.destination) {
+            None => return Routed::Nowhere,
+            Some(None) => return Routed::Elsewhere,
+            Some(Some(found)) => *found,
+        };
+        if ask.length > fits {
+            return Routed::TooBig(fits);
+        }
+        self.way = route;
+        Routed::Found
+    }
+
+    fn device(&self) -> Option<Device> {
+        self.devices.get(&self.way.device).copied()
+    }
+
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
         self.fragments.get(key).copied()
     }
@@ -125,7 +166,8 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn random(&mut self) -> u32 {
         let random = self.random;
-        self.random = random.wrapping_add(1);
+        // Numerical Recipes' generator; its upper bits are good.
+        self.random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         random
     }
 }
@@ -159,6 +201,10 @@ impl Packet for Growing<'_> {
 
     fn forget(&self, number: u32) -> u32 {
         number
+    }
+
+    fn segment(&self) -> u32 {
+        0
     }
 
     fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {

@@ -23,6 +23,8 @@ pub trait Packet {
     /// The same number, of which the kernel's verifier then knows nothing. It walks all that follows once for each set of
     /// things it knows, so where many ways meet, what they found out must be forgotten.
     fn forget(&self, number: u32) -> u32;
+    /// Octets of data in each packet that the device will make of this one; 0: it is one packet.
+    fn segment(&self) -> u32;
     /// Brings the checksum of an IPv4 header, at `at`, up to date.
     fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()>;
     /// Brings the checksum of a transport header, at `at`, up to date: `pseudo` for addresses, `inside` for ports.
@@ -67,8 +69,21 @@ pub enum Fragment {
 pub struct Network {
     /// Where the transport header is, or would be.
     pub transport: usize,
+    /// Of the whole IP packet, as its header says.
+    pub length: u32,
+    /// How many routers it may still pass.
+    pub hops: u8,
     pub protocol: u8,
     pub fragment: Fragment,
+}
+
+/// Whether a packet passes a router here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// To the stack, which is one itself or the end.
+    None,
+    /// Its time to live goes down by one.
+    Counted,
 }
 
 /// The address family as the programs see it in packets.
@@ -77,8 +92,15 @@ pub trait Family: Address {
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)>;
     /// Walks to the transport header.
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed>;
-    /// Replaces the addresses, and the IP header's checksum where there is one.
-    fn readdress<P: Packet>(packet: &mut P, at: usize, delta: Delta, new: &Tuple<Self>) -> Option<()>;
+    /// Replaces the addresses, counts the hop, and brings the IP header's checksum up to date where there is one.
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        network: &Network,
+        delta: Delta,
+        new: &Tuple<Self>,
+        hop: Hop,
+    ) -> Option<()>;
     /// The family's rules for the checksum of this protocol; `None`: nothing this code may rewrite.
     fn checksum(protocol: u8) -> Option<Checksum>;
 }
@@ -96,7 +118,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
-        let [first, _, _, _, id0, id1, part0, part1, _, protocol] =
+        let [first, _, total0, total1, id0, id1, part0, part1, hops, protocol] =
             packet.read::<10>(at).ok_or(Malformed::Network)?;
         let length = usize::from(first & 0xf) * 4;
         if first >> 4 != 4 || length < 20 {
@@ -111,15 +133,33 @@ impl Family for V4 {
         };
         Ok(Network {
             transport: at + length,
+            length: u16::from_be_bytes([total0, total1]).into(),
+            hops,
             protocol,
             fragment,
         })
     }
 
     #[inline(always)]
-    fn readdress<P: Packet>(packet: &mut P, at: usize, delta: Delta, new: &Tuple<Self>) -> Option<()> {
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        network: &Network,
+        delta: Delta,
+        new: &Tuple<Self>,
+        hop: Hop,
+    ) -> Option<()> {
         let ([a, b, c, d], [e, f, g, h]) = (new.source.0.to_ne_bytes(), new.destination.0.to_ne_bytes());
         packet.write(at + 12, [a, b, c, d, e, f, g, h])?;
+        let delta = match hop {
+            Hop::None => delta,
+            Hop::Counted => {
+                let left = network.hops.wrapping_sub(1);
+                packet.write(at + 8, [left])?;
+                let word = |hops| u32::from_ne_bytes([hops, network.protocol, 0, 0]);
+                delta.and(word(network.hops), word(left))
+            }
+        };
         packet.fix_header(at + 10, delta)
     }
 
@@ -164,7 +204,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
-        let [first, _, _, _, _, _, mut protocol, _] = packet.read::<8>(at).ok_or(Malformed::Network)?;
+        let [first, _, _, _, length0, length1, mut protocol, hops] =
+            packet.read::<8>(at).ok_or(Malformed::Network)?;
+        let total = u32::from(u16::from_be_bytes([length0, length1])) + 40;
         if first >> 4 != 6 {
             return Err(Malformed::Network);
         }
@@ -197,6 +239,8 @@ impl Family for V6 {
                 _ => {
                     return Ok(Network {
                         transport,
+                        length: total,
+                        hops,
                         protocol,
                         fragment: part.of(id),
                     });
@@ -207,6 +251,8 @@ impl Family for V6 {
                 // What follows is data from the middle of the datagram; headers are only in the first fragment.
                 return Ok(Network {
                     transport,
+                    length: total,
+                    hops,
                     protocol,
                     fragment: part.of(id),
                 });
@@ -216,9 +262,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn readdress<P: Packet>(packet: &mut P, at: usize, _: Delta, new: &Tuple<Self>) -> Option<()> {
+    fn readdress<P: Packet>(
+        packet: &mut P,
+        at: usize,
+        network: &Network,
+        _: Delta,
+        new: &Tuple<Self>,
+        hop: Hop,
+    ) -> Option<()> {
         packet.write(at + 8, new.source.octets())?;
-        packet.write(at + 24, new.destination.octets())
+        packet.write(at + 24, new.destination.octets())?;
+        match hop {
+            Hop::None => Some(()),
+            Hop::Counted => packet.write(at + 7, [network.hops.wrapping_sub(1)]),
+        }
     }
 
     #[inline(always)]
@@ -254,11 +311,12 @@ pub fn rewrite<A: Family, P: Packet>(
     network: &Network,
     old: &Tuple<A>,
     new: &Tuple<A>,
+    hop: Hop,
 ) -> Result<(), DropReason> {
     let addresses = Delta::default()
         .address(&old.source, &new.source)
         .address(&old.destination, &new.destination);
-    A::readdress(packet, at, addresses, new).ok_or(DropReason::WriteError)?;
+    A::readdress(packet, at, network, addresses, new, hop).ok_or(DropReason::WriteError)?;
     if let Fragment::Later(_) = network.fragment {
         return Ok(());
     }
@@ -296,6 +354,10 @@ impl Packet for Octets<'_> {
 
     fn forget(&self, number: u32) -> u32 {
         number
+    }
+
+    fn segment(&self) -> u32 {
+        0
     }
 
     fn fix_header(&mut self, at: usize, delta: Delta) -> Option<()> {

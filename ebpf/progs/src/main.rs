@@ -1,5 +1,6 @@
 //! The programs of the kernel. Each is a thin entry: it finds the IP header, asks [`ebpf_abi::balance`], counts, and answers
-//! in the words of its hook. What decides is in `ebpf-abi`; maps are in [`maps`]; packets in [`packet`].
+//! in the words of its hook. What decides is in `ebpf-abi`; maps are in [`maps`]; packets in [`packet`];
+//! ways out in [`route`].
 //!
 //! ```text
 //! program       hook           asks
@@ -15,17 +16,19 @@
 
 mod maps;
 mod packet;
+mod route;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use ebpf_abi::DropReason;
 use ebpf_abi::balance::{Verdict, egress, ingress};
 use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
 use ebpf_abi::packet::{ETHERNET, Packet};
 
 use crate::maps::{Maps4, Maps6};
 use crate::packet::{Frame, Skb};
+use crate::route::{Nowhere, RouteSkb, RouteXdp};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -48,28 +51,40 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
 #[inline(never)]
 fn xdp4(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    xdp_answer(&frame.clone(), ingress(now(), &mut frame, ETHERNET, &mut Maps4))
+    let mut maps = Maps4(RouteXdp::new(ctx));
+    let verdict = ingress(&mut frame, ETHERNET, &mut maps);
+    xdp_answer(&mut frame, verdict, &maps.0)
 }
 
 #[inline(never)]
 fn xdp6(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    xdp_answer(&frame.clone(), ingress(now(), &mut frame, ETHERNET, &mut Maps6))
+    let mut maps = Maps6(RouteXdp::new(ctx));
+    let verdict = ingress(&mut frame, ETHERNET, &mut maps);
+    xdp_answer(&mut frame, verdict, &maps.0)
 }
 
 #[inline(always)]
-fn xdp_answer(frame: &Frame, verdict: Verdict) -> u32 {
+fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
     match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Local | Verdict::Reply => {
             maps::count(counter(Direction::Ingress, FORWARDED), frame.len());
             xdp_action::XDP_PASS
         }
-        Verdict::Drop(reason) => {
-            maps::count(drop_counter(Direction::Ingress, reason), frame.len());
-            xdp_action::XDP_DROP
+        Verdict::Forward => {
+            maps::count(counter(Direction::Ingress, FORWARDED), frame.len());
+            route.send(frame)
         }
+        Verdict::TooBig(_) => xdp_drop(frame, DropReason::FragmentationNeeded),
+        Verdict::Drop(reason) => xdp_drop(frame, reason),
     }
+}
+
+#[inline(always)]
+fn xdp_drop(frame: &Frame, reason: DropReason) -> u32 {
+    maps::count(drop_counter(Direction::Ingress, reason), frame.len());
+    xdp_action::XDP_DROP
 }
 
 /// What comes from the network.
@@ -105,25 +120,37 @@ fn kind(ctx: *mut __sk_buff) -> Option<u16> {
 
 #[inline(never)]
 fn from4(ctx: *mut __sk_buff) -> i32 {
-    let verdict = ingress(now(), &mut Skb(ctx), ETHERNET, &mut Maps4);
-    tc_answer(ctx, Direction::Ingress, verdict)
+    let mut maps = Maps4(RouteSkb::new(ctx));
+    match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
+        Verdict::Forward => {
+            maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());
+            maps.0.send()
+        }
+        verdict => tc_answer(ctx, Direction::Ingress, verdict),
+    }
 }
 
 #[inline(never)]
 fn from6(ctx: *mut __sk_buff) -> i32 {
-    let verdict = ingress(now(), &mut Skb(ctx), ETHERNET, &mut Maps6);
-    tc_answer(ctx, Direction::Ingress, verdict)
+    let mut maps = Maps6(RouteSkb::new(ctx));
+    match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
+        Verdict::Forward => {
+            maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());
+            maps.0.send()
+        }
+        verdict => tc_answer(ctx, Direction::Ingress, verdict),
+    }
 }
 
 #[inline(never)]
 fn to4(ctx: *mut __sk_buff) -> i32 {
-    let verdict = egress(now(), &mut Skb(ctx), ETHERNET, &mut Maps4);
+    let verdict = egress(&mut Skb(ctx), ETHERNET, &mut Maps4(Nowhere));
     tc_answer(ctx, Direction::Egress, verdict)
 }
 
 #[inline(never)]
 fn to6(ctx: *mut __sk_buff) -> i32 {
-    let verdict = egress(now(), &mut Skb(ctx), ETHERNET, &mut Maps6);
+    let verdict = egress(&mut Skb(ctx), ETHERNET, &mut Maps6(Nowhere));
     tc_answer(ctx, Direction::Egress, verdict)
 }
 
@@ -131,23 +158,20 @@ fn to6(ctx: *mut __sk_buff) -> i32 {
 fn tc_answer(ctx: *mut __sk_buff, direction: Direction, verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass(_) => TC_ACT_OK,
-        Verdict::Local | Verdict::Reply => {
+        // Whoever knows a way out has taken it.
+        Verdict::Local | Verdict::Reply | Verdict::Forward => {
             maps::count(counter(direction, FORWARDED), Skb(ctx).len());
             TC_ACT_OK
         }
-        Verdict::Drop(reason) => {
-            maps::count(drop_counter(direction, reason), Skb(ctx).len());
-            TC_ACT_SHOT
-        }
+        Verdict::TooBig(_) => tc_drop(ctx, direction, DropReason::FragmentationNeeded),
+        Verdict::Drop(reason) => tc_drop(ctx, direction, reason),
     }
 }
 
-/// Seconds of the boot clock, cheap: coarse to some milliseconds.
 #[inline(always)]
-fn now() -> u32 {
-    // SAFETY: a function of the kernel without arguments.
-    let nanoseconds = unsafe { bpf_ktime_get_coarse_ns() };
-    (nanoseconds / 1_000_000_000) as u32
+fn tc_drop(ctx: *mut __sk_buff, direction: Direction, reason: DropReason) -> i32 {
+    maps::count(drop_counter(direction, reason), Skb(ctx).len());
+    TC_ACT_SHOT
 }
 
 #[panic_handler]

@@ -1,16 +1,19 @@
 //! The maps, by the table in [`ebpf_abi::maps`], and the tables of decisions over them.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
-use ebpf_abi::balance::Tables;
+use ebpf_abi::balance::{Inserted, Tables};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::maglev::{self, Half};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
+
+use crate::route::Router;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// So that the agent can write single words in place.
@@ -38,7 +41,8 @@ static SETS: Array<Set, { entries!(SETS) }, MMAPABLE> = Array::new();
 static SLOTS: Array<BackendId, { entries!(SLOTS) }, MMAPABLE> = Array::new();
 /// Its inner maps may be of any length.
 #[btf_map]
-static MAGLEV: ArrayOfMaps<Array<[u32; 2], 8192, { INNER | MMAPABLE }>, { entries!(MAGLEV) }> = ArrayOfMaps::new();
+static MAGLEV: ArrayOfMaps<Array<[u32; 2], 8192, { INNER | MMAPABLE }>, { entries!(MAGLEV) }> =
+    ArrayOfMaps::new();
 #[btf_map]
 static BACKENDS4: Array<Backend<V4>, { entries!(BACKENDS4) }, MMAPABLE> = Array::new();
 #[btf_map]
@@ -50,7 +54,7 @@ static RANGES4: LpmTrie<Listed<V4>, u32, { entries!(RANGES4) }, NO_PREALLOC> = L
 #[btf_map]
 static RANGES6: LpmTrie<Listed<V6>, u32, { entries!(RANGES6) }, NO_PREALLOC> = LpmTrie::new();
 #[btf_map]
-static DEVICES: HashMap<u32, Device, { entries!(DEVICES) }, NO_PREALLOC> = HashMap::new();
+static DEVICES: Array<Device, { entries!(DEVICES) }> = Array::new();
 #[btf_map]
 static NODES: Array<Node, { entries!(NODES) }> = Array::new();
 #[btf_map]
@@ -80,6 +84,9 @@ const _: () = {
     assert!(size_of::<Key<Listed<V6>>>() == size_of::<RangeKey<V6>>());
 };
 
+/// `EEXIST`, as functions of the kernel return it.
+const EXISTS: i32 = -17;
+
 /// One more packet of this length.
 #[inline(always)]
 pub fn count(place: u32, length: u64) {
@@ -92,13 +99,32 @@ pub fn count(place: u32, length: u64) {
     }
 }
 
+/// What leaves by a device.
+#[inline(always)]
+pub fn device(index: u32) -> Option<Device> {
+    DEVICES.get(index).copied()
+}
+
+/// Seconds of the boot clock, cheap: coarse to some milliseconds.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: a function of the kernel without arguments.
+    let nanoseconds = unsafe { bpf_ktime_get_coarse_ns() };
+    (nanoseconds / 1_000_000_000) as u32
+}
+
 macro_rules! tables {
     ($(#[$doc:meta])* $name:ident, $address:ty, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident,
      $affinity:ident, $fragments:ident) => {
         $(#[$doc])*
-        pub struct $name;
+        pub struct $name<R>(pub R);
 
-        impl Tables<$address> for $name {
+        impl<R: Router> Tables<$address> for $name<R> {
+            #[inline(always)]
+            fn now(&self) -> u32 {
+                now()
+            }
+
             #[inline(always)]
             fn config(&self) -> Option<Config> {
                 CONFIG.get(0).copied()
@@ -182,6 +208,31 @@ macro_rules! tables {
             #[inline(always)]
             fn set_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Option<()> {
                 $flows.insert(tuple, flow, 0).ok()
+            }
+
+            #[inline(always)]
+            fn insert_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Inserted {
+                match $flows.insert(tuple, flow, BPF_NOEXIST.into()) {
+                    Ok(()) => Inserted::New,
+                    Err(EXISTS) => Inserted::Exists,
+                    Err(_) => Inserted::Full,
+                }
+            }
+
+            #[inline(always)]
+            fn delete_flow(&mut self, tuple: &Tuple<$address>) {
+                // It may be gone already.
+                let _ = $flows.remove(tuple);
+            }
+
+            #[inline(always)]
+            fn route(&mut self, ask: &Ask<$address>) -> Routed {
+                self.0.route(ask)
+            }
+
+            #[inline(always)]
+            fn device(&self) -> Option<Device> {
+                device(self.0.device())
             }
 
             #[inline(always)]

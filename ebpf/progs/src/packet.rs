@@ -12,7 +12,6 @@ const DEEPEST: usize = 1023;
 const HEADERS: u32 = 192;
 
 /// A frame in XDP.
-#[derive(Clone)]
 pub struct Frame(pub *mut xdp_md);
 
 /// A packet in tc.
@@ -68,6 +67,12 @@ impl Packet for Frame {
     fn forget(&self, number: u32) -> u32 {
         // SAFETY: as above.
         hide(number, unsafe { (*self.0).rx_queue_index })
+    }
+
+    /// Frames here are as they were on the wire.
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        0
     }
 
     #[inline(always)]
@@ -131,6 +136,12 @@ impl Packet for Skb {
     fn forget(&self, number: u32) -> u32 {
         // SAFETY: as above.
         hide(number, unsafe { (*self.0).len })
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size }
     }
 
     #[inline(always)]

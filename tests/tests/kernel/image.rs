@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use ebpf_abi::balance::{Balanced, Verdict, egress, ingress};
-use ebpf_abi::config::{Affinity, AffinityKey, Config, PRESENT};
+use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, PRESENT};
 use ebpf_abi::filter;
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::maps::{self, Map};
@@ -62,6 +62,9 @@ impl Rig {
         for (tuple, flow) in &model.flows {
             self.put(A::FLOWS, tuple, flow);
         }
+        for (index, device) in &model.devices {
+            self.put(maps::DEVICES, index, device);
+        }
         self.put(maps::CONFIG, &0_u32, &model.config);
     }
 
@@ -103,6 +106,10 @@ impl Rig {
         self.map(A::BACKENDS)
             .put_all(&places, &backends)
             .expect("backends");
+        let devices = vec![Device::default(); count];
+        self.map(maps::DEVICES)
+            .put_all(&places, &devices)
+            .expect("devices");
         for set in 0..PLACES {
             self.map(maps::MAGLEV).remove(&set).expect("a table");
         }
@@ -145,27 +152,32 @@ impl Rig {
         let after = seconds();
         let here = |now, model: &mut Model<A>| {
             let mut packet = frame.to_vec();
+            model.now = now;
             let verdict = match hook {
-                Hook::Xdp | Hook::Ingress => ingress(now, &mut Octets(&mut packet), 14, model),
-                Hook::Egress => egress(now, &mut Octets(&mut packet), 14, model),
+                Hook::Xdp | Hook::Ingress => ingress(&mut Octets(&mut packet), 14, model),
+                Hook::Egress => egress(&mut Octets(&mut packet), 14, model),
             };
+            // In tc the kernel writes it, after the program.
+            if let (Hook::Xdp, Verdict::Forward) = (hook, verdict) {
+                packet[..12].copy_from_slice(&model.way.ethernet);
+            }
             (verdict, packet)
         };
-        let same = |(verdict, packet): &(Verdict, Vec<u8>)| {
-            ran.verdict == answer(hook, *verdict) && ran.packet == *packet
+        let same = |(verdict, packet): &(Verdict, Vec<u8>), device: u32| {
+            ran.verdict == answer(hook, *verdict, device) && ran.packet == *packet
         };
         // Where seconds went by, the program ran in one of them: any one will do, the caller reads the maps anew.
         for now in before..after {
             let mut model_then = model.clone();
             let (verdict, packet) = here(now, &mut model_then);
-            if same(&(verdict, packet.clone())) {
+            if same(&(verdict, packet.clone()), model_then.way.device) {
                 *model = model_then;
                 return (verdict, packet, Tick::Next);
             }
         }
         let (verdict, packet) = here(after, model);
         assert!(
-            ran.verdict == answer(hook, verdict) && ran.packet == packet,
+            same(&(verdict, packet.clone()), model.way.device),
             "{hook:?} differs\n  in:     {}\n  here:   {verdict:?}\n          {}\n  kernel: {}\n          {}\n  octets here:   {packet:02x?}\n  octets kernel: {:02x?}",
             decode(frame),
             decode(&packet),
@@ -189,15 +201,22 @@ pub(crate) enum Tick {
 }
 
 /// The hook's word for a verdict.
-fn answer(hook: Hook, verdict: Verdict) -> u32 {
+fn answer(hook: Hook, verdict: Verdict, device: u32) -> u32 {
     const XDP_DROP: u32 = 1;
     const XDP_PASS: u32 = 2;
+    const XDP_TX: u32 = 3;
+    const XDP_REDIRECT: u32 = 4;
     const TC_OK: u32 = 0;
     const TC_SHOT: u32 = 2;
+    const TC_REDIRECT: u32 = 7;
     match (hook, verdict) {
-        (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
+        (Hook::Xdp, Verdict::Drop(_) | Verdict::TooBig(_)) => XDP_DROP,
         (Hook::Xdp, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => XDP_PASS,
-        (Hook::Ingress | Hook::Egress, Verdict::Drop(_)) => TC_SHOT,
+        // Test runs come in by the loopback device, unless they say otherwise.
+        (Hook::Xdp, Verdict::Forward) if device == 1 => XDP_TX,
+        (Hook::Xdp, Verdict::Forward) => XDP_REDIRECT,
+        (Hook::Ingress | Hook::Egress, Verdict::Drop(_) | Verdict::TooBig(_)) => TC_SHOT,
+        (Hook::Ingress | Hook::Egress, Verdict::Forward) => TC_REDIRECT,
         (Hook::Ingress | Hook::Egress, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => TC_OK,
     }
 }

@@ -2,28 +2,29 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checksum;
-use crate::config::RangeKey;
+use crate::config::{RangeKey, setting};
+use crate::flow::FRAGMENT_LIFETIME;
 use crate::model::Model;
-use crate::packet::Octets;
-use crate::service::{BackendState, backend_flag};
+use crate::packet::{Octets, TCP, UDP};
+use crate::service::{BackendState, Selection, backend_flag, flag};
 use crate::track::tcp;
 
-const NOW: u32 = 1_000_000;
-const CLIENT: [u8; 4] = [198, 51, 100, 1];
-const VIP: [u8; 4] = [192, 0, 2, 1];
+pub(super) const NOW: u32 = 1_000_000;
+pub(super) const CLIENT: [u8; 4] = [198, 51, 100, 1];
+pub(super) const VIP: [u8; 4] = [192, 0, 2, 1];
 const SERVICE: u32 = 9;
 const SET: u32 = 3;
 
-fn v4(octets: [u8; 4]) -> V4 {
+pub(super) fn v4(octets: [u8; 4]) -> V4 {
     V4(u32::from_ne_bytes(octets))
 }
 
-fn backend_id(index: u32) -> BackendId {
+pub(super) fn backend_id(index: u32) -> BackendId {
     BackendId::new(index, 1).expect("it fits")
 }
 
 /// A node with one VIP on port 80 and this many local backends, 10.0.0.n:8080.
-fn node(backends: u32) -> Model<V4> {
+pub(super) fn node(backends: u32) -> Model<V4> {
     let id = FrontendId::new(5, 1).expect("it fits");
     let mut model = Model {
         config: Config {
@@ -86,7 +87,7 @@ fn the_frontend(model: &mut Model<V4>) -> &mut Frontend {
 }
 
 /// TCP over IPv4 with right checksums.
-fn segment(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Vec<u8> {
+pub(super) fn segment(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, TCP, 0, 0];
     packet.extend(source.0);
     packet.extend(destination.0);
@@ -98,16 +99,18 @@ fn segment(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Ve
     packet
 }
 
-fn request(port: u16, flags: u8) -> Vec<u8> {
+pub(super) fn request(port: u16, flags: u8) -> Vec<u8> {
     segment((CLIENT, port), (VIP, 80), flags)
 }
 
-fn comes(model: &mut Model<V4>, now: u32, packet: &mut [u8]) -> Verdict {
-    ingress(now, &mut Octets(packet), 0, model)
+pub(super) fn comes(model: &mut Model<V4>, now: u32, packet: &mut [u8]) -> Verdict {
+    model.now = now;
+    ingress(&mut Octets(packet), 0, model)
 }
 
 fn leaves(model: &mut Model<V4>, now: u32, packet: &mut [u8]) -> Verdict {
-    egress(now, &mut Octets(packet), 0, model)
+    model.now = now;
+    egress(&mut Octets(packet), 0, model)
 }
 
 /// Where a packet of the client ends.

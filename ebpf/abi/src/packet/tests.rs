@@ -174,7 +174,7 @@ proptest! {
         let new = Tuple {
             source: V4(source), destination: V4(destination), source_port: ports.0, destination_port: ports.1, ..old
         };
-        rewrite(&mut Octets(&mut packet), 0, &network, &old, &new).expect("it is there");
+        rewrite(&mut Octets(&mut packet), 0, &network, &old, &new, Hop::None).expect("it is there");
         prop_assert_eq!(tuple4(&mut packet).1, new);
         prop_assert_eq!(checksum::of(&packet[..20], 0), 0);
         prop_assert_eq!(transport_sum(&packet, &packet[12..20], 20), 0);
@@ -182,7 +182,7 @@ proptest! {
             let may = [10..12, 12..20, 20..24, 36..38].iter().any(|range| range.contains(&place));
             prop_assert!(may || before == after, "octet {place} changed");
         }
-        rewrite(&mut Octets(&mut packet), 0, &network, &new, &old).expect("it is there");
+        rewrite(&mut Octets(&mut packet), 0, &network, &new, &old, Hop::None).expect("it is there");
         prop_assert_eq!(packet, before);
     }
 
@@ -198,7 +198,7 @@ proptest! {
         let new = Tuple {
             source: V6(new.0), destination: V6(new.1), source_port: new.2, destination_port: new.3, ..old
         };
-        rewrite(&mut Octets(&mut packet), 0, &network, &old, &new).expect("it is there");
+        rewrite(&mut Octets(&mut packet), 0, &network, &old, &new, Hop::None).expect("it is there");
         prop_assert_eq!(V6::addresses(&Octets(&mut packet), 0), Some((new.source, new.destination)));
         prop_assert_eq!(transport_sum(&packet, &packet[8..40], 40), 0);
     }

@@ -1,0 +1,118 @@
+//! The beginning of every decision: whether a packet concerns the programs at all, and what it says.
+
+use super::{Balanced, Pass, Tables, Verdict};
+use crate::config::{Config, setting};
+use crate::flow::{FRAGMENT_LIFETIME, FragmentKey, FragmentPorts, Tuple};
+use crate::packet::{Fragment, Malformed, Network, Packet, SCTP, TCP, UDP, transport};
+use crate::reason::DropReason;
+use crate::track::{self, Seen};
+
+/// Which of its addresses says whether a packet concerns the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concerns {
+    Source,
+    Destination,
+}
+
+/// A packet that may concern them, with all that decisions need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met<A> {
+    pub(super) now: u32,
+    pub(super) config: Config,
+    pub(super) network: Network,
+    pub(super) tuple: Tuple<A>,
+    pub(super) seen: Seen,
+}
+
+/// `Err` for a packet that goes no further through here; it is the verdict. What does not concern the programs costs one
+/// look at `FILTER`, no clock and no settings.
+#[inline(always)]
+pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &P,
+    at: usize,
+    concerns: Concerns,
+    tables: &mut T,
+) -> Result<Met<A>, Verdict> {
+    let Some((source, destination)) = A::addresses(packet, at) else {
+        return Err(Verdict::Pass(Pass::Malformed(Malformed::Network)));
+    };
+    let own = match concerns {
+        Concerns::Source => &source,
+        Concerns::Destination => &destination,
+    };
+    if !tables.may_be_ours(own) {
+        return Err(Verdict::Pass(Pass::NotOurs));
+    }
+    let Some(config) = tables
+        .config()
+        .filter(|config| config.settings & setting::ENABLED != 0)
+    else {
+        return Err(Verdict::Pass(Pass::Disabled));
+    };
+    let now = tables.now();
+    let network = match A::network(packet, at) {
+        Ok(network) => network,
+        Err(Malformed::Extensions) => return Err(Verdict::Drop(DropReason::InvalidExtensionHeader)),
+        Err(malformed) => return Err(Verdict::Pass(Pass::Malformed(malformed))),
+    };
+    match network.protocol {
+        TCP | UDP => {}
+        // SCTP has its place here; its checksum is over everything, so ports stay as they are.
+        SCTP => return Err(Verdict::Pass(Pass::Protocol)),
+        _ => return Err(Verdict::Pass(Pass::Protocol)),
+    }
+    let key = |id| FragmentKey {
+        source,
+        destination,
+        id,
+        protocol: network.protocol,
+        pad: 0,
+        pad_word: 0,
+    };
+    let (source_port, destination_port, seen) = match network.fragment {
+        Fragment::Later(id) => {
+            let ports = tables
+                .fragment(&key(id))
+                .filter(|ports| !track::is_expired(now, ports.expires));
+            let Some(ports) = ports else {
+                return Err(Verdict::Drop(DropReason::FirstFragmentMissing));
+            };
+            let seen = if network.protocol == TCP {
+                Seen::TcpFragment
+            } else {
+                Seen::Other
+            };
+            (ports.source_port, ports.destination_port, seen)
+        }
+        Fragment::Whole | Fragment::First(_) => {
+            let Ok(read) = transport(packet, &network) else {
+                return Err(Verdict::Drop(DropReason::InvalidHeader));
+            };
+            read
+        }
+    };
+    if let Fragment::First(id) = network.fragment {
+        let ports = FragmentPorts {
+            source_port,
+            destination_port,
+            expires: now.saturating_add(FRAGMENT_LIFETIME),
+        };
+        tables.set_fragment(&key(id), &ports);
+    }
+    let tuple = Tuple {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        protocol: network.protocol,
+        pad: 0,
+        pad_word: 0,
+    };
+    Ok(Met {
+        now,
+        config,
+        network,
+        tuple,
+        seen,
+    })
+}

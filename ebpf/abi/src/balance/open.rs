@@ -1,0 +1,211 @@
+//! New flows: who may come, which backend serves, and what the two entries are.
+//!
+//! A flow to a backend elsewhere goes out with an address and a port of this node, so that answers come back here. The pair
+//! of entries is the mapping: the key of the reply's entry is the address and port taken, and it is written only if nobody
+//! has it. There is no other record of ports.
+
+use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, choose, route};
+use crate::config::{Config, setting};
+use crate::flow::{Flow, Tuple, Way};
+use crate::packet::{Packet, SCTP};
+use crate::reason::DropReason;
+use crate::service::{Backend, Dispatch, Frontend, flag};
+use crate::track;
+
+/// How many ports are tried for a flow. When three quarters of them are taken, one flow in a hundred finds none.
+pub const PROBES: u32 = 16;
+
+/// A new flow: who may serve it, and its two entries.
+#[inline(always)]
+pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &P,
+    at: usize,
+    met: &Met<A>,
+    frontend: &Frontend,
+    tables: &mut T,
+) -> Result<(Flow<A>, Path), Verdict> {
+    let tuple = &met.tuple;
+    if frontend.ranges != 0 {
+        let listed = tables.in_range(frontend.ranges, &tuple.source);
+        let denies = frontend.flags & flag::DENY_RANGES != 0;
+        if listed == denies {
+            return Err(Verdict::Drop(DropReason::SourceRange));
+        }
+    }
+    if frontend.flags & flag::ROUTABLE == 0 {
+        return Err(Verdict::Drop(DropReason::ClusterIp));
+    }
+    let Some(backend) = choose(met.now, tuple, frontend, frontend.set, &met.config, tables) else {
+        let passes =
+            met.config.settings & setting::PASS_NO_BACKEND != 0 && frontend.flags & flag::LOCAL_ONLY == 0;
+        return Err(if passes {
+            Verdict::Pass(Pass::NoBackend)
+        } else {
+            Verdict::Drop(DropReason::NoService)
+        });
+    };
+    let destination_port = if backend.port == 0 {
+        tuple.destination_port
+    } else {
+        backend.port
+    };
+    // Its checksum is over all of the packet and over no address: ports must stay, addresses may change.
+    if tuple.protocol == SCTP && destination_port != tuple.destination_port {
+        return Err(Verdict::Drop(DropReason::L4Checksum));
+    }
+    let (source, path) = leave(packet, at, met, frontend, &backend, tables)?;
+    let step = track::begin(met.now, met.seen, &met.config.lifetimes);
+    let flow = Flow {
+        source,
+        destination: backend.address,
+        source_port: tuple.source_port,
+        destination_port,
+        frontend: frontend.id,
+        backend: backend.id,
+        expires: step.expires,
+        state: step.state,
+        way: Way::Forward.number(),
+        dispatch: frontend.dispatch,
+        pad: 0,
+    };
+    // The way back first: an answer must not overtake it.
+    let source_port = reserve(met, &flow, tables).map_err(Verdict::Drop)?;
+    let flow = Flow { source_port, ..flow };
+    if tables.set_flow(tuple, &flow).is_none() {
+        tables.delete_flow(&flow.twin(tuple.protocol));
+        return Err(Verdict::Drop(DropReason::FlowTableFull));
+    }
+    Ok((flow, path))
+}
+
+/// The flow's source on the way to its backend, and that way.
+#[inline(always)]
+fn leave<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &P,
+    at: usize,
+    met: &Met<A>,
+    frontend: &Frontend,
+    backend: &Backend<A>,
+    tables: &mut T,
+) -> Result<(A, Path), Verdict> {
+    let hairpin = backend.address == met.tuple.source;
+    if backend.is_local() && !hairpin {
+        return Ok((met.tuple.source, Path::Stack));
+    }
+    match Dispatch::from_number(frontend.dispatch) {
+        Dispatch::Snat => {}
+        Dispatch::DsrOption | Dispatch::DsrIpip | Dispatch::DsrGeneve if backend.is_local() => {}
+        Dispatch::DsrOption | Dispatch::DsrIpip | Dispatch::DsrGeneve => {
+            return Err(Verdict::Drop(DropReason::NoTunnelEndpoint));
+        }
+    }
+    route(packet, at, met, A::default(), backend.address, tables)?;
+    let source = if backend.is_local() {
+        A::LOOPBACK
+    } else {
+        tables.device().map_or(A::default(), |device| A::own(&device))
+    };
+    if source == A::default() {
+        return Err(Verdict::Drop(DropReason::NoNatMapping));
+    }
+    Ok((source, Path::Routed))
+}
+
+/// Writes the entry of the answers to a flow, and returns the port that the flow got: its own where that is free.
+#[inline(always)]
+fn reserve<A: Balanced, T: Tables<A>>(
+    met: &Met<A>,
+    flow: &Flow<A>,
+    tables: &mut T,
+) -> Result<u16, DropReason> {
+    let tuple = &met.tuple;
+    let reply = Flow {
+        source: tuple.destination,
+        destination: tuple.source,
+        source_port: tuple.destination_port,
+        destination_port: tuple.source_port,
+        way: Way::Reply.number(),
+        ..*flow
+    };
+    let holds = if flow.source == tuple.source {
+        Holds::UntilClosed
+    } else {
+        Holds::UntilExpired
+    };
+    // A client that is seen as itself keeps its port, and so does SCTP.
+    let keeps = flow.source == tuple.source || tuple.protocol == SCTP;
+    let own = u16::from_be(tuple.source_port);
+    let within = met.config.nat_first <= own && own <= met.config.nat_last;
+    let mut port = if keeps || within {
+        tuple.source_port
+    } else {
+        draw(&met.config, tables.random())
+    };
+    for _ in 0..PROBES {
+        let flow = Flow {
+            source_port: port,
+            ..*flow
+        };
+        let key = flow.twin(tuple.protocol);
+        match tables.insert_flow(&key, &reply) {
+            Inserted::New => return Ok(port),
+            Inserted::Full => return Err(DropReason::FlowTableFull),
+            Inserted::Exists => {
+                if is_free(met, &key, &reply, holds, tables) {
+                    tables.set_flow(&key, &reply).ok_or(DropReason::FlowTableFull)?;
+                    return Ok(port);
+                }
+            }
+        }
+        if keeps {
+            break;
+        }
+        port = draw(&met.config, tables.random());
+    }
+    Err(DropReason::NoNatMapping)
+}
+
+/// How long a mapping is its owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// The client itself uses its port again.
+    UntilClosed,
+    /// Another client would get what still trickles in.
+    UntilExpired,
+}
+
+/// Whether an entry that is there may be written over: nobody's any more, or this very flow's, whose other entry was lost.
+#[inline(always)]
+fn is_free<A: Balanced, T: Tables<A>>(
+    met: &Met<A>,
+    key: &Tuple<A>,
+    reply: &Flow<A>,
+    holds: Holds,
+    tables: &T,
+) -> bool {
+    let Some(other) = tables.flow(key) else {
+        return true;
+    };
+    let same = (
+        other.source,
+        other.source_port,
+        other.destination,
+        other.destination_port,
+    ) == (
+        reply.source,
+        reply.source_port,
+        reply.destination,
+        reply.destination_port,
+    );
+    same || track::is_expired(met.now, other.expires)
+        || (holds == Holds::UntilClosed && other.state.is_closed())
+        || tables.live_frontend(other.frontend.index()) != Some(other.frontend)
+}
+
+/// A port of the range, in network order; each is as likely as the others, whatever was drawn before.
+#[inline(always)]
+fn draw(config: &Config, random: u32) -> u16 {
+    let ports = u32::from(config.nat_last.saturating_sub(config.nat_first)) + 1;
+    let place = crate::low16(((random >> 16) * ports) >> 16);
+    config.nat_first.wrapping_add(place).to_be()
+}
