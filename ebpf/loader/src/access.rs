@@ -11,11 +11,9 @@ use ebpf_abi::maps::{self, Map};
 use ebpf_abi::plain::{Plain, from_octets, octets};
 
 use crate::Error;
-use crate::kernel::{self, Batch, Command, Element, address, address_mut, bpf, number};
+use crate::kernel::{self, Batch, Command, Element, MapInfo, address, address_mut, bpf, number};
 use crate::store::inner;
-
-/// Elements per call when a whole map is read.
-const CHUNK: u32 = 4096;
+use crate::walk::{lacks_batches, walk};
 
 /// A map of the programs.
 #[derive(Debug)]
@@ -109,7 +107,7 @@ impl MapFd {
         let count = keys.len().min(values.len());
         if count > 1 {
             match self.batch(Command::UpdateBatch, keys, address(values)) {
-                Err(stopped) if lacks_batches(&stopped) => {}
+                Err(stopped) if stopped.done == 0 && lacks_batches(&stopped.source) => {}
                 done => return done,
             }
         }
@@ -132,7 +130,7 @@ impl MapFd {
                 Ok(()) => return Ok(()),
                 // It ends at a key that is gone. That one is done too.
                 Err(stopped) if stopped.source.kind() == io::ErrorKind::NotFound => done += stopped.done + 1,
-                Err(stopped) if lacks_batches(&stopped) => break,
+                Err(stopped) if stopped.done == 0 && lacks_batches(&stopped.source) => break,
                 Err(stopped) => {
                     return Err(Stopped {
                         done: done + stopped.done,
@@ -184,39 +182,20 @@ impl MapFd {
     /// All elements, as they were met; others may be written meanwhile.
     pub fn all<K: Plain, V: Plain>(&self) -> Result<Vec<(K, V)>, Error> {
         self.check::<K, V>()?;
-        let (key, value) = (size_of::<K>(), size_of::<V>());
-        let room = CHUNK.min(self.entries.max(1)) as usize;
-        let mut keys = vec![0_u8; key * room];
-        let mut values = vec![0_u8; value * room];
-        // The kernel's place to go on from: a key, or a bucket's number.
-        let mut token = vec![0_u8; key.max(8)];
-        let mut next = vec![0_u8; key.max(8)];
+        let info = MapInfo {
+            key_size: self.map.key_size,
+            value_size: self.map.value_size,
+            entries: self.entries,
+            ..MapInfo::default()
+        };
         let mut found = Vec::new();
-        let mut started = false;
-        loop {
-            let mut batch = Batch {
-                from: if started { address(&token) } else { 0 },
-                to: address_mut(&mut next),
-                keys: address_mut(&mut keys),
-                values: address_mut(&mut values),
-                count: u32::try_from(room).unwrap_or(u32::MAX),
-                map: number(self.fd.as_fd()),
-                ..Batch::default()
-            };
-            let done = match bpf(Command::LookupBatch, &mut batch) {
-                Ok(_) => false,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-                Err(error) => return Err(self.failed("BPF_MAP_LOOKUP_BATCH", error)),
-            };
-            let count = batch.count as usize;
-            let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
+        walk(self.fd.as_fd(), &info, |chunk| {
+            let keys = chunk.keys.chunks_exact(size_of::<K>());
+            let pairs = keys.zip(chunk.values.chunks_exact(size_of::<V>()));
             found.extend(pairs.filter_map(|(key, value)| Some((from_octets(key)?, from_octets(value)?))));
-            if done {
-                return Ok(found);
-            }
-            std::mem::swap(&mut token, &mut next);
-            started = true;
-        }
+        })
+        .map_err(|lost| self.failed(lost.call, lost.source))?;
+        Ok(found)
     }
 
     /// Puts a table of backends at a place of `MAGLEV`, in place of the one that is there, at once. Returns after
@@ -285,17 +264,6 @@ pub(crate) struct Stopped {
     pub(crate) done: usize,
     pub(crate) call: &'static str,
     pub(crate) source: io::Error,
-}
-
-/// Kernels know batches for some kinds of maps, and for more of them over the years.
-fn lacks_batches(stopped: &Stopped) -> bool {
-    /// `ENOTSUPP`, which is the kernel's own and has no name outside.
-    const NOT_SUPPORTED: i32 = 524;
-    stopped.done == 0
-        && matches!(
-            stopped.source.raw_os_error(),
-            Some(NOT_SUPPORTED | libc::EOPNOTSUPP | libc::EINVAL)
-        )
 }
 
 /// How many values an element for each processor has.

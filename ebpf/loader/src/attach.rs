@@ -207,10 +207,21 @@ impl Datapath {
     /// Whether there was a link that was ours, and that has the program of now.
     fn replace(&mut self, hook: Hook, device: &str, index: u32, mode: Mode) -> Result<bool, Error> {
         let pin = self.pin(hook, index, mode);
-        let old = match kernel::open(&pin) {
-            Ok(old) => old,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed(hook, device)(error)),
+        let mut old = None;
+        // A link that another version left is as good as our own.
+        for folder in std::iter::once(self.folder().to_owned()).chain(self.other_versions()?) {
+            let path = folder.join("links").join(pin.file_name().unwrap_or_default());
+            match kernel::open(&path) {
+                Ok(fd) => {
+                    old = Some((fd, path));
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(hook, device)(error)),
+            }
+        }
+        let Some((old, path)) = old else {
+            return Ok(false);
         };
         let replaced = match mode {
             Mode::Native | Mode::Generic | Mode::Tcx => {
@@ -221,11 +232,21 @@ impl Datapath {
             }
             Mode::Filter => self.filter(hook, index, Filter::Old).is_ok(),
         };
-        match (replaced, mode) {
-            (true, Mode::Filter) => self.mark(hook, &pin).map_err(failed(hook, device))?,
-            (true, _) => {}
-            (false, _) => unpin(&pin).map_err(failed(hook, device))?,
-        }
+        let keep = || -> io::Result<()> {
+            match mode {
+                Mode::Native | Mode::Generic | Mode::Tcx if replaced && path != pin => {
+                    kernel::pin(old.as_fd(), &pin)?;
+                }
+                Mode::Filter if replaced => self.mark(hook, &pin)?,
+                Mode::Native | Mode::Generic | Mode::Tcx | Mode::Filter => {}
+            }
+            if replaced && path == pin {
+                Ok(())
+            } else {
+                unpin(&path)
+            }
+        };
+        keep().map_err(failed(hook, device))?;
         Ok(replaced)
     }
 
@@ -309,7 +330,12 @@ impl Datapath {
     fn take_off(&self, hook: Hook, index: u32, mode: Mode) -> io::Result<()> {
         let pin = self.pin(hook, index, mode);
         match mode {
-            Mode::Native | Mode::Generic | Mode::Tcx => {}
+            Mode::Native | Mode::Generic | Mode::Tcx => {
+                if let Ok(link) = kernel::open(&pin) {
+                    // Of a device that is gone it is off already.
+                    drop(kernel::unlink(link.as_fd()));
+                }
+            }
             Mode::Filter => {
                 // A device that is gone took its filters along.
                 if pin.exists()

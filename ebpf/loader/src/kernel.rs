@@ -16,6 +16,7 @@ pub(crate) enum Command {
     Lookup = 1,
     Update = 2,
     Delete = 3,
+    NextKey = 4,
     ObjectPin = 6,
     ObjectGet = 7,
     TestRun = 10,
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     DeleteBatch = 27,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// Of `BPF_MAP_CREATE`, as far as it is used.
@@ -278,6 +280,12 @@ pub(crate) fn relink(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
         ..LinkUpdate::default()
     };
     bpf(Command::LinkUpdate, &mut update).map(drop)
+}
+
+/// Takes a program off at once. When the last file of a link is removed, the kernel does so too, but some time later.
+pub(crate) fn unlink(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut detach = number(link);
+    bpf(Command::LinkDetach, &mut detach).map(drop)
 }
 
 /// What a map says of itself.

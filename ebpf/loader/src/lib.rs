@@ -20,8 +20,11 @@ mod attach;
 mod kernel;
 mod mapped;
 mod probe;
+mod resize;
 mod run;
 mod store;
+mod version;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,15 +38,17 @@ use ebpf_abi::maps::{self, Map};
 pub use access::MapFd;
 pub use attach::{Attached, Detached, Hook, Mode};
 pub use probe::{Feature, Support, probe};
+pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};
+pub use version::Dropped;
 
 /// What goes wrong between here and the kernel. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} is not on a BPF file system: mount one there (mount -t bpf bpf DIR), or name another folder", .0.display())]
     NoBpffs(PathBuf),
-    #[error("cannot make the folder {}", .path.display())]
+    #[error("cannot make, read or clean {}", .path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("the kernel programs cannot be loaded")]
     Load(#[from] EbpfError),
@@ -92,10 +97,10 @@ pub enum Error {
 /// How the programs are to be loaded.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// A folder on a BPF file system. The version's own folder is made in it.
+    /// A folder on a BPF file system, such as `/sys/fs/bpf/stentor`; it is made. The version's own folder is made in it.
     pub folder: PathBuf,
-    /// Elements of maps where they are not those of the table in `ebpf_abi::maps`. A map that is pinned already keeps
-    /// the size it has.
+    /// Elements of maps where they are not those of the table in `ebpf_abi::maps`. A map of an earlier start that has
+    /// another size is made anew, with what fits: see [`Datapath::remade`].
     pub entries: BTreeMap<&'static str, u32>,
 }
 
@@ -104,32 +109,38 @@ pub struct Settings {
 pub struct Datapath {
     ebpf: Ebpf,
     folder: PathBuf,
+    remade: Vec<Remade>,
 }
 
 impl Datapath {
     /// Loads the programs. Maps that are pinned in the folder are used as they are, others are made and pinned.
     pub fn load(elf: &[u8], settings: &Settings) -> Result<Self, Error> {
-        if !kernel::is_bpffs(&settings.folder) {
+        // What is not there yet is made where its parent is.
+        let there = settings.folder.ancestors().find(|folder| folder.exists());
+        if !there.is_some_and(kernel::is_bpffs) {
             return Err(Error::NoBpffs(settings.folder.clone()));
         }
-        let folder = settings.folder.join(format!("v{}", ebpf_abi::ABI_VERSION));
+        let folder = settings.folder.join(version::name(ebpf_abi::ABI_VERSION));
         let pins = folder.join("maps");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Folder { path, source }
+        };
         for path in [&pins, &folder.join("links")] {
-            fs::create_dir_all(path).map_err(|source| Error::Folder {
-                path: path.clone(),
-                source,
-            })?;
+            fs::create_dir_all(path).map_err(failed(path))?;
         }
         let mut loader = EbpfLoader::new();
+        let mut old = Vec::new();
         for map in maps::ALL {
-            loader.map_pin_path(map.name, pins.join(map.name));
             let entries = settings.entries.get(map.name).copied().unwrap_or(map.entries);
+            old.extend(resize::take(*map, entries, &pins).map_err(failed(&pins.join(map.name)))?);
+            loader.map_pin_path(map.name, pins.join(map.name));
             loader.map_max_entries(map.name, entries);
         }
-        let mut datapath = Self {
-            ebpf: loader.load(elf)?,
-            folder,
-        };
+        let ebpf = loader.load(elf)?;
+        let remade = old.iter().map(|old| old.hand_over(&pins));
+        let remade: Vec<Remade> = remade.collect::<Result<_, _>>().map_err(failed(&pins))?;
+        let mut datapath = Self { ebpf, folder, remade };
         for hook in Hook::ALL {
             datapath.load_program(hook)?;
         }
@@ -137,6 +148,11 @@ impl Datapath {
             datapath.map(*map)?;
         }
         Ok(datapath)
+    }
+
+    /// Maps of an earlier start that had another size or layout, and what became of what they held.
+    pub fn remade(&self) -> &[Remade] {
+        &self.remade
     }
 
     /// A map, by its row in the table of maps.

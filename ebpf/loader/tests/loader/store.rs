@@ -1,24 +1,24 @@
-//! Images into the kernel's maps and back. Needs root, and the programs that `cargo xtask build` makes.
+//! Images into the kernel's maps and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::{env, fs, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use crds::Object;
 use ebpf_abi::maglev::Seeds;
 use ebpf_abi::maps;
 use ebpf_datapath::image::MapImage;
 use ebpf_datapath::incremental::{Change, Incremental};
 use ebpf_datapath::{Limits, ThisNode};
-use ebpf_loader::{Datapath, Done, Failure, Settings, Store};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use ebpf_loader::{Done, Failure, Store};
+
+use crate::node::{load, node};
 
 #[test]
 fn what_was_carried_out_is_read_back_after_every_step() {
-    node(&BTreeMap::new(), |datapath| {
+    node(|folder| {
+        let datapath = &load(folder, &BTreeMap::new())?;
         let mut store = Store::open(datapath)?;
         let mut planner = planner(store.read(&Seeds::default())?, Seeds::default());
         let mut random = Random(7);
@@ -40,7 +40,8 @@ fn what_was_carried_out_is_read_back_after_every_step() {
 
 #[test]
 fn a_restart_with_nothing_changed_writes_nothing() {
-    node(&BTreeMap::new(), |datapath| {
+    node(|folder| {
+        let datapath = &load(folder, &BTreeMap::new())?;
         let mut store = Store::open(datapath)?;
         let objects = |planner: &mut Incremental| {
             let mut random = Random(3);
@@ -63,7 +64,8 @@ fn a_restart_with_nothing_changed_writes_nothing() {
 
 #[test]
 fn tables_of_other_seeds_are_filled_anew_by_a_restart() {
-    node(&BTreeMap::new(), |datapath| {
+    node(|folder| {
+        let datapath = &load(folder, &BTreeMap::new())?;
         let mut store = Store::open(datapath)?;
         let start = |store: &mut Store, seeds: Seeds| -> Result<Done> {
             let mut planner = planner(store.read(&seeds)?, seeds);
@@ -87,7 +89,8 @@ fn tables_of_other_seeds_are_filled_anew_by_a_restart() {
 
 #[test]
 fn a_full_map_is_named_and_what_came_before_is_applied() {
-    node(&BTreeMap::from([(maps::RANGES4.name, 2)]), |datapath| {
+    node(|folder| {
+        let datapath = &load(folder, &BTreeMap::from([(maps::RANGES4.name, 2)]))?;
         let mut store = Store::open(datapath)?;
         // Room is planned for that is not there.
         let mut planner = planner(store.read(&Seeds::default())?, Seeds::default());
@@ -118,52 +121,6 @@ fn a_full_map_is_named_and_what_came_before_is_applied() {
     });
 }
 
-/// With programs and maps of its own, in a folder that only this thread sees.
-fn node(entries: &BTreeMap<&'static str, u32>, test: impl FnOnce(&Datapath) -> Result<()> + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: kernel programs need root");
-        return;
-    }
-    let run = || -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        unshare(CloneFlags::CLONE_NEWNS).context("mounts")?;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&Path>, "/", None::<&Path>, private, None::<&Path>)?;
-        mount(
-            Some("bpf"),
-            folder.path(),
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&Path>,
-        )?;
-        let mut all: BTreeMap<&'static str, u32> = maps::ALL
-            .iter()
-            .filter(|map| map.kind == maps::Kind::LruHash)
-            .map(|map| (map.name, 1024))
-            .collect();
-        all.extend(entries);
-        let settings = Settings {
-            folder: folder.path().to_owned(),
-            entries: all,
-        };
-        let datapath = Datapath::load(&elf()?, &settings)?;
-        let done = test(&datapath);
-        umount2(folder.path(), MntFlags::MNT_DETACH)?;
-        done
-    };
-    thread::scope(|scope| {
-        let done = scope.spawn(run).join().expect("the test does not panic");
-        done.unwrap_or_else(|error| panic!("{error:?}"));
-    });
-}
-
-fn elf() -> Result<Vec<u8>> {
-    let test = env::current_exe()?;
-    let target = test.ancestors().nth(3).context("target/debug/deps/store")?;
-    let path = target.join("bpf/stentor-bpf");
-    fs::read(&path).with_context(|| format!("read {}: `cargo xtask build` makes it", path.display()))
-}
-
 fn same(read: &MapImage, known: &MapImage) {
     // One after the other, so that a failure is short.
     assert_eq!(read.config, known.config);
@@ -179,7 +136,7 @@ fn same(read: &MapImage, known: &MapImage) {
     assert_eq!(read, known);
 }
 
-fn planner(image: MapImage, seeds: Seeds) -> Incremental {
+pub(crate) fn planner(image: MapImage, seeds: Seeds) -> Incremental {
     let addresses: BTreeSet<_> = ["192.0.2.1", "2001:db8::1"]
         .map(|text| text.parse().expect("an address"))
         .into();
@@ -199,7 +156,7 @@ fn planner(image: MapImage, seeds: Seeds) -> Incremental {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Plain,
     Maglev,
     Affinity,
@@ -229,7 +186,7 @@ fn name(n: u32) -> ebpf_datapath::ServiceName {
     }
 }
 
-fn service(n: u32, kind: Kind, variant: u32) -> Change {
+pub(crate) fn service(n: u32, kind: Kind, variant: u32) -> Change {
     let (annotations, more) = match kind {
         Kind::Plain => ("", String::new()),
         Kind::Maglev => (
@@ -264,7 +221,7 @@ status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.{}}}]}}}}
     }
 }
 
-fn slice(n: u32, endpoints: u32) -> Change {
+pub(crate) fn slice(n: u32, endpoints: u32) -> Change {
     use std::fmt::Write as _;
     let mut text = format!(
         "apiVersion: discovery.k8s.io/v1
@@ -311,7 +268,7 @@ status: {{addresses: [{{type: InternalIP, address: 172.16.{variant}.{n}}}]}}
     }
 }
 
-fn read(text: &str) -> Object {
+pub(crate) fn read(text: &str) -> Object {
     let mut read = crds::read(Path::new("test.yaml"), text);
     assert!(read.bad.is_empty(), "{text}\n{:?}", read.problems);
     read.objects.remove(0).object

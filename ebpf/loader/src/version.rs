@@ -1,0 +1,107 @@
+//! Folders of other versions of the layouts, which an upgrade or its opposite leaves behind.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Datapath, Error};
+
+/// A folder of another version that was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub version: u32,
+    /// Links of devices that are not ours any more; others were taken over when programs were attached.
+    pub links: usize,
+    pub maps: usize,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} maps and {} links of version {} of the layouts are removed: services were planned anew, connections that were \
+             open are tracked anew or end, and clients lose their affinity",
+            self.maps, self.links, self.version
+        )
+    }
+}
+
+/// What the folder of a version is called.
+pub(crate) fn name(version: u32) -> String {
+    format!("v{version}")
+}
+
+fn number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix('v')?.parse().ok()?;
+    (name == self::name(number)).then_some(number)
+}
+
+impl Datapath {
+    /// Removes what other versions left. To be called once programs are attached to all devices: a link that is still in
+    /// use is taken over then, without a gap.
+    pub fn drop_other_versions(&self) -> Result<Vec<Dropped>, Error> {
+        let mut dropped = Vec::new();
+        for folder in self.other_versions()? {
+            let version = folder.file_name().and_then(|name| number(name.to_str()?));
+            let failed = |source| Error::Folder {
+                path: folder.clone(),
+                source,
+            };
+            dropped.push(Dropped {
+                version: version.unwrap_or_default(),
+                links: empty(&folder.join("links")).map_err(failed)?,
+                maps: empty(&folder.join("maps")).map_err(failed)?,
+            });
+            fs::remove_dir(&folder).map_err(failed)?;
+        }
+        Ok(dropped)
+    }
+
+    pub(crate) fn other_versions(&self) -> Result<Vec<PathBuf>, Error> {
+        let all = self.folder().parent().unwrap_or(Path::new("/"));
+        let failed = |source| Error::Folder {
+            path: all.to_owned(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(all).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let version = path.file_name().and_then(|name| number(name.to_str()?));
+            if version.is_some() && path != self.folder() {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// Removes a folder, and counts what was in it.
+fn empty(folder: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        fs::remove_file(entry?.path())?;
+        removed += 1;
+    }
+    fs::remove_dir(folder)?;
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_versions_are_taken_for_them() {
+        assert_eq!(number("v12"), Some(12));
+        for name in ["v", "12", "v01", "vv1", "v1x", "maps"] {
+            assert_eq!(number(name), None, "{name}");
+        }
+    }
+}
