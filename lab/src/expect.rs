@@ -9,6 +9,7 @@
 //!       nextHops: ["fd00::2"]        # one path each
 //!       communities: ["65000:100"]   # of each of these paths; so are largeCommunities, extendedCommunities
 //!       asPath: "65001"              # only looked at when given; so are med, localPreference
+//! requests: []                       # of clients, see [`crate::requests`]
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::frr::{self, Path, Session};
+use crate::requests::Request;
 use crate::{Error, Handle, Spec, until};
 
 /// What must hold, router by router.
@@ -25,6 +27,9 @@ use crate::{Error, Handle, Spec, until};
 #[serde(deny_unknown_fields)]
 pub struct Expectations {
     pub routers: BTreeMap<String, Expected>,
+    /// What clients ask for once all of the above holds.
+    #[serde(default)]
+    pub requests: Vec<Request>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -118,7 +123,10 @@ pub fn all_sessions(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<Exp
             },
         );
     }
-    Ok(Expectations { routers })
+    Ok(Expectations {
+        routers,
+        requests: Vec::new(),
+    })
 }
 
 /// Looks at all routers once.

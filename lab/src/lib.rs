@@ -32,6 +32,7 @@ pub mod link;
 pub mod manifests;
 pub mod netns;
 pub mod process;
+pub mod requests;
 pub mod router;
 pub mod running;
 pub mod spec;

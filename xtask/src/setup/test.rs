@@ -20,6 +20,11 @@ pub(super) const PART: Part = Part {
             "nft",
             "holds segments back, to make connections collide",
         ),
+        package(
+            "ethtool",
+            "ethtool",
+            "makes cables of the traffic tests behave like copper",
+        ),
         package("tcpdump", "tcpdump", "captures of the interop tests"),
         package("tshark", "tshark", "judges the captures"),
         Need {

@@ -1,0 +1,267 @@
+//! The namespaces of a test, and the programs in them. What it looks like is drawn in [`crate::plan`].
+
+use std::cell::RefCell;
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{ChildStdin, ChildStdout};
+
+use anyhow::{Context as _, Result, bail};
+use lab::{LinkEnd, Netns, Process, veth};
+
+use crate::agent::Agent;
+use crate::mode::Mode;
+use crate::plan::{CALLER, CLIENT, Family, Place, Site, VIPS, doors};
+use crate::words::{Order, Outcome, Progress, Question, Report};
+
+/// All of it. Ends with its owner, however that ends.
+pub(crate) struct Bed {
+    pub(crate) client: Spot,
+    pub(crate) caller: Spot,
+    pub(crate) near: Node,
+    pub(crate) far: Node,
+    _router: Netns,
+}
+
+/// A node of the cluster, its pod with backends, and the agent.
+pub(crate) struct Node {
+    pub(crate) site: Site,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) pod: Spot,
+    pub(crate) host: Spot,
+}
+
+/// A namespace and the program in it.
+pub(crate) struct Spot {
+    worker: RefCell<Worker>,
+    pub(crate) netns: Netns,
+}
+
+struct Worker {
+    process: Process,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Bed {
+    /// Everything but the agents.
+    pub(crate) fn new() -> Result<Self> {
+        let router = Netns::new("router")?;
+        let client = Netns::new("client")?;
+        cable(&router, "c0", &client, CLIENT)?;
+        let near = Node::new(Site::Near, &router)?;
+        let far = Node::new(Site::Far, &router)?;
+        let caller = near.pod("caller", CALLER)?;
+        for family in Family::ALL {
+            for net in VIPS {
+                via(&router, family.nth(net, 0), length(family), Site::Near, family)?;
+            }
+        }
+        Ok(Self {
+            client: Spot::new(client)?,
+            caller: Spot::new(caller)?,
+            near,
+            far,
+            _router: router,
+        })
+    }
+
+    pub(crate) fn nodes(&mut self) -> [&mut Node; 2] {
+        [&mut self.near, &mut self.far]
+    }
+
+    /// The agents begin, or begin anew in another mode, with nothing left of the one before.
+    pub(crate) fn start(&mut self, mode: Mode, objects: &str) -> Result<()> {
+        for node in self.nodes() {
+            node.spawn(mode, objects)?;
+        }
+        for node in self.nodes() {
+            if let Some(agent) = &mut node.agent {
+                agent.wait_until_ready()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn new(site: Site, router: &Netns) -> Result<Self> {
+        let host = Netns::new(site.name())?;
+        let link = site.name();
+        cable(router, link, &host, site.net())?;
+        for family in Family::ALL {
+            via(router, family.nth(site.pods(), 0), length(family), site, family)?;
+        }
+        let mut node = Self {
+            site,
+            agent: None,
+            pod: Spot::new(pod(&host, site, &format!("{}-pod", site.name()), 10)?)?,
+            host: Spot::new(host)?,
+        };
+        node.host.serve(Place::Host(site))?;
+        node.pod.serve(Place::Pod(site))?;
+        Ok(node)
+    }
+
+    /// The agent begins, with nothing left of the one before, and serves.
+    pub(crate) fn begin(&mut self, mode: Mode, objects: &str) -> Result<()> {
+        self.spawn(mode, objects)?.wait_until_ready()
+    }
+
+    fn spawn(&mut self, mode: Mode, objects: &str) -> Result<&mut Agent> {
+        self.agent = None;
+        Ok(self
+            .agent
+            .insert(Agent::begin(&self.host.netns, self.site.name(), mode, objects)?))
+    }
+
+    /// Another pod of this node.
+    pub(crate) fn pod(&self, name: &str, number: usize) -> Result<Netns> {
+        pod(&self.host.netns, self.site, name, number)
+    }
+}
+
+impl Spot {
+    pub(crate) fn new(netns: Netns) -> Result<Self> {
+        let own = env::current_exe()?;
+        let own = own.to_str().context("the test's path is no text")?;
+        let (process, stdin, stdout) = netns.converse(&[own, crate::WORKER])?;
+        let worker = Worker {
+            process,
+            stdin,
+            stdout: BufReader::new(stdout),
+        };
+        Ok(Self {
+            worker: RefCell::new(worker),
+            netns,
+        })
+    }
+
+    fn serve(&mut self, place: Place) -> Result<()> {
+        self.order(&Order::Serve(doors(place))).map(drop)
+    }
+
+    /// Kills the program: backends are gone, and their kernel says so to clients.
+    pub(crate) fn kill(&mut self) {
+        self.worker.get_mut().process.kill();
+    }
+
+    /// Says an order, and waits until it is carried out.
+    pub(crate) fn order(&self, order: &Order) -> Result<Report> {
+        self.say(order)?;
+        self.hear()
+    }
+
+    /// Only says it: others can be told meanwhile.
+    pub(crate) fn say(&self, order: &Order) -> Result<()> {
+        let mut text = serde_json::to_string(order)?;
+        text.push('\n');
+        let worker = &mut *self.worker.borrow_mut();
+        worker.stdin.write_all(text.as_bytes())?;
+        Ok(worker.stdin.flush()?)
+    }
+
+    pub(crate) fn hear(&self) -> Result<Report> {
+        let worker = &mut *self.worker.borrow_mut();
+        let mut line = String::new();
+        if worker.stdout.read_line(&mut line)? == 0 {
+            bail!("{} is gone: {}", self.netns.name(), worker.process.log());
+        }
+        match serde_json::from_str(&line)? {
+            Report::Failed(why) => bail!("{}: {why}", self.netns.name()),
+            report => Ok(report),
+        }
+    }
+
+    pub(crate) fn ask(&self, questions: Vec<Question>) -> Result<Vec<Outcome>> {
+        match self.order(&Order::Ask(questions))? {
+            Report::Outcomes(outcomes) => Ok(outcomes),
+            other => bail!("{}: {other:?} to questions", self.netns.name()),
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Result<Progress> {
+        self.counted(&Order::Progress)
+    }
+
+    pub(crate) fn rest(&self) -> Result<Progress> {
+        self.counted(&Order::Rest)
+    }
+
+    fn counted(&self, order: &Order) -> Result<Progress> {
+        match self.order(order)? {
+            Report::Progress(progress) => Ok(progress),
+            other => bail!("{}: {other:?} to {order:?}", self.netns.name()),
+        }
+    }
+}
+
+/// The router has the first address of a network, and who is behind the cable the second, and a default route.
+fn cable(router: &Netns, link: &str, other: &Netns, net: [&str; 2]) -> Result<()> {
+    let addresses = |n| Family::ALL.map(|family| format!("{}/{}", family.nth(net, n), length(family)));
+    let (ours, theirs) = (addresses(1), addresses(2));
+    veth(
+        LinkEnd::new(router, link, &[&ours[0], &ours[1]]),
+        LinkEnd::new(other, "eth0", &[&theirs[0], &theirs[1]]),
+        None,
+    )?;
+    for family in Family::ALL {
+        let gateway = family.nth(net, 1);
+        other.sh_in_network(&format!("ip route add default via {gateway}"))?;
+    }
+    // A cable of copper has no packet larger than its MTU, and none whose checksum is yet to be made. What the kernel keeps
+    // for later between two ends of a veth pair does not outlive a program in the driver that sends it on.
+    router.exec(&["ethtool", "-K", link, "tx", "off", "gro", "on"])?;
+    Ok(())
+}
+
+fn via(router: &Netns, net: std::net::IpAddr, length: u8, site: Site, family: Family) -> Result<()> {
+    let gateway = site.address(family);
+    router.sh_in_network(&format!("ip route add {net}/{length} via {gateway}"))?;
+    Ok(())
+}
+
+fn length(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
+
+/// A pod as a CNI makes it: behind a veth pair, with a gateway that all pods share.
+fn pod(node: &Netns, site: Site, name: &str, number: usize) -> Result<Netns> {
+    let pod = Netns::pod_of(node, name)?;
+    let outside = format!("lxc{number}");
+    veth(
+        LinkEnd::new(&pod, "eth0", &[]),
+        LinkEnd::new(node, &outside, &[]),
+        None,
+    )?;
+    for (family, gateway, length, flags) in [
+        (Family::V4, "169.254.1.1", 32, ""),
+        (Family::V6, "fe80::1", 128, "nodad"),
+    ] {
+        let address = family.nth(site.pods(), number);
+        let own = site.address(family);
+        pod.sh(&format!(
+            "ip addr add {address}/{length} dev eth0 {flags}; ip route replace {gateway} dev eth0; \
+             ip route add default via {gateway} dev eth0"
+        ))?;
+        node.sh_in_network(&format!(
+            "ip addr add {gateway}/{length} dev {outside} {flags}; ip route add {address} dev {outside} src {own}"
+        ))?;
+    }
+    Ok(pod)
+}
+
+/// The program under test, built beside this test.
+pub(crate) fn sibling(name: &str) -> Result<String> {
+    let test = env::current_exe()?;
+    let target = test
+        .ancestors()
+        .nth(3)
+        .context("a test lies in target/debug/deps")?;
+    let path = target.join(name);
+    let path = fs::canonicalize(&path).with_context(|| format!("no {}", path.display()))?;
+    Ok(path.to_str().context("the path is no text")?.to_owned())
+}

@@ -1,0 +1,297 @@
+//! What is asked in every mode, by whom, and what must come of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::mode::{Forwarding, Mode};
+use crate::plan::{CALLER, CLIENT, Family, HOST_PORT_SERVICE, Kind, Place, Policy, Service, Site};
+use crate::words::{Answer, Hope, Manner, Outcome, Question};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asker {
+    External,
+    /// The near node itself.
+    NearHost,
+    FarHost,
+    /// A pod of the near node.
+    Pod,
+}
+
+impl Asker {
+    pub(crate) const ALL: [Self; 4] = [Self::External, Self::NearHost, Self::FarHost, Self::Pod];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::External => "external",
+            Self::NearHost => "same host",
+            Self::FarHost => "other host",
+            Self::Pod => "pod",
+        }
+    }
+
+    fn address(self, family: Family) -> IpAddr {
+        match self {
+            Self::External => family.nth(CLIENT, 2),
+            Self::NearHost => Site::Near.address(family),
+            Self::FarHost => Site::Far.address(family),
+            Self::Pod => family.nth(Site::Near.pods(), CALLER),
+        }
+    }
+
+    /// Which node chooses the backend, and for whom it takes the asker.
+    fn chooser(self, kind: Kind) -> (Site, View) {
+        match (self, kind) {
+            (Self::External, _) | (Self::FarHost, Kind::NodePort | Kind::HostPort) => {
+                (Site::Near, View::Outside)
+            }
+            (Self::NearHost | Self::Pod, _) => (Site::Near, View::Inside),
+            (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::ExternalIp) => {
+                (Site::Far, View::Inside)
+            }
+        }
+    }
+}
+
+/// Whether a packet comes by the network, or a socket of the node is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    Outside,
+    Inside,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Row {
+    pub(crate) asker: Asker,
+    pub(crate) place: Place,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// Streams and datagrams.
+    Flows(Kind),
+    /// Datagrams of several fragments, to a load balancer's address.
+    Fragments,
+    /// Datagrams with every TTL that is too short, and the first that is not.
+    Probes,
+}
+
+impl What {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Flows(kind) => kind.name(),
+            Self::Fragments => "fragments",
+            Self::Probes => "traceroute",
+        }
+    }
+}
+
+/// Why a cell is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Note {
+    HostPortElsewhere,
+    HostPortOfHost,
+    /// The rest are lacking, and go as soon as there is what they name.
+    NoPods,
+    NoSockets,
+    NoRemote,
+    NoDsr,
+    NoErrors,
+}
+
+impl Note {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::HostPortElsewhere,
+        Self::HostPortOfHost,
+        Self::NoPods,
+        Self::NoSockets,
+        Self::NoRemote,
+        Self::NoDsr,
+        Self::NoErrors,
+    ];
+
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::HostPortElsewhere => {
+                "a host port leads to pods of its own node only: there is no remote backend"
+            }
+            Self::HostPortOfHost => {
+                "a pod in the host's network listens on the port itself: nothing is translated"
+            }
+            Self::NoPods => "lacking: manifests of Pods are not read, so no host port is known",
+            Self::NoSockets => "lacking: sockets of nodes and pods are not translated yet",
+            Self::NoRemote => "lacking: packets are not sent to backends on other nodes yet",
+            Self::NoDsr => "lacking: packets are not sent by direct server return yet",
+            Self::NoErrors => "lacking: ICMP errors are not translated yet",
+        }
+    }
+
+    pub(crate) fn number(self) -> usize {
+        1 + Self::ALL
+            .iter()
+            .position(|note| *note == self)
+            .unwrap_or_default()
+    }
+}
+
+/// A question and what must come of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) row: Row,
+    pub(crate) question: Question,
+    pub(crate) wanted: Wanted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Answer(Answer),
+    /// Silence, or a refusal.
+    Nothing,
+    /// Expiry, or the answer: all probes of a way are judged together.
+    Either(Answer),
+}
+
+impl Case {
+    pub(crate) fn is_met(&self, outcome: &Outcome) -> bool {
+        match (&self.wanted, outcome) {
+            (Wanted::Answer(wanted) | Wanted::Either(wanted), Outcome::Answered(answer)) => wanted == answer,
+            (Wanted::Nothing, Outcome::Silence | Outcome::Refused(_)) => true,
+            (Wanted::Either(_), Outcome::Expired) => true,
+            (Wanted::Answer(_) | Wanted::Either(_), _) | (Wanted::Nothing, _) => false,
+        }
+    }
+}
+
+/// The longest way is asker, router, near, router, far, pod.
+const HOPS: u32 = 8;
+
+/// Everything that one asker asks, and the rows that it has nothing to ask for.
+pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
+    let (mut cases, mut notes) = (Vec::new(), Vec::new());
+    for place in Place::ALL {
+        for kind in Kind::ALL {
+            let row = Row {
+                asker,
+                place,
+                what: What::Flows(kind),
+            };
+            if kind == Kind::HostPort && place != Place::Pod(Site::Near) {
+                notes.push((
+                    row,
+                    match place {
+                        Place::Pod(_) => Note::HostPortElsewhere,
+                        Place::Host(_) => Note::HostPortOfHost,
+                    },
+                ));
+                continue;
+            }
+            if let Some(note) = lacking(mode, row) {
+                notes.push((row, note));
+                continue;
+            }
+            for policy in Policy::ALL {
+                let service = Service { place, policy };
+                // There is one host port, whatever policies services have.
+                if kind == Kind::HostPort && policy == Policy::Local {
+                    continue;
+                }
+                for family in Family::ALL {
+                    for manner in [Manner::Tcp, Manner::Udp] {
+                        cases.push(case(mode, row, service, kind, family, manner));
+                    }
+                }
+            }
+        }
+        let service = Service {
+            place,
+            policy: Policy::Cluster,
+        };
+        for what in [What::Fragments, What::Probes] {
+            let row = Row { asker, place, what };
+            if let Some(note) = lacking(mode, row) {
+                notes.push((row, note));
+                continue;
+            }
+            let manners: Vec<Manner> = match what {
+                What::Probes => (1..=HOPS).map(Manner::Probe).collect(),
+                What::Fragments | What::Flows(_) => vec![Manner::Fragments],
+            };
+            for family in Family::ALL {
+                for manner in &manners {
+                    cases.push(case(mode, row, service, Kind::LoadBalancer, family, *manner));
+                }
+            }
+        }
+    }
+    (cases, notes)
+}
+
+/// What the programs cannot do yet.
+fn lacking(mode: Mode, row: Row) -> Option<Note> {
+    let kind = match row.what {
+        What::Flows(kind) => kind,
+        What::Fragments | What::Probes => Kind::LoadBalancer,
+    };
+    let (chooser, view) = row.asker.chooser(kind);
+    let remote = row.place.site() != chooser;
+    match (kind, row.what, view) {
+        (Kind::HostPort, _, _) => Some(Note::NoPods),
+        (_, _, View::Inside) => Some(Note::NoSockets),
+        (_, What::Probes, _) => Some(Note::NoErrors),
+        (Kind::ClusterIp, _, View::Outside) => None,
+        (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
+        (_, _, View::Outside) if remote => Some(Note::NoRemote),
+        (_, _, View::Outside) => None,
+    }
+}
+
+fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, manner: Manner) -> Case {
+    let (chooser, view) = row.asker.chooser(kind);
+    let closed = kind == Kind::ClusterIp && view == View::Outside;
+    let foreign = service.policy == Policy::Local && service.place.site() != chooser;
+    let unanswered = kind != Kind::HostPort && (closed || foreign);
+    let own = row.asker.address(family);
+    let remote = service.place.site() != chooser;
+    let client = match view {
+        View::Outside if remote && keeps_source(mode, manner) == Source::Node => chooser.address(family),
+        View::Outside | View::Inside => own,
+    };
+    let answer = Answer {
+        service: match kind {
+            Kind::HostPort => HOST_PORT_SERVICE.to_owned(),
+            Kind::ClusterIp | Kind::NodePort | Kind::LoadBalancer | Kind::ExternalIp => service.name(),
+        },
+        pod: service.place.backend().to_owned(),
+        client,
+    };
+    let to: SocketAddr = service.frontend(kind, family);
+    let (wanted, hope) = match manner {
+        _ if unanswered => (Wanted::Nothing, Hope::Unanswered),
+        Manner::Probe(_) => (Wanted::Either(answer), Hope::Answered),
+        Manner::Tcp | Manner::Udp | Manner::Fragments => (Wanted::Answer(answer), Hope::Answered),
+    };
+    Case {
+        row,
+        question: Question { to, manner, hope },
+        wanted,
+    }
+}
+
+/// Whose address a backend on another node sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Client,
+    Node,
+}
+
+fn keeps_source(mode: Mode, manner: Manner) -> Source {
+    match mode.forwarding {
+        Forwarding::Snat => Source::Node,
+        Forwarding::DsrOption | Forwarding::DsrIpip | Forwarding::DsrGeneve => Source::Client,
+        Forwarding::Hybrid => match manner {
+            Manner::Tcp => Source::Client,
+            Manner::Udp | Manner::Fragments | Manner::Probe(_) => Source::Node,
+        },
+    }
+}

@@ -1,0 +1,79 @@
+//! Real traffic through real programs: clients, a router, two nodes with pods, and every way to a service. Needs root, and
+//! the programs that `cargo xtask build` makes.
+//!
+//! ```text
+//!   bed      the namespaces, and a program in each (worker) that serves and asks
+//!   plan     the services: one for each place of a backend and each traffic policy
+//!   cells    who asks whom, and what must come of it
+//!   matrix   all of that in one mode, a test each; table says what was run
+//! ```
+//!
+//! Nothing here waits for time to pass: what must come has one long deadline, and what must not come is looked for after
+//! everything else has come.
+
+#![expect(dead_code, reason = "faults come to the bed next")]
+
+mod agent;
+mod bed;
+mod cells;
+mod load;
+mod matrix;
+mod mode;
+mod node;
+mod plan;
+mod table;
+mod words;
+mod worker;
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Trial};
+
+use crate::mode::Mode;
+
+/// First words of a command line that is not a test's.
+const WORKER: &str = "worker";
+const NODE: &str = "node";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match words.split_first() {
+        Some((first, _)) if first == WORKER => return ended(worker::run()),
+        Some((first, rest)) if first == NODE => return ended(node::run(rest)),
+        Some(_) | None => {}
+    }
+    let mut arguments = Arguments::from_args();
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: network namespaces and kernel programs need root\n0 passed, 0 failed, 1 skipped");
+        return ExitCode::SUCCESS;
+    }
+    arguments.test_threads = arguments.test_threads.or(Some(1));
+    let mut trials = Vec::new();
+    for mode in Mode::all() {
+        trials.push(trial(format!("matrix::{}", mode.name()), move || {
+            matrix::run(mode)
+        }));
+    }
+    let listing = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !listing {
+        println!("\n{}", table::render());
+    }
+    conclusion.exit_code()
+}
+
+fn trial(name: String, work: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || work().map_err(|error| format!("{error:#}").into()))
+}
+
+fn ended(done: Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

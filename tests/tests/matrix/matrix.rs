@@ -1,0 +1,114 @@
+//! One mode after the other: all askers ask at once, and everything is judged.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::bed::{Bed, Spot};
+use crate::cells::{Asker, Case, What, cases};
+use crate::mode::Mode;
+use crate::plan::objects;
+use crate::table::{self, Cell};
+use crate::words::{Manner, Order, Outcome, Report};
+
+pub(crate) fn run(mode: Mode) -> Result<()> {
+    let mut bed = Bed::new()?;
+    bed.start(mode, &objects())?;
+    let mut faults = Vec::new();
+    let asked: Vec<(Asker, Vec<Case>)> = Asker::ALL
+        .into_iter()
+        .map(|asker| {
+            let (cases, notes) = cases(mode, asker);
+            for (row, note) in notes {
+                table::fill(row, mode, Cell::Empty(note));
+            }
+            (asker, cases)
+        })
+        .collect();
+    for (asker, cases) in &asked {
+        let questions = cases.iter().map(|case| case.question.clone()).collect();
+        spot(&bed, *asker).say(&Order::Ask(questions))?;
+    }
+    for (asker, cases) in &asked {
+        let Report::Outcomes(outcomes) = spot(&bed, *asker).hear()? else {
+            bail!("outcomes come of questions");
+        };
+        ensure!(outcomes.len() == cases.len(), "each question has an outcome");
+        judge(mode, cases, &outcomes, &mut faults);
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    for node in bed.nodes() {
+        if let Some(agent) = &node.agent {
+            println!("--- agent of {}\n{}", node.site.name(), agent.log());
+        }
+    }
+    let count = faults.len();
+    faults.truncate(60);
+    bail!("{count} faults\n{}", faults.join("\n"));
+}
+
+fn spot(bed: &Bed, asker: Asker) -> &Spot {
+    match asker {
+        Asker::External => &bed.client,
+        Asker::NearHost => &bed.near.host,
+        Asker::FarHost => &bed.far.host,
+        Asker::Pod => &bed.caller,
+    }
+}
+
+fn judge(mode: Mode, cases: &[Case], outcomes: &[Outcome], faults: &mut Vec<String>) {
+    let mut rows: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+    let mut fault = |case: &Case, outcome: &dyn std::fmt::Debug| {
+        let row = case.row;
+        faults.push(format!(
+            "{} {} to {} ({} {}) {:?}: wanted {:?}, came {outcome:?}",
+            mode.name(),
+            row.asker.name(),
+            case.question.to,
+            row.what.name(),
+            row.place.name(),
+            case.question.manner,
+            case.wanted,
+        ));
+    };
+    for (case, outcome) in cases.iter().zip(outcomes) {
+        let (met, failed) = rows.entry(case.row).or_default();
+        if case.is_met(outcome) {
+            *met += 1;
+        } else {
+            *failed += 1;
+            fault(case, outcome);
+        }
+    }
+    // A way has one end: what is long enough arrives, and everything shorter was told so.
+    let mut ways: BTreeMap<_, Vec<(&Case, &Outcome)>> = BTreeMap::new();
+    for (case, outcome) in cases.iter().zip(outcomes) {
+        if let Manner::Probe(_) = case.question.manner {
+            ways.entry((case.row, case.question.to))
+                .or_default()
+                .push((case, outcome));
+        }
+    }
+    for way in ways.values() {
+        let arrived = |(_, outcome): &&(&Case, &Outcome)| matches!(outcome, Outcome::Answered(_));
+        let short = way.iter().take_while(|probe| !arrived(probe)).count();
+        let all: Vec<&Outcome> = way.iter().map(|(_, outcome)| *outcome).collect();
+        if let Some((case, _)) = way.first()
+            && (short == way.len() || !way.iter().skip(short).all(|probe| arrived(&probe)))
+        {
+            if let Some((_, failed)) = rows.get_mut(&case.row) {
+                *failed += 1;
+            }
+            fault(case, &all);
+        }
+    }
+    for (row, (met, failed)) in rows {
+        let cell = match (failed, row.what) {
+            (0, What::Flows(_) | What::Fragments | What::Probes) => Cell::Met(met),
+            (failed, _) => Cell::Failed(failed),
+        };
+        table::fill(row, mode, cell);
+    }
+}
