@@ -20,6 +20,7 @@ mod names;
 mod problem;
 pub mod services;
 mod settings;
+pub mod sizes;
 
 pub use names::{Family, Protocol, ServiceName, Socket};
 pub use problem::Problem;

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,6 +17,7 @@ pub(crate) enum Command {
     Update = 2,
     Delete = 3,
     NextKey = 4,
+    ProgramLoad = 5,
     ObjectPin = 6,
     ObjectGet = 7,
     TestRun = 10,
@@ -75,6 +76,21 @@ pub(crate) struct Batch {
 struct Object {
     path: u64,
     fd: u32,
+    flags: u32,
+}
+
+/// Of `BPF_PROG_LOAD`, as far as it is used.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ProgramLoad {
+    kind: u32,
+    instructions: u32,
+    at: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel: u32,
     flags: u32,
 }
 
@@ -280,6 +296,28 @@ pub(crate) fn relink(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
         ..LinkUpdate::default()
     };
     bpf(Command::LinkUpdate, &mut update).map(drop)
+}
+
+/// Loads a program of these instructions, and runs it on a packet; what it returned.
+pub(crate) fn try_out<T>(kind: u32, instructions: &[T], packet: &[u8]) -> io::Result<u32> {
+    let license = c"GPL".to_bytes_with_nul();
+    let mut load = ProgramLoad {
+        kind,
+        instructions: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        at: address(instructions),
+        license: address(license),
+        ..ProgramLoad::default()
+    };
+    let program = bpf_fd(Command::ProgramLoad, &mut load)?;
+    let mut run = TestRun {
+        program: number(program.as_fd()),
+        input_size: u32::try_from(packet.len()).map_err(io::Error::other)?,
+        input: address(packet),
+        repeat: 1,
+        ..TestRun::default()
+    };
+    bpf(Command::TestRun, &mut run)?;
+    Ok(run.verdict)
 }
 
 /// Takes a program off at once. When the last file of a link is removed, the kernel does so too, but some time later.

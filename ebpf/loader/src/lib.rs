@@ -37,7 +37,7 @@ use ebpf_abi::maps::{self, Map};
 
 pub use access::MapFd;
 pub use attach::{Attached, Detached, Hook, Mode};
-pub use probe::{Feature, Support, probe};
+pub use probe::{Feature, Support, Without, probe};
 pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};

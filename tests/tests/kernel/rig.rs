@@ -6,7 +6,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result};
 use ebpf_abi::maps::{self, Map};
-use ebpf_loader::{Datapath, MapFd, Settings, Support, probe};
+use ebpf_loader::{Datapath, Feature, MapFd, Settings, Support, Without, probe};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -48,8 +48,10 @@ pub(crate) fn lacking() -> Option<String> {
         return Some("kernel programs and network namespaces need root".into());
     }
     probe().into_iter().find_map(|(feature, support)| match support {
-        Support::Used => None,
-        Support::Missing(why) => Some(format!("the kernel has no {}: {why}", feature.name())),
+        Support::Missing(why) if feature.without() == Without::Nothing || feature == Feature::Tcx => {
+            Some(format!("the kernel has no {}: {why}", feature.name()))
+        }
+        Support::Used | Support::Missing(_) => None,
     })
 }
 
