@@ -17,7 +17,11 @@ mod differential;
 mod image;
 #[path = "kernel/packet.rs"]
 mod packet;
+#[path = "kernel/remote.rs"]
+mod remote;
 #[path = "kernel/rig.rs"]
 mod rig;
 #[path = "kernel/size.rs"]
 mod size;
+#[path = "kernel/traffic.rs"]
+mod traffic;

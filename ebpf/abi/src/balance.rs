@@ -33,11 +33,11 @@ use crate::id::{BackendId, FrontendId};
 use crate::packet::{Family, Hop, Malformed, Packet, rewrite};
 use crate::reason::DropReason;
 use crate::service::{Backend, Frontend, FrontendKey, Set};
-use crate::track::{self, Tell};
+use crate::track::{self, State, Tell};
 use crate::{V4, V6};
 
 pub use choose::{ATTEMPTS, choose};
-use meet::{Concerns, Met, meet};
+use meet::{Concerns, Met, meet, settings};
 pub use open::PROBES;
 use open::open;
 
@@ -108,6 +108,12 @@ pub trait Tables<A> {
     fn flow(&self, tuple: &Tuple<A>) -> Option<Flow<A>>;
     /// Writes the entry, whether there is one or not. `None`: the table is full.
     fn set_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Option<()>;
+    /// Gives the entry another state and another end, in place; `None`: it is not there.
+    fn refresh_flow(
+        &mut self,
+        tuple: &Tuple<A>,
+        change: impl FnOnce(State, u32) -> (State, u32),
+    ) -> Option<()>;
     /// Writes the entry unless there is one already: then nobody else has this tuple.
     fn insert_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Inserted;
     fn delete_flow(&mut self, tuple: &Tuple<A>);
@@ -230,7 +236,7 @@ fn outbound<A: Balanced, P: Packet, T: Tables<A>>(
         .flow(&met.tuple)
         .filter(|flow| flow.way() == Way::Reply)
         .ok_or(stranger)?;
-    let step = answer(&met, &flow).ok_or(stranger)?;
+    let step = answer(&met, &flow, tables).ok_or(stranger)?;
     carry_on(&met, &flow, step, tables);
     translate(packet, at, &met, &flow, Path::Stack)
 }
@@ -257,7 +263,7 @@ fn alive<A: Balanced, T: Tables<A>>(
     tables: &T,
 ) -> Option<(track::Step, Place)> {
     if flow.way() == Way::Reply {
-        return Some((answer(met, flow)?, Place::Elsewhere));
+        return Some((answer(met, flow, tables)?, Place::Elsewhere));
     }
     if track::is_expired(met.now, flow.expires)
         || tables.live_frontend(flow.frontend.index()) != Some(flow.frontend)
@@ -268,10 +274,11 @@ fn alive<A: Balanced, T: Tables<A>>(
         .backend(flow.backend.index())
         .filter(|backend| backend.id == flow.backend)?;
     // A backend that is leaving keeps what it has, and gets nothing new.
-    if met.seen.opens() && !backend.is_active() {
+    if met.seen().opens() && !backend.is_active() {
         return None;
     }
-    let step = track::step(met.now, flow.state, flow.expires, met.seen, &met.config.lifetimes)?;
+    let lifetimes = settings(tables).lifetimes;
+    let step = track::step(met.now, flow.state, flow.expires, met.seen(), &lifetimes)?;
     // Whoever keeps its address is served here.
     let place = if flow.source == met.tuple.source {
         Place::Here
@@ -284,8 +291,9 @@ fn alive<A: Balanced, T: Tables<A>>(
 /// What an answer does to its flow. The client must hear even from a backend that just left: the packet may be the last of
 /// its connection.
 #[inline(always)]
-fn answer<A: Balanced>(met: &Met<A>, flow: &Flow<A>) -> Option<track::Step> {
-    track::step(met.now, flow.state, flow.expires, met.seen, &met.config.lifetimes)
+fn answer<A: Balanced, T: Tables<A>>(met: &Met<A>, flow: &Flow<A>, tables: &T) -> Option<track::Step> {
+    let lifetimes = settings(tables).lifetimes;
+    track::step(met.now, flow.state, flow.expires, met.seen(), &lifetimes)
         .filter(|_| !track::is_expired(met.now, flow.expires))
 }
 
@@ -315,36 +323,37 @@ fn route<A: Balanced, P: Packet, T: Tables<A>>(
     }
 }
 
-/// A packet of a known flow: both entries hear of it.
+/// A packet of a known flow: both entries hear of it, and one that was lost is written anew.
 #[inline(always)]
 fn carry_on<A: Balanced, T: Tables<A>>(met: &Met<A>, flow: &Flow<A>, step: track::Step, tables: &mut T) {
     if (step.state, step.expires) != (flow.state, flow.expires) {
-        let flow = Flow {
-            state: step.state,
-            expires: step.expires,
-            ..*flow
-        };
-        // An entry that is there is replaced, so the table cannot be full.
-        let _ = tables.set_flow(&met.tuple, &flow);
+        // What vanishes meanwhile is as if it had expired.
+        let _ = tables.refresh_flow(&met.tuple, |_, _| (step.state, step.expires));
     }
-    if step.tell != Tell::Nothing {
-        let key = flow.twin(met.tuple.protocol);
-        if let Some(twin) = tables.flow(&key) {
-            let (state, expires) = track::told(
-                met.now,
-                twin.state,
-                twin.expires,
-                step.tell,
-                met.seen,
-                &met.config.lifetimes,
-            );
-            let twin = Flow {
-                state,
-                expires,
-                ..twin
-            };
-            let _ = tables.set_flow(&key, &twin);
-        }
+    if step.tell == Tell::Nothing {
+        return;
+    }
+    let lifetimes = settings(tables).lifetimes;
+    let key = flow.twin(met.tuple.protocol);
+    let told = tables.refresh_flow(&key, |state, expires| {
+        track::told(met.now, state, expires, step.tell, met.seen(), &lifetimes)
+    });
+    if told.is_none() {
+        let (state, expires) = track::told(
+            met.now,
+            State::default(),
+            met.now,
+            step.tell,
+            met.seen(),
+            &lifetimes,
+        );
+        let twin = Flow {
+            state,
+            expires,
+            ..flow.back(&met.tuple)
+        };
+        // Whoever took its place meanwhile keeps it.
+        let _ = tables.insert_flow(&key, &twin);
     }
 }
 

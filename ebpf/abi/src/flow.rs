@@ -139,6 +139,23 @@ impl<A: Address> Flow<A> {
         }
     }
 
+    /// The entry of the other way, for packets that have this tuple now.
+    #[inline(always)]
+    pub fn back(&self, tuple: &Tuple<A>) -> Self {
+        let way = match self.way() {
+            Way::Forward => Way::Reply,
+            Way::Reply => Way::Forward,
+        };
+        Self {
+            source: tuple.destination,
+            destination: tuple.source,
+            source_port: tuple.destination_port,
+            destination_port: tuple.source_port,
+            way: way.number(),
+            ..*self
+        }
+    }
+
     /// What a packet with `protocol` becomes.
     #[inline(always)]
     pub fn becomes(&self, protocol: u8) -> Tuple<A> {

@@ -14,6 +14,7 @@ use crate::id::{BackendId, FrontendId};
 use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
 use crate::service::{Backend, Frontend, FrontendKey, Set};
+use crate::track::State;
 
 /// All maps of one address family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,6 +125,16 @@ impl<A: Address> Tables<A> for Model<A> {
             return None;
         }
         self.flows.insert(*tuple, *flow);
+        Some(())
+    }
+
+    fn refresh_flow(
+        &mut self,
+        tuple: &Tuple<A>,
+        change: impl FnOnce(State, u32) -> (State, u32),
+    ) -> Option<()> {
+        let flow = self.flows.get_mut(tuple)?;
+        (flow.state, flow.expires) = change(flow.state, flow.expires);
         Some(())
     }
 

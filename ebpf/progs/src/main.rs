@@ -51,7 +51,7 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
 #[inline(never)]
 fn xdp4(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    let mut maps = Maps4(RouteXdp::new(ctx));
+    let mut maps = Maps4(RouteXdp(ctx));
     let verdict = ingress(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }
@@ -59,7 +59,7 @@ fn xdp4(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 fn xdp6(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    let mut maps = Maps6(RouteXdp::new(ctx));
+    let mut maps = Maps6(RouteXdp(ctx));
     let verdict = ingress(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }
@@ -120,7 +120,7 @@ fn kind(ctx: *mut __sk_buff) -> Option<u16> {
 
 #[inline(never)]
 fn from4(ctx: *mut __sk_buff) -> i32 {
-    let mut maps = Maps4(RouteSkb::new(ctx));
+    let mut maps = Maps4(RouteSkb(ctx));
     match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
         Verdict::Forward => {
             maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());
@@ -132,7 +132,7 @@ fn from4(ctx: *mut __sk_buff) -> i32 {
 
 #[inline(never)]
 fn from6(ctx: *mut __sk_buff) -> i32 {
-    let mut maps = Maps6(RouteSkb::new(ctx));
+    let mut maps = Maps6(RouteSkb(ctx));
     match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
         Verdict::Forward => {
             maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());

@@ -11,6 +11,7 @@ use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::maglev::{self, Half};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
+use ebpf_abi::track::State;
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
 
 use crate::route::Router;
@@ -208,6 +209,19 @@ macro_rules! tables {
             #[inline(always)]
             fn set_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Option<()> {
                 $flows.insert(tuple, flow, 0).ok()
+            }
+
+            #[inline(always)]
+            fn refresh_flow(
+                &mut self,
+                tuple: &Tuple<$address>,
+                change: impl FnOnce(State, u32) -> (State, u32),
+            ) -> Option<()> {
+                let flow = $flows.get_ptr_mut(tuple)?;
+                // SAFETY: the element lives until the program ends. Two processors that refresh it at once have seen two
+                // packets of one flow, and either end is right.
+                unsafe { ((*flow).state, (*flow).expires) = change((*flow).state, (*flow).expires) };
+                Some(())
             }
 
             #[inline(always)]

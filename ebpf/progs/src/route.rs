@@ -6,13 +6,13 @@
 //! tc    the kernel finds the neighbour, or asks for it and keeps the packet meanwhile
 //! ```
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, xdp_action,
-    xdp_md,
+    __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    TC_ACT_SHOT, xdp_action, xdp_md,
 };
+use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh};
+use aya_ebpf::macros::btf_map;
 use ebpf_abi::config::device_flag;
 use ebpf_abi::forward::{Ask, Gateway, Routed};
 use ebpf_abi::packet::Packet;
@@ -29,9 +29,9 @@ pub trait Router {
 }
 
 /// For XDP.
-pub struct RouteXdp(*mut xdp_md, MaybeUninit<Lookup>);
+pub struct RouteXdp(pub *mut xdp_md);
 /// For tc.
-pub struct RouteSkb(*mut __sk_buff, MaybeUninit<Lookup>);
+pub struct RouteSkb(pub *mut __sk_buff);
 /// Where nothing is forwarded.
 pub struct Nowhere;
 
@@ -59,7 +59,7 @@ impl Asked for V6 {
 
 /// `struct bpf_fib_lookup` of the kernel, without unions: what is asked has the names before the slash, the answer those after.
 #[repr(C)]
-struct Lookup {
+pub struct Lookup {
     family: u8,
     protocol: u8,
     source_port: u16,
@@ -81,17 +81,23 @@ struct Lookup {
 
 const _: () = assert!(size_of::<Lookup>() == 64);
 
-impl RouteXdp {
-    #[inline(always)]
-    pub fn new(ctx: *mut xdp_md) -> Self {
-        Self(ctx, MaybeUninit::uninit())
-    }
+/// What this processor asked last, and the answer; on the stack there is no room for it.
+#[btf_map]
+static ROUTE: PerCpuArray<Lookup, 1> = PerCpuArray::new();
 
+#[inline(always)]
+fn scratch() -> Option<&'static mut Lookup> {
+    // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
+    ROUTE.get_ptr_mut(0).map(|lookup| unsafe { &mut *lookup })
+}
+
+impl RouteXdp {
     /// The verdict of XDP for a frame that is ready to go.
     #[inline(always)]
     pub fn send(&self, frame: &mut Frame) -> u32 {
-        // SAFETY: it goes on only where a way was found.
-        let lookup = unsafe { self.1.assume_init_ref() };
+        let Some(lookup) = scratch() else {
+            return xdp_action::XDP_ABORTED;
+        };
         // The header was read, so it is there.
         if frame.write(0, lookup.ethernet()).is_none() {
             return xdp_action::XDP_ABORTED;
@@ -106,16 +112,12 @@ impl RouteXdp {
 }
 
 impl RouteSkb {
-    #[inline(always)]
-    pub fn new(ctx: *mut __sk_buff) -> Self {
-        Self(ctx, MaybeUninit::uninit())
-    }
-
     /// The verdict of tc for a packet that is ready to go.
     #[inline(always)]
     pub fn send(&self) -> i32 {
-        // SAFETY: it goes on only where a way was found.
-        let lookup = unsafe { self.1.assume_init_ref() };
+        let Some(lookup) = scratch() else {
+            return TC_ACT_SHOT;
+        };
         let mut gateway = Gateway {
             family: lookup.family.into(),
             address: lookup.destination,
@@ -138,9 +140,12 @@ impl Router for RouteXdp {
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
         // SAFETY: the kernel hands a valid context to the program.
         let came = unsafe { (*self.0).ingress_ifindex };
-        let lookup = self.1.write(Lookup::new(ask, came));
+        let Some(lookup) = scratch() else {
+            return Routed::Nowhere;
+        };
+        lookup.ask(ask, came);
         // SAFETY: the context is valid, and the struct is as long as its size says.
-        let answer = unsafe { bpf_fib_lookup(self.0.cast(), (&raw mut *lookup).cast(), 64, 0) };
+        let answer = unsafe { bpf_fib_lookup(self.0.cast(), core::ptr::from_mut(lookup).cast(), 64, 0) };
         match answer as u32 {
             BPF_FIB_LKUP_RET_SUCCESS => {
                 let takes =
@@ -155,8 +160,7 @@ impl Router for RouteXdp {
 
     #[inline(always)]
     fn device(&self) -> u32 {
-        // SAFETY: asked only where a way was found.
-        unsafe { self.1.assume_init_ref() }.device
+        scratch().map_or(0, |lookup| lookup.device)
     }
 }
 
@@ -164,10 +168,13 @@ impl Router for RouteSkb {
     #[inline(always)]
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
         // SAFETY: the kernel hands a valid context to the program.
-        let came = unsafe { (*self.0).ingress_ifindex };
-        let lookup = self.1.write(Lookup::new(ask, came));
+        let came = unsafe { (*self.0).ifindex };
+        let Some(lookup) = scratch() else {
+            return Routed::Nowhere;
+        };
+        lookup.ask(ask, came);
         // SAFETY: the context is valid, and the struct is as long as its size says.
-        let answer = unsafe { bpf_fib_lookup(self.0.cast(), (&raw mut *lookup).cast(), 64, 0) };
+        let answer = unsafe { bpf_fib_lookup(self.0.cast(), core::ptr::from_mut(lookup).cast(), 64, 0) };
         match answer as u32 {
             BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => Routed::Found,
             BPF_FIB_LKUP_RET_FRAG_NEEDED => Routed::TooBig(lookup.length),
@@ -177,8 +184,7 @@ impl Router for RouteSkb {
 
     #[inline(always)]
     fn device(&self) -> u32 {
-        // SAFETY: asked only where a way was found.
-        unsafe { self.1.assume_init_ref() }.device
+        scratch().map_or(0, |lookup| lookup.device)
     }
 }
 
@@ -197,21 +203,13 @@ impl Router for Nowhere {
 impl Lookup {
     /// Without ports: routes of equal worth are then chosen by addresses alone, so that a flow stays on one.
     #[inline(always)]
-    fn new<A: Asked>(ask: &Ask<A>, came: u32) -> Self {
-        Self {
-            family: A::FAMILY,
-            protocol: 0,
-            source_port: 0,
-            destination_port: 0,
-            length: ask.length,
-            device: came,
-            class: 0,
-            source: ask.source.words(),
-            destination: ask.destination.words(),
-            vlan: 0,
-            smac: [0; 3],
-            dmac: [0; 3],
-        }
+    fn ask<A: Asked>(&mut self, ask: &Ask<A>, came: u32) {
+        self.family = A::FAMILY;
+        self.length = ask.length;
+        self.device = came;
+        self.class = 0;
+        self.source = ask.source.words();
+        self.destination = ask.destination.words();
     }
 
     /// The addresses of the Ethernet header, as they lie in it.

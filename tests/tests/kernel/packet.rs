@@ -21,6 +21,7 @@ pub(crate) struct Frame {
     /// Number and octets of each IPv6 extension header, or options of IPv4.
     extensions: Vec<(u8, Vec<u8>)>,
     sum: Sum,
+    hops: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,7 @@ impl Frame {
             fragment: None,
             extensions: Vec::new(),
             sum: Sum::Right,
+            hops: 64,
         }
     }
 
@@ -76,6 +78,11 @@ impl Frame {
         self
     }
 
+    pub(crate) fn hops(mut self, hops: u8) -> Self {
+        self.hops = hops;
+        self
+    }
+
     /// The octets, from the Ethernet header on.
     pub(crate) fn build(&self) -> Vec<u8> {
         let kind: u16 = if self.source.is_ipv4() { 0x0800 } else { 0x86dd };
@@ -97,7 +104,7 @@ impl Frame {
                 header.extend(short(words * 4 + payload.len()));
                 header.extend(id.to_be_bytes());
                 header.extend(part.to_be_bytes());
-                header.extend([64, self.protocol, 0, 0]);
+                header.extend([self.hops, self.protocol, 0, 0]);
                 header.extend(source.octets());
                 header.extend(destination.octets());
                 header.extend(options);
@@ -116,7 +123,7 @@ impl Frame {
                 frame.extend([0x60, 0, 0, 0]);
                 frame.extend(short(length + payload.len()));
                 let next = extensions.first().map_or(self.protocol, |(number, _)| *number);
-                frame.extend([next, 64]);
+                frame.extend([next, self.hops]);
                 frame.extend(source.octets());
                 frame.extend(destination.octets());
                 for (place, (_, octets)) in extensions.iter().enumerate() {

@@ -18,10 +18,29 @@ pub(super) enum Concerns {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Met<A> {
     pub(super) now: u32,
-    pub(super) config: Config,
     pub(super) network: Network,
     pub(super) tuple: Tuple<A>,
-    pub(super) seen: Seen,
+    /// Of TCP; 0 where there are none to be seen.
+    flags: u8,
+}
+
+impl<A> Met<A> {
+    /// What the packet is to its connection. Not kept as such: what has no flags would keep an octet without value, and the
+    /// kernel refuses to see it copied.
+    #[inline(always)]
+    pub(super) fn seen(&self) -> Seen {
+        match (self.network.protocol, self.network.fragment) {
+            (TCP, Fragment::Later(_)) => Seen::TcpFragment,
+            (TCP, Fragment::Whole | Fragment::First(_)) => Seen::Tcp(self.flags),
+            _ => Seen::Other,
+        }
+    }
+}
+
+/// The settings, as they are now. Asked for where they are used: kept meanwhile, they would take stack that there is not.
+#[inline(always)]
+pub(super) fn settings<A, T: Tables<A>>(tables: &T) -> Config {
+    tables.config().unwrap_or_default()
 }
 
 /// `Err` for a packet that goes no further through here; it is the verdict. What does not concern the programs costs one
@@ -43,12 +62,9 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
     if !tables.may_be_ours(own) {
         return Err(Verdict::Pass(Pass::NotOurs));
     }
-    let Some(config) = tables
-        .config()
-        .filter(|config| config.settings & setting::ENABLED != 0)
-    else {
+    if settings(tables).settings & setting::ENABLED == 0 {
         return Err(Verdict::Pass(Pass::Disabled));
-    };
+    }
     let now = tables.now();
     let network = match A::network(packet, at) {
         Ok(network) => network,
@@ -69,7 +85,7 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         pad: 0,
         pad_word: 0,
     };
-    let (source_port, destination_port, seen) = match network.fragment {
+    let (source_port, destination_port, flags) = match network.fragment {
         Fragment::Later(id) => {
             let ports = tables
                 .fragment(&key(id))
@@ -77,18 +93,17 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
             let Some(ports) = ports else {
                 return Err(Verdict::Drop(DropReason::FirstFragmentMissing));
             };
-            let seen = if network.protocol == TCP {
-                Seen::TcpFragment
-            } else {
-                Seen::Other
-            };
-            (ports.source_port, ports.destination_port, seen)
+            (ports.source_port, ports.destination_port, 0)
         }
         Fragment::Whole | Fragment::First(_) => {
-            let Ok(read) = transport(packet, &network) else {
+            let Ok((source_port, destination_port, seen)) = transport(packet, &network) else {
                 return Err(Verdict::Drop(DropReason::InvalidHeader));
             };
-            read
+            let flags = match seen {
+                Seen::Tcp(flags) => flags,
+                Seen::TcpFragment | Seen::Other => 0,
+            };
+            (source_port, destination_port, flags)
         }
     };
     if let Fragment::First(id) = network.fragment {
@@ -110,9 +125,8 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
     };
     Ok(Met {
         now,
-        config,
         network,
         tuple,
-        seen,
+        flags,
     })
 }

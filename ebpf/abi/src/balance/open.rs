@@ -4,7 +4,7 @@
 //! of entries is the mapping: the key of the reply's entry is the address and port taken, and it is written only if nobody
 //! has it. There is no other record of ports.
 
-use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, choose, route};
+use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, choose, route, settings};
 use crate::config::{Config, setting};
 use crate::flow::{Flow, Tuple, Way};
 use crate::packet::{Packet, SCTP};
@@ -35,9 +35,10 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
     if frontend.flags & flag::ROUTABLE == 0 {
         return Err(Verdict::Drop(DropReason::ClusterIp));
     }
-    let Some(backend) = choose(met.now, tuple, frontend, frontend.set, &met.config, tables) else {
+    let config = settings(tables);
+    let Some(backend) = choose(met.now, tuple, frontend, frontend.set, &config, tables) else {
         let passes =
-            met.config.settings & setting::PASS_NO_BACKEND != 0 && frontend.flags & flag::LOCAL_ONLY == 0;
+            config.settings & setting::PASS_NO_BACKEND != 0 && frontend.flags & flag::LOCAL_ONLY == 0;
         return Err(if passes {
             Verdict::Pass(Pass::NoBackend)
         } else {
@@ -54,7 +55,7 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
         return Err(Verdict::Drop(DropReason::L4Checksum));
     }
     let (source, path) = leave(packet, at, met, frontend, &backend, tables)?;
-    let step = track::begin(met.now, met.seen, &met.config.lifetimes);
+    let step = track::begin(met.now, met.seen(), &settings(tables).lifetimes);
     let flow = Flow {
         source,
         destination: backend.address,
@@ -119,14 +120,7 @@ fn reserve<A: Balanced, T: Tables<A>>(
     tables: &mut T,
 ) -> Result<u16, DropReason> {
     let tuple = &met.tuple;
-    let reply = Flow {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port: tuple.destination_port,
-        destination_port: tuple.source_port,
-        way: Way::Reply.number(),
-        ..*flow
-    };
+    let reply = flow.back(tuple);
     let holds = if flow.source == tuple.source {
         Holds::UntilClosed
     } else {
@@ -135,11 +129,12 @@ fn reserve<A: Balanced, T: Tables<A>>(
     // A client that is seen as itself keeps its port, and so does SCTP.
     let keeps = flow.source == tuple.source || tuple.protocol == SCTP;
     let own = u16::from_be(tuple.source_port);
-    let within = met.config.nat_first <= own && own <= met.config.nat_last;
+    let config = settings(tables);
+    let within = config.nat_first <= own && own <= config.nat_last;
     let mut port = if keeps || within {
         tuple.source_port
     } else {
-        draw(&met.config, tables.random())
+        draw(&config, tables.random())
     };
     for _ in 0..PROBES {
         let flow = Flow {
@@ -160,7 +155,7 @@ fn reserve<A: Balanced, T: Tables<A>>(
         if keeps {
             break;
         }
-        port = draw(&met.config, tables.random());
+        port = draw(&config, tables.random());
     }
     Err(DropReason::NoNatMapping)
 }
