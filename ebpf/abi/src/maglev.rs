@@ -19,24 +19,10 @@ pub const fn elements(size: u32) -> u32 {
     size.div_ceil(2) + 1
 }
 
-/// Where a place is: the element, and which of the two it holds.
+/// The element that a place is in; in its first half if the place is even.
 #[inline(always)]
-pub const fn element(place: u32) -> (u32, Half) {
-    (
-        place / 2,
-        if place.is_multiple_of(2) {
-            Half::First
-        } else {
-            Half::Second
-        },
-    )
-}
-
-/// One of the two places of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    First,
-    Second,
+pub const fn element(place: u32) -> u32 {
+    place / 2
 }
 
 /// When no more places than this are free, a walker computes which of them it meets first. The few last places would cost

@@ -21,6 +21,7 @@ mod problem;
 pub mod services;
 mod settings;
 pub mod sizes;
+pub mod sweep;
 
 pub use names::{Family, Protocol, ServiceName, Socket};
 pub use problem::Problem;

@@ -13,7 +13,7 @@ use ebpf_abi::plain::{Plain, from_octets, octets};
 use crate::Error;
 use crate::kernel::{self, Batch, Command, Element, MapInfo, address, address_mut, bpf, number};
 use crate::store::inner;
-use crate::walk::{lacks_batches, walk};
+use crate::walk::{Lost, lacks_batches, walk};
 
 /// A map of the programs.
 #[derive(Debug)]
@@ -182,19 +182,13 @@ impl MapFd {
     /// All elements, as they were met; others may be written meanwhile.
     pub fn all<K: Plain, V: Plain>(&self) -> Result<Vec<(K, V)>, Error> {
         self.check::<K, V>()?;
-        let info = MapInfo {
-            key_size: self.map.key_size,
-            value_size: self.map.value_size,
-            entries: self.entries,
-            ..MapInfo::default()
-        };
         let mut found = Vec::new();
-        walk(self.fd.as_fd(), &info, |chunk| {
+        walk(self.fd.as_fd(), &self.info(), |chunk| {
             let keys = chunk.keys.chunks_exact(size_of::<K>());
             let pairs = keys.zip(chunk.values.chunks_exact(size_of::<V>()));
             found.extend(pairs.filter_map(|(key, value)| Some((from_octets(key)?, from_octets(value)?))));
         })
-        .map_err(|lost| self.failed(lost.call, lost.source))?;
+        .map_err(|lost| self.lost(lost))?;
         Ok(found)
     }
 
@@ -242,6 +236,19 @@ impl MapFd {
             key: asked.0,
             value: asked.1,
         })
+    }
+
+    pub(crate) fn info(&self) -> MapInfo {
+        MapInfo {
+            key_size: self.map.key_size,
+            value_size: self.map.value_size,
+            entries: self.entries,
+            ..MapInfo::default()
+        }
+    }
+
+    pub(crate) fn lost(&self, lost: Lost) -> Error {
+        self.failed(lost.call, lost.source)
     }
 
     fn stopped(&self, stopped: Stopped) -> Error {

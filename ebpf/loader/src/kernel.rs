@@ -347,6 +347,20 @@ fn info_of<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
     Ok(info)
 }
 
+/// Seconds of the clock that programs read.
+pub(crate) fn clock() -> u32 {
+    let mut now = std::mem::MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the answer is written before it is read.
+    #[expect(unsafe_code, reason = "the library has no such clock")]
+    let seconds = unsafe {
+        if libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, now.as_mut_ptr()) != 0 {
+            return 0;
+        }
+        now.assume_init().tv_sec
+    };
+    u32::try_from(seconds).unwrap_or(0)
+}
+
 /// What a device of this namespace is called.
 pub(crate) fn device_name(index: u32) -> io::Result<String> {
     let mut name = [0_u8; libc::IF_NAMESIZE];

@@ -23,6 +23,7 @@ mod probe;
 mod resize;
 mod run;
 mod store;
+mod sweep;
 mod version;
 mod walk;
 
@@ -41,6 +42,7 @@ pub use probe::{Feature, Support, Without, probe};
 pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};
+pub use sweep::{Sweeper, Swept};
 pub use version::Dropped;
 
 /// What goes wrong between here and the kernel. The kernel's own words are in the source.
@@ -110,6 +112,11 @@ pub struct Datapath {
     ebpf: Ebpf,
     folder: PathBuf,
     remade: Vec<Remade>,
+}
+
+/// Seconds of the clock that programs read: [`Sweeper`] measures by it when something expired.
+pub fn clock() -> u32 {
+    kernel::clock()
 }
 
 impl Datapath {

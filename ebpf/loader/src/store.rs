@@ -64,6 +64,8 @@ pub struct Done {
     /// Steps but for waits. Nothing was written if it is zero.
     pub writes: usize,
     pub waits: usize,
+    /// Backends that went. What flows remember of them is to be swept: [`crate::Sweeper`].
+    pub deaths: usize,
 }
 
 impl Store {
@@ -136,10 +138,9 @@ impl Store {
                 .map_or_else(|stopped| stopped.done, |()| lot.len());
             for op in lot.iter().take(done) {
                 applied(told, op);
-                match op {
-                    Op::Wait => all.waits += 1,
-                    _ => all.writes += 1,
-                }
+                all.waits += usize::from(*op == Op::Wait);
+                all.writes += usize::from(*op != Op::Wait);
+                all.deaths += usize::from(write::is_death(op));
             }
             if let (Err(stopped), Some(op)) = (result, lot.get(done)) {
                 return Err(self.failure(op, stopped));

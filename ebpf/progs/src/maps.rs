@@ -9,7 +9,7 @@ use ebpf_abi::balance::{Inserted, Tables};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
-use ebpf_abi::maglev::{self, Half};
+use ebpf_abi::maglev;
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::track::State;
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
@@ -160,12 +160,9 @@ macro_rules! tables {
 
             #[inline(always)]
             fn maglev(&self, set: u32, place: u32) -> Option<BackendId> {
-                let (element, half) = maglev::element(place);
-                let [first, second] = *MAGLEV.get_value(set, &element)?;
-                Some(BackendId(match half {
-                    Half::First => first,
-                    Half::Second => second,
-                }))
+                let pair = MAGLEV.get_value(set, &maglev::element(place))?;
+                // SAFETY: an element has two places.
+                Some(BackendId(unsafe { *pair.as_ptr().add((place & 1) as usize) }))
             }
 
             #[inline(always)]

@@ -20,6 +20,12 @@ pub(super) fn lot(ops: &[Op]) -> Option<&[Op]> {
     ops.chunk_by(|a, b| discriminant(a) == discriminant(b)).next()
 }
 
+/// Whether a backend went.
+pub(super) fn is_death(op: &Op) -> bool {
+    matches!(op, Op::WriteBackend4 { place, backend } if !backend.id.lives_at(*place))
+        || matches!(op, Op::WriteBackend6 { place, backend } if !backend.id.lives_at(*place))
+}
+
 /// A lot that did not come to its end.
 #[derive(Debug)]
 pub(super) struct Stopped {
