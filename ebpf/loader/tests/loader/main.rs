@@ -4,3 +4,4 @@ mod attach;
 mod node;
 mod restart;
 mod store;
+mod sweep;
