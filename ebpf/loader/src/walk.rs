@@ -206,7 +206,7 @@ mod tests {
         let info = info(map.as_fd()).expect("a map says what it is");
         let (mut one, mut other) = (Vec::new(), Vec::new());
         let keep = |all: &mut Vec<u8>, chunk: Chunk<'_>| all.extend_from_slice(chunk.values);
-        super::walk(map.as_fd(), &info, |chunk| keep(&mut one, chunk)).expect("it is readable");
+        walk(map.as_fd(), &info, |chunk| keep(&mut one, chunk)).expect("it is readable");
         let mut walk = Walk {
             state: State::KeyByKey,
             token: Vec::new(),
