@@ -95,18 +95,16 @@ pub(crate) enum Note {
     /// The rest are lacking, and go as soon as there is what they name.
     NoPods,
     NoSockets,
-    NoRemote,
     NoDsr,
     NoErrors,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::HostPortElsewhere,
         Self::HostPortOfHost,
         Self::NoPods,
         Self::NoSockets,
-        Self::NoRemote,
         Self::NoDsr,
         Self::NoErrors,
     ];
@@ -121,7 +119,6 @@ impl Note {
             }
             Self::NoPods => "lacking: manifests of Pods are not read, so no host port is known",
             Self::NoSockets => "lacking: sockets of nodes and pods are not translated yet",
-            Self::NoRemote => "lacking: packets are not sent to backends on other nodes yet",
             Self::NoDsr => "lacking: packets are not sent by direct server return yet",
             Self::NoErrors => "lacking: ICMP errors are not translated yet",
         }
@@ -241,7 +238,6 @@ fn lacking(mode: Mode, row: Row) -> Option<Note> {
         (_, What::Probes, _) => Some(Note::NoErrors),
         (Kind::ClusterIp, _, View::Outside) => None,
         (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
-        (_, _, View::Outside) if remote => Some(Note::NoRemote),
         (_, _, View::Outside) => None,
     }
 }

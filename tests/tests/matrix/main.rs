@@ -6,16 +6,16 @@
 //!   plan     the services: one for each place of a backend and each traffic policy
 //!   cells    who asks whom, and what must come of it
 //!   matrix   all of that in one mode, a test each; table says what was run
+//!   faults   what goes wrong while clients ask without a pause
 //! ```
 //!
 //! Nothing here waits for time to pass: what must come has one long deadline, and what must not come is looked for after
 //! everything else has come.
 
-#![expect(dead_code, reason = "faults come to the bed next")]
-
 mod agent;
 mod bed;
 mod cells;
+mod faults;
 mod load;
 mod matrix;
 mod mode;
@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 
-use crate::mode::Mode;
+use crate::mode::{Forwarding, Hook, Mode};
 
 /// First words of a command line that is not a test's.
 const WORKER: &str = "worker";
@@ -55,6 +55,18 @@ fn main() -> ExitCode {
         trials.push(trial(format!("matrix::{}", mode.name()), move || {
             matrix::run(mode)
         }));
+    }
+    let snat = |hook| Mode {
+        forwarding: Forwarding::Snat,
+        hook,
+    };
+    for (name, work) in faults::all() {
+        for hook in [Hook::Tc, Hook::Xdp] {
+            let mode = snat(hook);
+            trials.push(trial(format!("faults::{}::{name}", mode.name()), move || {
+                work(mode)
+            }));
+        }
     }
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);

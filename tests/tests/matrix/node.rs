@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use crds::Object;
-use ebpf_abi::config::{Device, PRESENT, setting};
-use ebpf_abi::service::{Dispatch, Set};
-use ebpf_abi::{BackendId, V4, V6, maps};
-use ebpf_datapath::diff::Op;
+use ebpf_abi::config::{Device, device_flag, setting};
+use ebpf_abi::service::Dispatch;
+use ebpf_abi::{V4, V6, maps};
 use ebpf_datapath::incremental::{Change, Incremental};
 use ebpf_datapath::{Forwarding, Settings, ThisNode};
-use ebpf_loader::{Datapath, Hook, Mode};
+use ebpf_loader::{Datapath, Hook, Mode, Store};
+use lab::watch::{News, Watch};
 use nix::net::if_::if_nametoindex;
 
 use crate::plan::{Family, Site};
@@ -62,30 +62,12 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     )?;
     let index = if_nametoindex("eth0")?;
     device(&datapath, site, index)?;
-    let mut planner = Incremental::new(Default::default(), node, settings);
-    let text = loop {
-        if let Ok(text) = fs::read_to_string(Path::new(manifests).join("objects.yaml")) {
-            break text;
-        }
-        std::thread::yield_now();
-    };
-    let read = crds::read(Path::new("objects.yaml"), &text);
-    anyhow::ensure!(read.bad.is_empty(), "{:?}", read.problems);
-    for parsed in read.objects {
-        planner.handle(match parsed.object {
-            Object::Service(it) => Change::Service((*it).into()),
-            Object::EndpointSlice(it) => Change::Slice((*it).into()),
-            Object::Node(it) => Change::Node((*it).into()),
-            other => bail!("nobody asks for {:?}", other.kind()),
-        });
-    }
-    let step = planner.step();
-    println!("{:?}", step.refused);
-    println!("{:?}", planner.plan().problems);
-    for op in &step.ops {
-        carry_out(&datapath, &planner, op)?;
-        planner.applied(op);
-    }
+    let mut store = Store::open(&datapath)?;
+    settings.limits = store.limits();
+    let image = store.read(&settings.seeds)?;
+    let mut planner = Incremental::new(image, node, settings);
+    let watch = Watch::new(Path::new(manifests))?;
+    follow(Path::new(manifests), &mut planner, &mut store)?;
     let hooks: &[Hook] = match value("bpf-lb-acceleration") {
         "native" => &[Hook::Xdp, Hook::Ingress, Hook::Egress],
         _ => &[Hook::Ingress, Hook::Egress],
@@ -96,8 +78,30 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     }
     println!("READY");
     loop {
-        std::thread::park();
+        if lab::watch::wait(&watch)? == News::Files {
+            watch.take()?;
+            follow(Path::new(manifests), &mut planner, &mut store)?;
+        }
     }
+}
+
+fn follow(manifests: &Path, planner: &mut Incremental, store: &mut Store) -> Result<()> {
+    let text = fs::read_to_string(manifests.join("objects.yaml"))?;
+    let read = crds::read(Path::new("objects.yaml"), &text);
+    anyhow::ensure!(read.bad.is_empty(), "{:?}", read.problems);
+    for parsed in read.objects {
+        planner.handle(match parsed.object {
+            Object::Service(it) => Change::Service((*it).into()),
+            Object::EndpointSlice(it) => Change::Slice((*it).into()),
+            Object::Node(it) => Change::Node((*it).into()),
+            other => bail!("nobody asks for {:?}", other.kind()),
+        });
+    }
+    let report = store
+        .carry_out(planner)
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    println!("{report:?} {:?}", planner.plan().problems);
+    Ok(())
 }
 
 fn device(datapath: &Datapath, site: Site, index: u32) -> Result<()> {
@@ -115,40 +119,7 @@ fn device(datapath: &Datapath, site: Site, index: u32) -> Result<()> {
         v6: V6::from(v6),
         mac: octets.try_into().map_err(|_| anyhow::anyhow!("a MAC address"))?,
         mtu: 1500,
+        flags: device_flag::TAKES_FRAMES,
     };
     Ok(datapath.map(maps::DEVICES)?.put(&index, &device)?)
-}
-
-fn carry_out(datapath: &Datapath, planner: &Incremental, op: &Op) -> Result<()> {
-    let map = |map| datapath.map(map);
-    match op {
-        Op::WriteConfig(config) => map(maps::CONFIG)?.put(&0_u32, config)?,
-        Op::WriteFilter { word, bits } => map(maps::FILTER)?.put(word, bits)?,
-        Op::WriteNode { place, node } => map(maps::NODES)?.put(place, node)?,
-        Op::WriteBackend4 { place, backend } => map(maps::BACKENDS4)?.put(place, backend)?,
-        Op::WriteBackend6 { place, backend } => map(maps::BACKENDS6)?.put(place, backend)?,
-        Op::AddRange4(key) => map(maps::RANGES4)?.put(key, &PRESENT)?,
-        Op::AddRange6(key) => map(maps::RANGES6)?.put(key, &PRESENT)?,
-        Op::RemoveRange4(key) => map(maps::RANGES4)?.remove(key)?,
-        Op::RemoveRange6(key) => map(maps::RANGES6)?.remove(key)?,
-        Op::WriteSlots { first, ids } => {
-            let keys: Vec<u32> = (*first..).take(ids.len()).collect();
-            map(maps::SLOTS)?.put_all::<u32, BackendId>(&keys, ids)?;
-        }
-        Op::ForgetSlots { .. } | Op::Wait => {}
-        Op::WriteTable { set, table } => {
-            map(maps::MAGLEV)?.put_table(*set, &planner.image().fill(table))?;
-        }
-        Op::RemoveTable { set } => map(maps::MAGLEV)?.remove(set)?,
-        Op::AddMember(member) => map(maps::MEMBERS)?.put(member, &PRESENT)?,
-        Op::RemoveMember(member) => map(maps::MEMBERS)?.remove(member)?,
-        Op::WriteSet { set, word } => map(maps::SETS)?.put(set, word)?,
-        Op::RemoveSet { set } => map(maps::SETS)?.put(set, &Set::default())?,
-        Op::WriteLive { place, id } => map(maps::LIVE_FRONTENDS)?.put(place, id)?,
-        Op::WriteFrontend4 { key, frontend } => map(maps::FRONTENDS4)?.put(key, frontend)?,
-        Op::WriteFrontend6 { key, frontend } => map(maps::FRONTENDS6)?.put(key, frontend)?,
-        Op::RemoveFrontend4(key) => map(maps::FRONTENDS4)?.remove(key)?,
-        Op::RemoveFrontend6(key) => map(maps::FRONTENDS6)?.remove(key)?,
-    }
-    Ok(())
 }
