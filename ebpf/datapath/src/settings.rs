@@ -43,7 +43,7 @@ pub struct Settings {
     pub maglev_size: u32,
     /// (`bpf-lb-maglev-hash-seed`)
     pub seeds: Seeds,
-    /// Lifetimes, port range and switches of the programs. Its Maglev fields are filled from those above.
+    /// Lifetimes and switches of the programs. Its other fields are filled from those above.
     pub config: Config,
     pub limits: Limits,
 }

@@ -12,7 +12,7 @@ use lab::{LinkEnd, Netns, Process, veth};
 use crate::agent::Agent;
 use crate::mode::Mode;
 use crate::plan::{CALLER, CLIENT, Family, Place, Site, VIPS, doors};
-use crate::words::{Order, Outcome, Progress, Question, Report};
+use crate::words::{Order, Progress, Report};
 
 /// All of it. Ends with its owner, however that ends.
 pub(crate) struct Bed {
@@ -170,13 +170,6 @@ impl Spot {
         match serde_json::from_str(&line)? {
             Report::Failed(why) => bail!("{}: {why}", self.netns.name()),
             report => Ok(report),
-        }
-    }
-
-    pub(crate) fn ask(&self, questions: Vec<Question>) -> Result<Vec<Outcome>> {
-        match self.order(&Order::Ask(questions))? {
-            Report::Outcomes(outcomes) => Ok(outcomes),
-            other => bail!("{}: {other:?} to questions", self.netns.name()),
         }
     }
 

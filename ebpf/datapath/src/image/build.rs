@@ -406,6 +406,9 @@ impl<'a> Builder<'a> {
             seed4: self.settings.seeds.v4,
             seed6: self.settings.seeds.v6,
             settings: config.settings | setting::ENABLED,
+            // Above the node ports, whose flows keep theirs. Ports below belong to the node's own sockets.
+            nat_first: self.settings.node_ports.end().saturating_add(1),
+            nat_last: u16::MAX,
             node: node_of(&peers.here),
             ..config
         };
