@@ -110,7 +110,7 @@ impl<A> RangeKey<A> {
     pub const PEERS: u32 = u32::MAX - 1;
 }
 
-/// Element of `DEVICES`, at its interface index: what leaves by it. All zero: nothing is known of it.
+/// Value of `DEVICES`, by interface index: what leaves by it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {

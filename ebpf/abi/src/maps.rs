@@ -12,7 +12,7 @@
 //! BACKENDS4/6      array           id's index      Backend         agent
 //! MEMBERS          hash            Member          PRESENT         agent
 //! RANGES4/6        prefix tree     RangeKey        PRESENT         agent
-//! DEVICES          array           ifindex         Device          agent; zero = none
+//! DEVICES          hash            ifindex         Device          agent
 //! NODES            array           node            Node            agent
 //! FLOWS4/6         LRU hash        Tuple           Flow            programs; agent sweeps
 //! AFFINITY4/6      LRU hash        AffinityKey     Affinity        programs; agent sweeps
@@ -94,7 +94,7 @@ maps! {
     BACKENDS6: Array, u32 => Backend<V6>, 65_536;
     CONFIG: Array, u32 => Config, 1;
     COUNTERS: PerCpuArray, u32 => Counter, COUNTER_PLACES;
-    DEVICES: Array, u32 => Device, 16_384;
+    DEVICES: Hash, u32 => Device, 1024;
     FILTER: Array, u32 => u64, filter::WORDS;
     FLOWS4: LruHash, Tuple<V4> => Flow<V4>, 524_288;
     FLOWS6: LruHash, Tuple<V6> => Flow<V6>, 262_144;

@@ -65,7 +65,11 @@ impl Default for Settings {
             zones: BTreeMap::new(),
             maglev_size: 16_381,
             seeds: Seeds::default(),
-            config: Config::default(),
+            config: Config {
+                nat_first: 32_768,
+                nat_last: 65_535,
+                ..Config::default()
+            },
             limits: Limits::default(),
         }
     }

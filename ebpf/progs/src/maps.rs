@@ -55,7 +55,7 @@ static RANGES4: LpmTrie<Listed<V4>, u32, { entries!(RANGES4) }, NO_PREALLOC> = L
 #[btf_map]
 static RANGES6: LpmTrie<Listed<V6>, u32, { entries!(RANGES6) }, NO_PREALLOC> = LpmTrie::new();
 #[btf_map]
-static DEVICES: Array<Device, { entries!(DEVICES) }> = Array::new();
+static DEVICES: HashMap<u32, Device, { entries!(DEVICES) }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static NODES: Array<Node, { entries!(NODES) }> = Array::new();
 #[btf_map]
@@ -103,7 +103,8 @@ pub fn count(place: u32, length: u64) {
 /// What leaves by a device.
 #[inline(always)]
 pub fn device(index: u32) -> Option<Device> {
-    DEVICES.get(index).copied()
+    // SAFETY: the value is copied at once, and a replaced element lives until the program ends.
+    unsafe { DEVICES.get(index).copied() }
 }
 
 /// Seconds of the boot clock, cheap: coarse to some milliseconds.

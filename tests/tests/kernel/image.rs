@@ -106,10 +106,7 @@ impl Rig {
         self.map(A::BACKENDS)
             .put_all(&places, &backends)
             .expect("backends");
-        let devices = vec![Device::default(); count];
-        self.map(maps::DEVICES)
-            .put_all(&places, &devices)
-            .expect("devices");
+        self.clear::<u32, Device>(maps::DEVICES);
         for set in 0..PLACES {
             self.map(maps::MAGLEV).remove(&set).expect("a table");
         }
