@@ -23,5 +23,7 @@ mod remote;
 mod rig;
 #[path = "kernel/size.rs"]
 mod size;
+#[path = "kernel/socket.rs"]
+mod socket;
 #[path = "kernel/traffic.rs"]
 mod traffic;

@@ -158,6 +158,8 @@ plain!(Counter, 16, bytes = 8);
 pub enum Direction {
     Ingress = 0,
     Egress = 1,
+    /// What programs ask for, before there is a packet.
+    Socket = 2,
 }
 
 impl Direction {
@@ -166,12 +168,13 @@ impl Direction {
         match self {
             Self::Ingress => 0,
             Self::Egress => 256,
+            Self::Socket => 512,
         }
     }
 }
 
 /// Elements of `COUNTERS`.
-pub const COUNTERS: u32 = 512;
+pub const COUNTERS: u32 = 768;
 
 /// Packets that were translated and went on.
 pub const FORWARDED: u8 = 0;
@@ -200,11 +203,13 @@ mod tests {
                 [
                     drop_counter(Direction::Ingress, *reason),
                     drop_counter(Direction::Egress, *reason),
+                    drop_counter(Direction::Socket, *reason),
                 ]
             })
             .collect();
         places.push(counter(Direction::Ingress, FORWARDED));
         places.push(counter(Direction::Egress, FORWARDED));
+        places.push(counter(Direction::Socket, FORWARDED));
         assert!(places.iter().all(|place| *place < COUNTERS));
         let count = places.len();
         places.sort_unstable();

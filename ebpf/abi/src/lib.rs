@@ -40,6 +40,7 @@ pub mod packet;
 pub mod plain;
 pub mod reason;
 pub mod service;
+pub mod socket;
 pub mod track;
 
 pub use address::{Address, V4, V6};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::V6;
 use crate::address::Address;
 use crate::balance::{Inserted, Tables};
 use crate::checksum::Delta;
@@ -14,6 +15,7 @@ use crate::id::{BackendId, FrontendId};
 use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
 use crate::service::{Backend, Frontend, FrontendKey, Set};
+use crate::socket::{Datagram, DatagramKey, Namespace, SocketTables, Sockets};
 use crate::track::State;
 
 /// All maps of one address family.
@@ -39,6 +41,10 @@ pub struct Model<A: Ord> {
     pub way: Route,
     /// The clock, in seconds.
     pub now: u32,
+    pub sockets: Sockets,
+    pub namespaces: BTreeMap<u64, Namespace>,
+    pub node_addresses: BTreeMap<V6, u32>,
+    pub datagrams: BTreeMap<DatagramKey, Datagram>,
     /// Flows there may be; more are refused.
     pub flow_limit: Option<usize>,
     /// The next random number; each one drawn makes the one after it.
@@ -180,6 +186,33 @@ impl<A: Address> Tables<A> for Model<A> {
         // Numerical Recipes' generator; its upper bits are good.
         self.random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         random
+    }
+}
+
+impl<A: Address> SocketTables<A> for Model<A> {
+    fn sockets(&self) -> Option<Sockets> {
+        Some(self.sockets)
+    }
+
+    fn namespace(&self, cookie: u64) -> Option<Namespace> {
+        self.namespaces.get(&cookie).copied()
+    }
+
+    fn node_address(&self, address: &V6) -> Option<u32> {
+        self.node_addresses.get(address).copied()
+    }
+
+    fn datagram(&self, key: &DatagramKey) -> Option<Datagram> {
+        self.datagrams.get(key).copied()
+    }
+
+    fn set_datagram(&mut self, key: &DatagramKey, datagram: &Datagram) -> Option<()> {
+        self.datagrams.insert(*key, *datagram);
+        Some(())
+    }
+
+    fn forget_datagram(&mut self, key: &DatagramKey) {
+        self.datagrams.remove(key);
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     ProgramLoad = 5,
     ObjectPin = 6,
     ObjectGet = 7,
+    ProgAttach = 8,
+    ProgDetach = 9,
     TestRun = 10,
     MapById = 14,
     Info = 15,
@@ -187,6 +189,31 @@ pub(crate) const MMAPABLE: u32 = 1 << 10;
 const ARRAY: u32 = 2;
 const ARRAY_OF_MAPS: u32 = 12;
 
+/// Of `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProgAttach {
+    pub(crate) target: u32,
+    pub(crate) program: u32,
+    pub(crate) attach_type: u32,
+    pub(crate) flags: u32,
+    pub(crate) replaced: u32,
+}
+
+/// `struct bpf_link_info` of a link to a cgroup.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct CgroupLinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    pub(crate) pad: u32,
+    /// 0 once the cgroup is gone.
+    pub(crate) cgroup: u64,
+    pub(crate) attach_type: u32,
+    pub(crate) pad_end: u32,
+}
+
 /// One command.
 pub(crate) fn bpf<T>(command: Command, attributes: &mut T) -> io::Result<u32> {
     let size = libc::c_ulong::try_from(size_of::<T>()).unwrap_or(0);
@@ -329,6 +356,11 @@ pub(crate) fn unlink(link: BorrowedFd<'_>) -> io::Result<()> {
 /// What a map says of itself.
 pub(crate) fn info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info_of(map)
+}
+
+/// What a link to a cgroup says of itself.
+pub(crate) fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLinkInfo> {
+    info_of(link)
 }
 
 /// What a link says of itself.

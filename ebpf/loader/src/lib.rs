@@ -12,13 +12,15 @@
 //!
 //! Nothing is global. The folder is the caller's, so two agents on one machine with folders of their own never meet.
 //!
-//! Deliberately not here: an opinion on limits (no rlimit is raised; kernels since 5.11 account maps to the cgroup), devices
-//! without Ethernet headers, and the cgroup hooks of sockets, which have their place in [`Hook`] when they come.
+//! Deliberately not here: an opinion on limits (no rlimit is raised; kernels since 5.11 account maps to the cgroup), and
+//! devices without Ethernet headers.
 
 mod access;
 mod attach;
+mod cgroup;
 mod kernel;
 mod mapped;
+mod netns;
 mod probe;
 mod resize;
 mod run;
@@ -34,10 +36,12 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use ebpf_abi::maps::{self, Map};
+use ebpf_abi::maps::{self, Kind, Map};
 
 pub use access::MapFd;
 pub use attach::{Attached, Detached, Hook, Mode};
+pub use cgroup::{Means, SocketHook};
+pub use netns::Surroundings;
 pub use probe::{Feature, Support, Without, probe};
 pub use resize::Remade;
 pub use run::{Ran, Size};
@@ -89,6 +93,8 @@ pub enum Error {
         device: String,
         index: u32,
     },
+    #[error("network namespaces cannot be looked at")]
+    Namespace(#[source] io::Error),
     #[error("running {program} failed")]
     Run {
         program: &'static str,
@@ -142,7 +148,9 @@ impl Datapath {
             let entries = settings.entries.get(map.name).copied().unwrap_or(map.entries);
             old.extend(resize::take(*map, entries, &pins).map_err(failed(&pins.join(map.name)))?);
             loader.map_pin_path(map.name, pins.join(map.name));
-            loader.map_max_entries(map.name, entries);
+            if map.kind != Kind::SocketStorage {
+                loader.map_max_entries(map.name, entries);
+            }
         }
         let ebpf = loader.load(elf)?;
         let remade = old.iter().map(|old| old.hand_over(&pins));

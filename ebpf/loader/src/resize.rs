@@ -137,8 +137,8 @@ impl Old {
                     .collect();
                 put(new, &keys.concat(), &fds, keys.len())
             }
-            // Of each processor; none of them can be resized.
-            Kind::PerCpuArray => 0,
+            // Of each processor, or of each socket; none of them can be resized.
+            Kind::PerCpuArray | Kind::SocketStorage => 0,
             Kind::Array | Kind::Hash | Kind::LruHash | Kind::PrefixTree => {
                 put(new, &keys.concat(), &values.concat(), keys.len())
             }
@@ -149,7 +149,7 @@ impl Old {
     fn is_array(&self) -> bool {
         match self.map.kind {
             Kind::Array | Kind::PerCpuArray | Kind::ArrayOfArrays => true,
-            Kind::Hash | Kind::LruHash | Kind::PrefixTree => false,
+            Kind::Hash | Kind::LruHash | Kind::PrefixTree | Kind::SocketStorage => false,
         }
     }
 
@@ -191,6 +191,7 @@ fn kind(kind: Kind) -> u32 {
         Kind::LruHash => 9,
         Kind::PrefixTree => 11,
         Kind::ArrayOfArrays => 12,
+        Kind::SocketStorage => 24,
     }
 }
 

@@ -58,7 +58,10 @@ impl Datapath {
 
     /// How large the program of a hook is.
     pub fn size(&self, hook: Hook) -> Result<Size, Error> {
-        let name = hook.program();
+        self.size_of(hook.program())
+    }
+
+    pub(crate) fn size_of(&self, name: &'static str) -> Result<Size, Error> {
         let program = self.ebpf.program(name).ok_or(Error::NoProgram(name))?;
         let info = program.info().map_err(|source| refused(name, source))?;
         Ok(Size {

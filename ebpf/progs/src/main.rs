@@ -17,6 +17,7 @@
 mod maps;
 mod packet;
 mod route;
+mod socket;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::balance::{Inserted, Tables};
@@ -11,6 +11,7 @@ use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::maglev;
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
+use ebpf_abi::socket::{Datagram, DatagramKey, Namespace, Peer, SocketTables, Sockets};
 use ebpf_abi::track::State;
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
 
@@ -70,6 +71,16 @@ static AFFINITY6: LruHashMap<AffinityKey<V6>, Affinity, { entries!(AFFINITY6) }>
 static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts, { entries!(FRAGMENTS4) }> = LruHashMap::new();
 #[btf_map]
 static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts, { entries!(FRAGMENTS6) }> = LruHashMap::new();
+#[btf_map]
+static SOCKETS: Array<Sockets, 1> = Array::new();
+#[btf_map]
+static NAMESPACES: HashMap<u64, Namespace, { entries!(NAMESPACES) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static NODE_ADDRESSES: HashMap<V6, u32, { entries!(NODE_ADDRESSES) }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static SOCKET_PEERS: SkStorage<Peer> = SkStorage::new();
+#[btf_map]
+static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { entries!(DATAGRAMS) }> = LruHashMap::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new();
 
@@ -263,6 +274,42 @@ macro_rules! tables {
             fn random(&mut self) -> u32 {
                 // SAFETY: a function of the kernel without arguments.
                 unsafe { bpf_get_prandom_u32() }
+            }
+        }
+
+        impl<R: Router> SocketTables<$address> for $name<R> {
+            #[inline(always)]
+            fn sockets(&self) -> Option<Sockets> {
+                SOCKETS.get(0).copied()
+            }
+
+            #[inline(always)]
+            fn namespace(&self, cookie: u64) -> Option<Namespace> {
+                // SAFETY: the value is copied at once, and a replaced element lives until the program ends.
+                unsafe { NAMESPACES.get(&cookie).copied() }
+            }
+
+            #[inline(always)]
+            fn node_address(&self, address: &V6) -> Option<u32> {
+                // SAFETY: as above.
+                unsafe { NODE_ADDRESSES.get(address).copied() }
+            }
+
+            #[inline(always)]
+            fn datagram(&self, key: &DatagramKey) -> Option<Datagram> {
+                // SAFETY: the value is copied at once. Recycling it meanwhile needs all others to be used since.
+                unsafe { DATAGRAMS.get(key).copied() }
+            }
+
+            #[inline(always)]
+            fn set_datagram(&mut self, key: &DatagramKey, datagram: &Datagram) -> Option<()> {
+                DATAGRAMS.insert(key, datagram, 0).ok()
+            }
+
+            #[inline(always)]
+            fn forget_datagram(&mut self, key: &DatagramKey) {
+                // Gone is gone.
+                let _ = DATAGRAMS.remove(key);
             }
         }
     };

@@ -188,7 +188,7 @@ fn echo(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-fn ip(command: &str) -> Result<()> {
+pub(crate) fn ip(command: &str) -> Result<()> {
     let output = Command::new("ip").args(command.split(' ')).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {command}: {said}");

@@ -9,6 +9,7 @@
 //! measured, one packet is sent and every octet of what came out is checked. Rows with many flows and rows that insert
 //! depend on the memory of the moment: hold them against the floors that are printed with them, never against another day.
 
+mod connect;
 mod rig;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,7 @@ fn main() -> Result<()> {
     floors(&mut rig)?;
     family::<V4>(&mut rig, "IPv4")?;
     family::<V6>(&mut rig, "IPv6")?;
+    connect::rows()?;
     println!("load after: {}", load()?);
     for hook in Hook::ALL {
         let size = rig.size(hook)?;

@@ -354,7 +354,7 @@ pub(crate) fn frame(source: SocketAddr, destination: SocketAddr, flags: u8) -> [
 }
 
 /// What `cargo xtask build` made, beside this very program in cargo's target folder.
-fn elf(name: &str) -> Result<Vec<u8>> {
+pub(crate) fn elf(name: &str) -> Result<Vec<u8>> {
     let bench = env::current_exe()?;
     let target = bench
         .ancestors()
