@@ -111,7 +111,9 @@ pub(crate) fn bench(name: Option<&str>) -> Result<()> {
             "--profile",
             "dev",
         ];
-        return step::run(step::cargo().args(lb));
+        step::run(step::cargo().args(lb))?;
+        let control = ["bench", "--package", "ebpf-loader", "--bench", "control"];
+        return step::run(step::cargo().args(control));
     }
     let filter: Vec<&str> = name.into_iter().collect();
     step::run(

@@ -24,6 +24,7 @@ use ebpf_datapath::{Limits, Problem};
 
 pub use self::failure::Failure;
 use self::grace::Grace;
+use self::tables::Known;
 pub(crate) use self::tables::inner;
 use crate::mapped::Mapped;
 use crate::{Datapath, Error, MapFd};
@@ -46,6 +47,7 @@ pub struct Store {
     backends4: Mapped,
     backends6: Mapped,
     grace: Grace,
+    known: Known,
 }
 
 /// What a step of the planner came to.
@@ -89,6 +91,7 @@ impl Store {
             backends4: mapped(maps::BACKENDS4)?,
             backends6: mapped(maps::BACKENDS6)?,
             grace: Grace::new()?,
+            known: Known::new(),
         })
     }
 

@@ -57,7 +57,7 @@ macro_rules! each {
 
 impl Store {
     /// `image` is what the maps hold before.
-    pub(super) fn write(&self, lot: &[Op], image: &MapImage) -> Result<(), Stopped> {
+    pub(super) fn write(&mut self, lot: &[Op], image: &MapImage) -> Result<(), Stopped> {
         let Some(first) = lot.first() else { return Ok(()) };
         match first {
             Op::WriteFilter { .. }

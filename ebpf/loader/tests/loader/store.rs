@@ -88,6 +88,37 @@ fn tables_of_other_seeds_are_filled_anew_by_a_restart() {
 }
 
 #[test]
+fn sets_of_the_same_members_share_a_table_until_they_differ() {
+    node(|folder| {
+        let datapath = &load(folder, &BTreeMap::new())?;
+        let mut store = Store::open(datapath)?;
+        let mut planner = planner(store.read(&Seeds::default())?, Seeds::default());
+        let maglev = datapath.map(maps::MAGLEV)?;
+        let tables = |planner: &Incremental| -> Result<BTreeSet<Option<u32>>> {
+            let sets = planner.image().tables.keys();
+            Ok(sets.map(|set| maglev.get(set)).collect::<Result<_, _>>()?)
+        };
+        for n in 0..3 {
+            planner.handle(service(n, Kind::Maglev, 0));
+            planner.handle(slice_at(n, 7, 3));
+        }
+        store.carry_out(&mut planner)?;
+        assert_eq!(planner.image().tables.len(), 3);
+        assert_eq!(tables(&planner)?.len(), 1);
+        // One that comes later, too.
+        planner.handle(service(4, Kind::Maglev, 0));
+        planner.handle(slice_at(4, 7, 3));
+        store.carry_out(&mut planner)?;
+        assert_eq!(tables(&planner)?.len(), 1);
+        planner.handle(slice_at(2, 7, 2));
+        store.carry_out(&mut planner)?;
+        assert_eq!(tables(&planner)?.len(), 2);
+        same(&store.read(&Seeds::default())?, planner.image());
+        Ok(())
+    });
+}
+
+#[test]
 fn a_full_map_is_named_and_what_came_before_is_applied() {
     node(|folder| {
         let datapath = &load(folder, &BTreeMap::from([(maps::RANGES4.name, 2)]))?;
@@ -222,6 +253,10 @@ status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.{}}}]}}}}
 }
 
 pub(crate) fn slice(n: u32, endpoints: u32) -> Change {
+    slice_at(n, n, endpoints)
+}
+
+fn slice_at(n: u32, net: u32, endpoints: u32) -> Change {
     use std::fmt::Write as _;
     let mut text = format!(
         "apiVersion: discovery.k8s.io/v1
@@ -244,7 +279,7 @@ endpoints:
         let ready = e != 5;
         let _ = writeln!(
             text,
-            "- {{addresses: [10.0.{n}.{e}], nodeName: {node}, conditions: {{ready: {ready}, terminating: {}}}}}",
+            "- {{addresses: [10.0.{net}.{e}], nodeName: {node}, conditions: {{ready: {ready}, terminating: {}}}}}",
             !ready
         );
     }
