@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::definition;
 use crate::object::{Kind, Object, Version};
 use crate::schema::{Dialect, Schema, SchemaError, compile};
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 /// The schema that documents of this kind and version are held against.
@@ -40,6 +40,7 @@ fn build(kind: Kind, version: Version) -> Result<Schema, SchemaError> {
             Kind::Node => of_type::<Node>(),
             Kind::Secret => of_type::<Secret>(),
             Kind::Namespace => of_type::<Namespace>(),
+            Kind::Pod => of_type::<Pod>(),
             Kind::CiliumBGPClusterConfig
             | Kind::CiliumBGPPeerConfig
             | Kind::CiliumBGPAdvertisement
@@ -94,6 +95,7 @@ pub(crate) fn object(kind: Kind, json: Json) -> Result<Object, serde_json::Error
         Kind::Node => read(json, Object::Node),
         Kind::Secret => read(json, Object::Secret),
         Kind::Namespace => read(json, Object::Namespace),
+        Kind::Pod => read(json, Object::Pod),
     }
 }
 

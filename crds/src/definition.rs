@@ -108,7 +108,7 @@ fn generated(kind: Kind) -> Option<CustomResourceDefinition> {
         Kind::CiliumLoadBalancerIPPool => Some(CiliumLoadBalancerIPPool::crd()),
         Kind::CiliumPodIPPool => Some(CiliumPodIPPool::crd()),
         Kind::CiliumNode => Some(CiliumNode::crd()),
-        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Secret | Kind::Namespace => None,
+        Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Secret | Kind::Namespace | Kind::Pod => None,
     }
 }
 
@@ -205,7 +205,8 @@ fn absent_fields(kind: Kind) -> fn(Version) -> &'static [&'static str] {
         | Kind::EndpointSlice
         | Kind::Node
         | Kind::Secret
-        | Kind::Namespace => |_| &[],
+        | Kind::Namespace
+        | Kind::Pod => |_| &[],
     }
 }
 

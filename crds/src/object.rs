@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
@@ -37,10 +37,11 @@ pub enum Kind {
     Node,
     Secret,
     Namespace,
+    Pod,
 }
 
 impl Kind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CiliumBGPClusterConfig,
         Self::CiliumBGPPeerConfig,
         Self::CiliumBGPAdvertisement,
@@ -55,6 +56,7 @@ impl Kind {
         Self::Node,
         Self::Secret,
         Self::Namespace,
+        Self::Pod,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -73,6 +75,7 @@ impl Kind {
             Self::Node => "Node",
             Self::Secret => "Secret",
             Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
         }
     }
 
@@ -88,7 +91,7 @@ impl Kind {
             | Self::CiliumPodIPPool
             | Self::CiliumNode => "cilium.io",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Service | Self::Node | Self::Secret | Self::Namespace => "",
+            Self::Service | Self::Node | Self::Secret | Self::Namespace | Self::Pod => "",
         }
     }
 
@@ -103,15 +106,36 @@ impl Kind {
             | Self::CiliumLoadBalancerIPPool => &[Version::V2, Version::V2Alpha1],
             Self::CiliumBGPPeeringPolicy | Self::CiliumPodIPPool => &[Version::V2Alpha1],
             Self::CiliumNode => &[Version::V2],
-            Self::Service | Self::EndpointSlice | Self::Node | Self::Secret | Self::Namespace => {
+            Self::Service | Self::EndpointSlice | Self::Node | Self::Secret | Self::Namespace | Self::Pod => {
                 &[Version::V1]
             }
         }
     }
 
+    /// What the API server calls several of them; the last part of its URL.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::CiliumBGPClusterConfig => "ciliumbgpclusterconfigs",
+            Self::CiliumBGPPeerConfig => "ciliumbgppeerconfigs",
+            Self::CiliumBGPAdvertisement => "ciliumbgpadvertisements",
+            Self::CiliumBGPNodeConfig => "ciliumbgpnodeconfigs",
+            Self::CiliumBGPNodeConfigOverride => "ciliumbgpnodeconfigoverrides",
+            Self::CiliumBGPPeeringPolicy => "ciliumbgppeeringpolicies",
+            Self::CiliumLoadBalancerIPPool => "ciliumloadbalancerippools",
+            Self::CiliumPodIPPool => "ciliumpodippools",
+            Self::CiliumNode => "ciliumnodes",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+            Self::Node => "nodes",
+            Self::Secret => "secrets",
+            Self::Namespace => "namespaces",
+            Self::Pod => "pods",
+        }
+    }
+
     pub fn is_namespaced(self) -> bool {
         match self {
-            Self::Service | Self::EndpointSlice | Self::Secret => true,
+            Self::Service | Self::EndpointSlice | Self::Secret | Self::Pod => true,
             Self::CiliumBGPClusterConfig
             | Self::CiliumBGPPeerConfig
             | Self::CiliumBGPAdvertisement
@@ -232,6 +256,7 @@ pub enum Object {
     Node(Box<Node>),
     Secret(Box<Secret>),
     Namespace(Box<Namespace>),
+    Pod(Box<Pod>),
 }
 
 impl Object {
@@ -251,6 +276,7 @@ impl Object {
             Self::Node(_) => Kind::Node,
             Self::Secret(_) => Kind::Secret,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Pod(_) => Kind::Pod,
         }
     }
 
@@ -270,6 +296,7 @@ impl Object {
             Self::Node(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
         }
     }
 
@@ -289,6 +316,7 @@ impl Object {
             Self::Node(object) => serde_json::to_value(object),
             Self::Secret(object) => serde_json::to_value(object),
             Self::Namespace(object) => serde_json::to_value(object),
+            Self::Pod(object) => serde_json::to_value(object),
         }
     }
 
@@ -363,6 +391,15 @@ mod tests {
             ObjectRef::cluster(Kind::CiliumBGPPeerConfig, "tor").to_string(),
             "CiliumBGPPeerConfig/tor"
         );
+    }
+
+    #[test]
+    fn kinds_have_the_plurals_of_their_definitions() {
+        for kind in Kind::ALL {
+            if let Some(definition) = crate::definition(kind) {
+                assert_eq!(kind.plural(), definition.spec.names.plural);
+            }
+        }
     }
 
     #[test]

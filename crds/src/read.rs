@@ -286,7 +286,8 @@ fn lines_of(object: &Object, node: &Node) -> Lines {
         | Object::EndpointSlice(_)
         | Object::Node(_)
         | Object::Secret(_)
-        | Object::Namespace(_) => {}
+        | Object::Namespace(_)
+        | Object::Pod(_) => {}
     }
     Lines(lines)
 }

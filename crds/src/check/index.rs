@@ -83,7 +83,10 @@ impl<'a> Index<'a> {
                 Object::Secret(object) => {
                     index.secrets.insert((&parsed.reference.namespace, name), object);
                 }
-                Object::CiliumBGPNodeConfig(_) | Object::EndpointSlice(_) | Object::Namespace(_) => {}
+                Object::CiliumBGPNodeConfig(_)
+                | Object::EndpointSlice(_)
+                | Object::Namespace(_)
+                | Object::Pod(_) => {}
             }
         }
         index

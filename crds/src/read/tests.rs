@@ -573,6 +573,12 @@ data: {other: c2VjcmV0}
 apiVersion: v1
 kind: Namespace
 metadata: {name: web}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: web}
+spec: {nodeName: n1, containers: [{name: web, image: web, ports: [{containerPort: 80, hostPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.1.0.5}]}
 "#;
 
 #[test]

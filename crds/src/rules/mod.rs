@@ -33,7 +33,7 @@ pub(crate) fn check(object: &Object, node: &Node, out: &mut Vec<Finding>) {
         Object::Service(object) => core::service(&mut rules, object),
         Object::EndpointSlice(object) => core::endpoint_slice(&mut rules, object),
         Object::Node(object) => core::node(&mut rules, object),
-        Object::Secret(_) | Object::Namespace(_) => {}
+        Object::Secret(_) | Object::Namespace(_) | Object::Pod(_) => {}
     }
 }
 
