@@ -142,6 +142,16 @@ impl Incremental {
         &self.image
     }
 
+    /// What users asked for and do not get, as of the last step, but for what does not fit.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.services.plan().problems
+    }
+
+    /// How many services have frontends, as of the last step.
+    pub fn services(&self) -> usize {
+        self.services.count()
+    }
+
     /// What is served, as of the last step; and the problems.
     pub fn plan(&self) -> Plan {
         self.services.plan()

@@ -466,6 +466,12 @@ impl Keyed {
         plan
     }
 
+    /// How many services have frontends.
+    pub(crate) fn count(&self) -> usize {
+        let all = self.served.values();
+        all.filter(|served| !served.plan.frontends.is_empty()).count()
+    }
+
     /// What changed, as it is now.
     pub(crate) fn part(&self, changed: &Changed) -> Plan {
         let services = changed.services.keys().filter_map(|name| self.served.get(name));
