@@ -22,7 +22,7 @@ pub struct Values {
 }
 
 /// Value path, ConfigMap key, default. Keys without a default are written only if the value is given.
-const KEYS: [(&str, &str, Option<&str>); 12] = [
+const KEYS: &[(&str, &str, Option<&str>)] = &[
     ("/ipam/mode", "ipam", Some("cluster-pool")),
     ("/ipv4/enabled", "enable-ipv4", Some("true")),
     ("/ipv6/enabled", "enable-ipv6", Some("false")),
@@ -63,7 +63,24 @@ const KEYS: [(&str, &str, Option<&str>); 12] = [
         "enable-no-service-endpoints-routable",
         Some("true"),
     ),
+    ("/kubeProxyReplacement", BALANCES, Some("false")),
+    ("/devices", "devices", None),
+    ("/loadBalancer/mode", "bpf-lb-mode", None),
+    ("/loadBalancer/dsrDispatch", "bpf-lb-dsr-dispatch", None),
+    ("/loadBalancer/acceleration", "bpf-lb-acceleration", None),
+    ("/loadBalancer/algorithm", "bpf-lb-algorithm", None),
+    ("/maglev/tableSize", "bpf-lb-maglev-table-size", None),
+    ("/maglev/hashSeed", "bpf-lb-maglev-hash-seed", None),
+    ("/bpf/lbExternalClusterIP", "bpf-lb-external-clusterip", None),
+    ("/bpf/lbMapMax", "bpf-lb-map-max", None),
+    ("/bpf/ctTcpMax", "bpf-ct-global-tcp-max", None),
+    ("/socketLB/enabled", "bpf-lb-sock", None),
+    ("/cgroup/hostRoot", "cgroup-root", Some(CGROUP)),
 ];
+/// Whether Services are served in the kernel.
+const BALANCES: &str = "kube-proxy-replacement";
+/// Where a node of a lab sees its own cgroup.
+const CGROUP: &str = "/sys/fs/cgroup";
 
 /// The values are not YAML, or ask for an address management that a lab cannot play.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +106,7 @@ pub fn parse(text: &str) -> Result<Values, ValuesError> {
             .pointer(path)
             .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         if let Some(value) = given.or_else(|| default.map(str::to_owned)) {
-            config.insert(key.to_owned(), value);
+            config.insert((*key).to_owned(), value);
         }
     }
     let ipam = match config.get("ipam").map_or("", String::as_str) {
@@ -101,6 +118,12 @@ pub fn parse(text: &str) -> Result<Values, ValuesError> {
 }
 
 impl Values {
+    /// Whether the nodes balance, for which there must be kernel programs.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.config.get(BALANCES).is_some_and(|value| value == "true")
+    }
+
     /// The agent's `--config` file.
     #[must_use]
     pub fn to_yaml(&self) -> String {
@@ -126,9 +149,23 @@ mod tests {
             "enable-bgp-control-plane: \"true\"",
             "enable-ipv6: \"true\"",
             "ipam: \"multi-pool\"",
+            "kube-proxy-replacement: \"false\"",
         ] {
             assert!(yaml.lines().any(|have| have == line), "{line} in\n{yaml}");
         }
+    }
+
+    #[test]
+    fn values_of_the_load_balancer_become_keys() {
+        let values =
+            parse("kubeProxyReplacement: true\nloadBalancer: {mode: dsr, dsrDispatch: geneve}\n").unwrap();
+        assert!(values.balances());
+        assert_eq!(values.config.get("bpf-lb-mode").map(String::as_str), Some("dsr"));
+        assert_eq!(
+            values.config.get("bpf-lb-dsr-dispatch").map(String::as_str),
+            Some("geneve")
+        );
+        assert!(!parse("").unwrap().balances());
     }
 
     #[test]

@@ -21,7 +21,18 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("l2announce", &[]),
     ("lab", &[]),
     ("lbipam", &[]),
-    ("stentor", &["bgp-speaker", "crds", "l2announce", "lbipam"]),
+    (
+        "stentor",
+        &[
+            "bgp-speaker",
+            "crds",
+            "ebpf-abi",
+            "ebpf-datapath",
+            "ebpf-loader",
+            "l2announce",
+            "lbipam",
+        ],
+    ),
     (
         "stentor-tests",
         &["bgp-speaker", "crds", "lab", "lbipam", "stentor"],

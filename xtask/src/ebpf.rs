@@ -16,6 +16,8 @@ const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN: &str = "/usr/bin/rustc";
 /// What the programs are called in the target folder; tests look for it there.
 const NAME: &str = "stentor-bpf";
+/// The same, for the agent.
+const EMBEDDED: &str = "stentor-bpf.embedded";
 /// The wrapper and the floors that measure them.
 const BENCH: &str = "stentor-bench";
 
@@ -70,7 +72,18 @@ pub(crate) fn build() -> Result<PathBuf> {
         fs::copy(&built, &place)
             .with_context(|| format!("copy {} to {}", built.display(), place.display()))?;
     }
+    embed(&folder)?;
     Ok(folder.join(NAME))
+}
+
+/// Leaves the programs where the build script of the agent finds them. The agent is built anew only for other programs.
+fn embed(folder: &Path) -> Result<()> {
+    let (built, place) = (folder.join(NAME), folder.join(EMBEDDED));
+    let programs = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    if fs::read(&place).ok().as_ref() == Some(&programs) {
+        return Ok(());
+    }
+    fs::write(&place, programs).with_context(|| format!("write {}", place.display()))
 }
 
 /// Whether there is a compiler for kernel programs.

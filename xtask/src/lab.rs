@@ -31,7 +31,7 @@ use lab::{Handle, Lab, Runner, Spec, expect, spec};
 use self::runner::Wanted;
 use self::state::State;
 use crate::setup::Goal;
-use crate::{setup, step, test};
+use crate::{ebpf, setup, step, test};
 
 /// Sessions come up in seconds; a busy machine may take longer. Nothing waits this long unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -166,9 +166,7 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
     }
     let start = Instant::now();
     let runner = choose(wanted)?;
-    setup::run(Goal::Lab)?;
-    test::build(false)?;
-    let agent = test::target_folder()?.join("debug/stentor");
+    let agent = build(spec)?;
     // One pipe for all it says, errors too: it must not hold the terminal, or the pipe, of `up` when that is over.
     let (from_server, to_up) = io::pipe()?;
     let mut server = Command::new(env::current_exe()?)
@@ -214,6 +212,18 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
     );
     println!("lab: cargo xtask lab test|graph|down {name}");
     came
+}
+
+/// Gets what the lab needs. Kernel programs, which take a compiler of their own, only where nodes balance.
+fn build(spec: &Spec) -> Result<PathBuf> {
+    if spec.values.balances() {
+        setup::run(Goal::Balance)?;
+        ebpf::build()?;
+    } else {
+        setup::run(Goal::Lab)?;
+    }
+    test::build(false)?;
+    Ok(test::target_folder()?.join("debug/stentor"))
 }
 
 /// What runs the lab; says so, and why.
@@ -278,9 +288,7 @@ fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
         state.handles()
     } else {
         let runner = choose(wanted)?;
-        setup::run(Goal::Lab)?;
-        test::build(false)?;
-        let agent = test::target_folder()?.join("debug/stentor");
+        let agent = build(&spec)?;
         own = Lab::up(spec, runner, &agent, &|line| println!("lab: {line}"))?;
         own.handles()
     };

@@ -72,7 +72,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup { goal } => setup::run(goal),
-        Task::Build { release } => test::build(release).and_then(|()| ebpf::build()).map(drop),
+        Task::Build { release } => ebpf::build().and_then(|_| test::build(release)),
         Task::Test => test::run(),
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),

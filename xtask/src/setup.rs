@@ -32,6 +32,8 @@ use crate::step;
 pub(crate) enum Goal {
     /// Building the agent and running labs.
     Lab,
+    /// The same, and building the kernel programs: for labs whose nodes balance.
+    Balance,
     /// Everything: all of the above, and all that `cargo xtask test` runs.
     Test,
 }
@@ -40,6 +42,7 @@ impl Goal {
     fn parts(self) -> &'static [Part] {
         match self {
             Self::Lab => &[lab::PART],
+            Self::Balance => &[lab::PART, ebpf::PART],
             Self::Test => &[lab::PART, test::PART, ebpf::PART, kubernetes::PART],
         }
     }
