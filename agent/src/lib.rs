@@ -13,6 +13,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod datapath;
 pub mod metrics;
 pub mod plan;
 pub mod problem;

@@ -84,7 +84,7 @@ pub fn start(args: AgentArgs) -> Result<Exit, Failure> {
 
 fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
     log::start(args.log_format, &args.log)?;
-    let (config, warnings) = config::load(args.config.as_deref(), std::env::vars())?;
+    let (config, warnings) = config::load(args.config.as_deref(), std::env::vars(), &args.keys.given)?;
     if let Some(path) = args.manifests.clone() {
         std::fs::read_dir(&path).map_err(|source| StartError::Manifests { path, source })?;
     }

@@ -24,8 +24,8 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::ServiceRef;
 use crate::source::KeptDocument;
+use crate::world::ServiceRef;
 
 /// The layout of the files. Another number is another layout.
 const VERSION: u32 = 1;

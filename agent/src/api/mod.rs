@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod bgp;
+pub mod datapath;
 pub mod handle;
 pub mod journal;
 pub mod model;

@@ -14,6 +14,7 @@ use super::snapshot::Snapshot;
 use super::view::{
     self, Bundle, PlanDiff, PrefixChange, PrefixEffect, SessionChange, SessionEffect, VipChange,
 };
+use crate::datapath::Served;
 use crate::plan::vip_changes;
 use crate::problem::Problem;
 use crate::render::attrs as text;
@@ -37,6 +38,8 @@ pub fn folder(bundle: &Bundle, node: &str, snapshot: &Snapshot, peers: &[PeerSta
     let mut world = World::new(node);
     world.take(folder.take(0, Look::Files(files)));
     world.observed = (*snapshot.observed).clone();
+    // What is not in the kernel's maps yet will be.
+    world.observed.served = Served::ByOthers;
     let desired = snapshot.config.plan(&world);
     let (old, new) = (&snapshot.desired, &desired);
     let live = |instance: &Name, peer: &Name| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bgp_speaker::types::Name;
 
 use crate::config::Config;
+use crate::datapath::report::Report;
 use crate::plan::Desired;
 use crate::problem::Problem;
 use crate::world::Observed;
@@ -25,4 +26,6 @@ pub struct Snapshot {
     pub observed: Arc<Observed>,
     /// Instances whose port can't be listened on, and why.
     pub listen_errors: BTreeMap<Name, String>,
+    /// What the load balancer in the kernel told last.
+    pub datapath: Arc<Report>,
 }

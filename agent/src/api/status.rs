@@ -11,13 +11,13 @@ use bgp_speaker::config::PeerAddress;
 use bgp_speaker::speaker::{PathView, PeerStatus, StateName};
 use bgp_speaker::types::{Name, Prefix};
 
-use super::bgp;
 use super::reason::why as down_why;
 use super::snapshot::Snapshot;
 use super::view::{
     Announcement, BgpSummary, Counts, Feature, Instance, LastDown, Missing, Peer, PeerFamily, Problem,
     Status, Verdict, Vip, VipState, Why,
 };
+use super::{bgp, datapath};
 use crate::config::BgpControlPlane;
 use crate::plan::{
     AddressKind, AddressReport, Announced, ConfigOrigin, Discovery, PeerReport, Reason, ServiceReport,
@@ -66,6 +66,7 @@ pub fn status(facts: Facts<'_>, identity: &Identity) -> Status {
         },
         because,
         bgp: summary(snapshot),
+        datapath: datapath::datapath(snapshot),
         counts,
         features: identity.features.clone(),
         peers,
@@ -350,6 +351,7 @@ fn is_fault(reason: &Reason) -> bool {
     match reason {
         Reason::NoVip(_)
         | Reason::OnlyByL2
+        | Reason::NotInDatapath
         | Reason::NoPeerTakesThisFamily
         | Reason::NoAsn
         | Reason::NoRouterId(_)

@@ -8,7 +8,8 @@ use bgp_speaker::types::Asn;
 use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
 
 use super::*;
-use crate::plan::{Desired, ServiceRef};
+use crate::plan::Desired;
+use crate::world::ServiceRef;
 
 fn asn(number: u32) -> Asn {
     Asn::new(number).unwrap()

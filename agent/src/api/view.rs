@@ -26,6 +26,9 @@ pub struct Status {
     /// What keeps the verdict from being green, most important first.
     pub because: Vec<Why>,
     pub bgp: BgpSummary,
+    /// `None`: the load balancer is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<Datapath>,
     pub counts: Counts,
     pub features: Vec<Feature>,
     pub peers: Vec<Peer>,
@@ -76,6 +79,62 @@ pub struct Counts {
     pub problems_warning: usize,
     pub objects: usize,
     pub discard_routes: usize,
+}
+
+/// The load balancer in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Datapath {
+    /// `on`, `starting`, or `broken`: then the problems say why.
+    pub state: String,
+    pub services: usize,
+    pub frontends: usize,
+    pub backends: usize,
+    /// Elements of maps, since the start.
+    pub writes: u64,
+    pub devices: Vec<DatapathDevice>,
+    pub unused_devices: Vec<UnusedDevice>,
+    pub maps: Vec<DatapathMap>,
+    pub features: Vec<Feature>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatapathDevice {
+    pub name: String,
+    pub hooks: Vec<DatapathHook>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatapathHook {
+    pub program: String,
+    /// `native`, `generic`, `tcx` and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Why not in a better mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Why it does not hang there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A device that does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnusedDevice {
+    pub name: String,
+    #[serde(flatten)]
+    pub why: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatapathMap {
+    pub name: String,
+    pub used: u32,
+    pub entries: u32,
 }
 
 /// Something the kernel may or may not have.

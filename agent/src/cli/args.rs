@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::client::DEFAULT_SOCKET;
+use crate::config::Given;
+use crate::config::keys::{self, Form};
 use crate::shell::log::Format;
 
 /// What `stentor --help` says about exit codes; the man page repeats it.
@@ -29,7 +31,7 @@ Configuration file: YAML map, or folder of files as a mounted ConfigMap; keys ar
 Cilium's ConfigMap. It is followed like the manifests: every key takes effect while the agent
 runs, once two looks 3 s apart see the same (bgp-secrets-namespace with --kubernetes: at the next
 start). One that can not be understood changes nothing and is named in the status. The same keys
-can be given as environment variables: CILIUM_ENABLE_BGP_CONTROL_PLANE=true.
+can be given as environment variables (CILIUM_ENABLE_BGP_CONTROL_PLANE=true) and as options.
 
 State folder: the addresses Services have, when this agent was last alive, and the last good
 versions of documents that are broken now (never a Secret). It is for its owner alone.";
@@ -54,6 +56,9 @@ pub enum Command {
     /// Addresses of Services.
     #[command(subcommand)]
     Vip(VipCommand),
+    /// The load balancer in the kernel.
+    #[command(subcommand)]
+    Datapath(DatapathCommand),
     /// Read a folder of YAML and list what is wrong with it. Needs no agent.
     Check(CheckArgs),
     /// What happened lately: sessions, addresses, configuration.
@@ -116,6 +121,52 @@ pub struct AgentArgs {
     /// What to log: error, warn, info, debug, trace, or per module (stentor=debug,bgp_speaker=trace).
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub log: String,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// Keys of the configuration as options of the same name.
+#[derive(Debug, Clone, Default)]
+pub struct KeyArgs {
+    pub given: Given,
+}
+
+impl Args for KeyArgs {
+    fn augment_args(command: Clap) -> Clap {
+        let options = keys::options().map(|(name, form, help)| {
+            let option = Arg::new(name)
+                .long(name)
+                .value_name("VALUE")
+                .help(help)
+                .help_heading("Keys of the configuration (each wins over --config)");
+            match form {
+                Form::Flag => option.num_args(0..=1).default_missing_value("true"),
+                Form::Value => option,
+            }
+        });
+        command.args(options.collect::<Vec<_>>())
+    }
+
+    fn augment_args_for_update(command: Clap) -> Clap {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for KeyArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut keys = Self::default();
+        keys.update_from_arg_matches(matches)?;
+        Ok(keys)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for (name, _, _) in keys::options() {
+            if let Some(value) = matches.get_one::<String>(name) {
+                self.given.insert(name, value.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where the agent listens.
@@ -183,6 +234,17 @@ pub enum VipCommand {
         at: SocketArg,
         #[command(flatten)]
         print: Print,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DatapathCommand {
+    /// Take everything out of the kernel that agents left there: programs, maps, and with them every flow. Needs no
+    /// agent; one that runs puts it back at its next start.
+    Detach {
+        /// BPF file system, as `bpf-root` says it to the agent.
+        #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+        bpf_root: PathBuf,
     },
 }
 
@@ -319,6 +381,18 @@ mod tests {
             ("stentor agent --manifests d --node n", true),
             ("stentor agent --kubernetes --node n", true),
             ("stentor agent --kubernetes --kubeconfig f --node n", true),
+            (
+                "stentor agent --manifests d --node n --kube-proxy-replacement",
+                true,
+            ),
+            (
+                "stentor agent --manifests d --node n --bpf-lb-mode dsr --devices eth+",
+                true,
+            ),
+            (
+                "stentor agent --manifests d --node n --enable-l2-announcements=true",
+                false,
+            ),
             ("stentor agent --node n", false),
             ("stentor agent --manifests d --kubernetes --node n", false),
             ("stentor agent --manifests d --kubeconfig f --node n", false),

@@ -171,8 +171,12 @@ pub(super) fn bgp(command: &BgpCommand) -> Done {
 /// `stentor check`: the same reader and planner as the agent's, without an agent.
 pub(super) fn check(args: &CheckArgs) -> Done {
     repeat(&args.dir, &args.print, || {
-        let (config, warnings) =
-            crate::config::load(args.config.as_deref(), std::env::vars()).map_err(Failure::problem)?;
+        let (config, warnings) = crate::config::load(
+            args.config.as_deref(),
+            std::env::vars(),
+            &crate::config::Given::new(),
+        )
+        .map_err(Failure::problem)?;
         let found = crate::check::folder(&args.dir, args.node.as_deref(), &config.options);
         let problems: Vec<Problem> = warnings.iter().chain(&found).map(Problem::from).collect();
         print_one(&problems, args.print.output, |problems| {

@@ -4,6 +4,8 @@ pub mod args;
 pub mod cilium_dbg;
 pub mod client;
 pub mod commands;
+mod datapath;
+mod datapath_table;
 pub mod tables;
 
 use std::ffi::OsString;
@@ -46,6 +48,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Command::Status(args) => commands::status(&args),
         Command::Bgp(command) => commands::bgp(&command),
         Command::Vip(command) => commands::vip(&command),
+        Command::Datapath(command) => datapath::run(&command),
         Command::Check(args) => commands::check(&args),
         Command::Events(args) => commands::events(&args),
         Command::Completions { shell } => {

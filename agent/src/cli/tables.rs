@@ -400,6 +400,7 @@ pub fn status(status: &Status) -> String {
             instance.name, instance.asn, instance.router_id, instance.local_routes
         );
     }
+    text.push_str(&super::datapath_table::lines(status.datapath.as_ref()));
     for feature in &status.features {
         let state = if feature.available {
             "available"

@@ -6,18 +6,22 @@
 
 use std::path::Path;
 
-use super::{Config, load};
+use super::{Config, Given, load};
 use crate::problem::{Problem, Severity};
 
 /// What a look brought: the configuration with its warnings, or what is wrong with it.
 pub type Look = Result<(Config, Vec<Problem>), Box<Problem>>;
 
-/// Looks at file (or folder) and environment.
+/// Looks at file (or folder), environment and command line.
 ///
 /// # Errors
 /// What is wrong, as a problem of the file.
-pub fn look(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Look {
-    load(file, environment).map_err(|error| {
+pub fn look(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    given: &Given,
+) -> Look {
+    load(file, environment, given).map_err(|error| {
         let text = format!("{error}; the configuration read before stays in force");
         let file = file.unwrap_or(Path::new(""));
         Box::new(Problem::in_file(file, Severity::Error, error.name(), text))

@@ -1,13 +1,15 @@
 //! The configuration of the agent: keys of Cilium's ConfigMap, from a file, a folder or the environment.
 //!
 //! A file is a YAML map, or a ConfigMap as `kubectl get cm -o yaml` prints it. A folder is a mounted
-//! ConfigMap: one file a key. An environment variable `CILIUM_<KEY>` (upper case, `_` for `-`) wins over both.
+//! ConfigMap: one file a key. An environment variable `CILIUM_<KEY>` (upper case, `_` for `-`) wins over both, and an
+//! option `--<key>` of the command line over that.
 //!
 //! Standalone, BGP is what the agent is for: `enable-bgp-control-plane` defaults to `true` here, and to
 //! `false` in Cilium. Every other default is Cilium's.
 
+pub mod datapath;
 pub mod follow;
-mod keys;
+pub(crate) mod keys;
 mod read;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,11 @@ use crate::world::World;
 pub struct Config {
     pub bgp: BgpControlPlane,
     pub options: Options,
+    pub datapath: datapath::Datapath,
 }
+
+/// Keys and values from the command line.
+pub type Given = BTreeMap<&'static str, String>;
 
 impl Config {
     /// The plan, as far as it is to be carried out: with BGP switched off nothing is spoken, and nothing discarded.
@@ -63,6 +69,8 @@ pub enum Origin {
         line: u32,
     },
     Variable(String),
+    /// The option of this name.
+    CommandLine(&'static str),
     /// Nowhere, and it should be.
     Unset,
 }
@@ -73,6 +81,7 @@ impl fmt::Display for Origin {
             Self::File { path, line: 0 } => path.display().fmt(f),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::CommandLine(name) => write!(f, "option --{name}"),
             Self::Unset => f.write_str("a key is missing"),
         }
     }
@@ -112,7 +121,7 @@ impl ConfigError {
     }
 }
 
-/// Reads file (or folder) and environment. Warnings name keys nobody knows and wishes that stay without
+/// Reads file (or folder), environment and command line. Warnings name keys nobody knows and wishes that stay without
 /// effect.
 ///
 /// # Errors
@@ -120,6 +129,7 @@ impl ConfigError {
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
+    given: &Given,
 ) -> Result<(Config, Vec<Problem>), ConfigError> {
     let mut values = match file {
         Some(path) => read::path(path)?,
@@ -150,6 +160,13 @@ pub fn load(
             let origin = Origin::Variable(name);
             values.insert(key, Value { text, origin });
         }
+    }
+    for (key, text) in given {
+        let value = Value {
+            text: text.clone(),
+            origin: Origin::CommandLine(key),
+        };
+        values.insert((*key).to_owned(), value);
     }
     let config = understand(&values)?;
     for (key, value) in &values {
@@ -234,6 +251,7 @@ fn understand(values: &BTreeMap<String, Value>) -> Result<Config, ConfigError> {
             families,
             lb_ipam,
         },
+        datapath: datapath::understand(&read, families)?,
     })
 }
 
@@ -287,6 +305,7 @@ fn warning(origin: &Origin, reason: &'static str, message: String) -> Problem {
             ..Problem::in_file(path, Severity::Warning, reason, message)
         },
         Origin::Variable(name) => Problem::here(Severity::Warning, reason, format!("{name}: {message}")),
+        Origin::CommandLine(name) => Problem::here(Severity::Warning, reason, format!("--{name}: {message}")),
         Origin::Unset => Problem::here(Severity::Warning, reason, message),
     }
 }

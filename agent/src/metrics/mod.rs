@@ -4,6 +4,7 @@
 //! two never disagree. Two sessions with equal labels (two instances with one ASN and one neighbour) are
 //! summed up instead of spoiling the scrape.
 
+mod datapath;
 mod exposition;
 mod process;
 
@@ -69,6 +70,7 @@ impl Metrics {
         self.reconciliation(&mut page);
         lb_ipam(&mut page, facts);
         features(&mut page, facts);
+        datapath::write(&mut page, facts.snapshot);
         ours(&mut page, facts, identity);
         process::write(&mut page);
         page.text()

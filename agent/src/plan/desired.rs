@@ -1,7 +1,6 @@
 //! What should be: the whole answer of [`super::plan`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use bgp_speaker::types::{Family, Name, Prefix};
 use super::policy_view::Policies;
 use super::reasons::Reason;
 use crate::problem::Problem;
+use crate::world::ServiceRef;
 
 /// Equal worlds give equal answers, in every order their objects arrived.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,10 +31,20 @@ pub struct Desired {
     pub lb_ipam: LbIpamReport,
     /// Every Service: its addresses, where each is announced, or why not.
     pub services: Vec<ServiceReport>,
+    /// Services whose local endpoints somebody asks for, by `healthCheckNodePort`. Empty where others serve.
+    pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Every peer of this node's configuration, also those that can not be run.
     pub peers: Vec<PeerReport>,
     /// What is wrong with the objects as a whole; problems of single documents come from the source.
     pub problems: Vec<Problem>,
+}
+
+/// What a `healthCheckNodePort` answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub service: ServiceRef,
+    /// That are ready.
+    pub local_endpoints: usize,
 }
 
 /// LB-IPAM as a whole, for the metrics.
@@ -58,20 +68,6 @@ pub enum ConfigOrigin {
     NodeConfig,
     /// The legacy `CiliumBGPPeeringPolicy`.
     PeeringPolicy(String),
-}
-
-/// A Service by namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceRef {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for ServiceRef {
-    /// `namespace/name`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
 }
 
 /// A Service whose addresses are not those it had.

@@ -2,24 +2,26 @@
 //!
 //! An address is announced when traffic sent to this node for it would be served: with traffic policy `Local` that
 //! takes an active endpoint on this node; with `Cluster` any endpoint of the cluster will do, and by default not
-//! even that is asked for. Endpoints count for an address of their own family, and for a port of the Service they
+//! even that is asked for. Where the load balancer in the kernel is ours, its maps must hold the address. Endpoints count for an address of their own family, and for a port of the Service they
 //! serve.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crds::k8s_openapi::api::core::v1::{Service, ServicePort};
+use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
 use crds::{EndpointState, NotReady};
+use ebpf_datapath::{Protocol, Socket};
 
-use super::desired::{AddressKind, ServiceRef};
+use super::desired::{AddressKind, HealthCheck};
 use super::exposure;
 use super::node::NodeFacts;
 use super::options::{Options, WithoutEndpoints};
 use super::reasons::Reason;
 use super::vips::{Ingress, Vips};
+use crate::datapath::Served;
 use crate::problem::{Problem, Severity};
-use crate::world::{Stored, World};
+use crate::world::{ServiceRef, Stored, World};
 
 /// The class of Services meant for BGP alone.
 pub(crate) const BGP_CLASS: &str = "io.cilium/bgp-control-plane";
@@ -34,6 +36,7 @@ pub(crate) struct ServiceFacts<'a> {
     pub(crate) frontends: Vec<Frontend>,
     /// Why it has no frontends at all, or none of a kind it asks for.
     pub(crate) reasons: Vec<Reason>,
+    health_check: Option<(u16, usize)>,
 }
 
 /// An address of a Service, on every port of it.
@@ -84,14 +87,40 @@ pub(crate) fn services<'a>(
                 labels: service.labels(),
                 frontends: Vec::new(),
                 reasons: Vec::new(),
+                health_check: None,
             };
             match absent(service, me, problems) {
                 Some(reason) => facts.reasons.push(reason),
-                None => addresses(service, options, me, &slices, vips, &mut facts),
+                None => {
+                    let seen = Seen {
+                        me,
+                        slices: &slices,
+                        vips,
+                        served: &world.observed.served,
+                    };
+                    addresses(service, options, seen, &mut facts);
+                }
             }
             facts
         })
         .collect()
+}
+
+/// What `healthCheckNodePort`s answer. Of two Services with one port the first by name has it.
+pub(crate) fn health_checks(world: &World, services: &[ServiceFacts<'_>]) -> BTreeMap<u16, HealthCheck> {
+    let mut checks = BTreeMap::new();
+    if world.observed.served == Served::ByOthers {
+        return checks;
+    }
+    for service in services {
+        if let Some((port, local_endpoints)) = service.health_check {
+            checks.entry(port).or_insert_with(|| HealthCheck {
+                service: service.reference.clone(),
+                local_endpoints,
+            });
+        }
+    }
+    checks
 }
 
 /// Why a Service has no address on this node, whatever its type.
@@ -126,15 +155,18 @@ fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<P
     }
 }
 
-fn addresses(
-    service: Stored<'_, Service>,
-    options: &Options,
-    me: &NodeFacts<'_>,
-    slices: &Slices<'_>,
-    vips: &Vips,
-    facts: &mut ServiceFacts<'_>,
-) {
+/// What else is known.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    me: &'a NodeFacts<'a>,
+    slices: &'a Slices<'a>,
+    vips: &'a Vips,
+    served: &'a Served,
+}
+
+fn addresses(service: Stored<'_, Service>, options: &Options, seen: Seen<'_>, facts: &mut ServiceFacts<'_>) {
     let Some(spec) = &service.object.spec else { return };
+    let Seen { me, slices, vips, .. } = seen;
     let external = policy(spec.external_traffic_policy.as_deref());
     let internal = policy(spec.internal_traffic_policy.as_deref());
     let mut endpoints = Lazy {
@@ -149,7 +181,8 @@ fn addresses(
             if !options.families.has(address) {
                 return Err(Reason::FamilyOff);
             }
-            served(policy, options, endpoints.of(address))
+            served(policy, options, endpoints.of(address))?;
+            in_datapath(seen.served, address, spec)
         });
         if facts
             .frontends
@@ -180,6 +213,7 @@ fn addresses(
     };
 
     if spec.type_.as_deref() == Some("LoadBalancer") {
+        facts.health_check = health_check(service, spec, me, slices);
         let ours = match spec.load_balancer_class.as_deref() {
             None | Some(BGP_CLASS) => Ok(()),
             Some(L2_CLASS) => Err(Reason::OnlyByL2),
@@ -231,6 +265,23 @@ fn addresses(
     }
 }
 
+/// The port, and how many endpoints of this node are ready; of two families those of the better one.
+fn health_check(
+    service: Stored<'_, Service>,
+    spec: &ServiceSpec,
+    me: &NodeFacts<'_>,
+    slices: &Slices<'_>,
+) -> Option<(u16, usize)> {
+    if policy(spec.external_traffic_policy.as_deref()) != TrafficPolicy::Local {
+        return None;
+    }
+    let port = u16::try_from(spec.health_check_node_port?)
+        .ok()
+        .filter(|port| *port > 0)?;
+    let local = ["IPv4", "IPv6"].map(|family| count(service, slices, me.name, family).local_active);
+    Some((port, local.into_iter().max().unwrap_or(0)))
+}
+
 fn policy(text: Option<&str>) -> TrafficPolicy {
     match text {
         Some("Local") => TrafficPolicy::Local,
@@ -245,6 +296,29 @@ fn served(policy: TrafficPolicy, options: &Options, endpoints: Endpoints) -> Res
     match options.without_endpoints {
         WithoutEndpoints::Withdrawn if endpoints.any == 0 => Err(Reason::NoEndpoints),
         WithoutEndpoints::Withdrawn | WithoutEndpoints::Announced => Ok(()),
+    }
+}
+
+/// Whether the load balancer of this node knows the address on every port. Where it is another's, nobody is asked.
+fn in_datapath(served: &Served, address: IpAddr, spec: &ServiceSpec) -> Result<(), Reason> {
+    let Served::Here(served) = served else {
+        return Ok(());
+    };
+    let is_served = |port: &ServicePort| {
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            // Nobody serves it, and it is named as a problem.
+            Some(_) => return true,
+        };
+        let port = u16::try_from(port.port).unwrap_or_default();
+        served.contains(&Socket::new(address, port, protocol))
+    };
+    if spec.ports.iter().flatten().all(is_served) {
+        Ok(())
+    } else {
+        Err(Reason::NotInDatapath)
     }
 }
 

@@ -11,25 +11,10 @@ use std::net::IpAddr;
 
 use crds::bgp::cluster_config::AddressFamily;
 
+use crate::world::{DefaultRoute, LinkState};
+
 /// The kernel's main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
-
-/// A default route of this kernel, one per next hop.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DefaultRoute {
-    pub metric: u32,
-    pub gateway: IpAddr,
-    pub interface: String,
-    pub table: u32,
-    pub link: LinkState,
-}
-
-/// Whether the link a route leaves by can carry packets (`IFLA_OPERSTATE` up).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LinkState {
-    Up,
-    Down,
-}
 
 /// Why there is no gateway to peer with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

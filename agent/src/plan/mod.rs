@@ -39,8 +39,8 @@ use crate::problem::Problem;
 use crate::world::World;
 
 pub use desired::{
-    AddressKind, AddressReport, Announced, ConfigOrigin, Desired, Discovery, LbIpamReport, PeerReport,
-    ServiceRef, ServiceReport, VipChange, vip_changes,
+    AddressKind, AddressReport, Announced, ConfigOrigin, Desired, Discovery, HealthCheck, LbIpamReport,
+    PeerReport, ServiceReport, VipChange, vip_changes,
 };
 pub use options::Options;
 pub use policy_view::{Policies, PolicyKind, RoutePolicy, RouteStatement};
@@ -90,6 +90,7 @@ pub fn plan(world: &World, options: &Options) -> Desired {
         vips: vips.held(&world.observed.held_vips),
         lb_ipam: vips.report,
         services: reports,
+        health_checks: frontends::health_checks(world, &services),
         peers: peering.reports,
         problems,
     }

@@ -266,6 +266,7 @@ fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<
         | Reason::OnlyByL2
         | Reason::NoEndpoints
         | Reason::NoLocalEndpoints
+        | Reason::NotInDatapath
         | Reason::NoAdvertisementSelectsIt
         | Reason::NoPeerTakesThisFamily
         | Reason::NoPeers

@@ -9,7 +9,8 @@ use bgp_speaker::policy::PrefixMatch;
 use bgp_speaker::types::{Family, Name, Prefix};
 
 use super::attributes::RouteAttributes;
-use super::desired::{AddressKind, ServiceRef};
+use super::desired::AddressKind;
+use crate::world::ServiceRef;
 
 /// The policies of every instance.
 #[derive(Debug, Clone, Default, PartialEq)]

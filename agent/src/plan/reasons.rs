@@ -30,6 +30,8 @@ pub enum Reason {
     OnlyByL2,
     NoEndpoints,
     NoLocalEndpoints,
+    /// The load balancer in the kernel does not serve it, or not yet.
+    NotInDatapath,
     NoAdvertisementSelectsIt,
     /// Peers are there, but none of them exchanges this family.
     NoPeerTakesThisFamily,
@@ -66,6 +68,7 @@ impl Reason {
             Self::OnlyByL2 => "l2-not-available",
             Self::NoEndpoints => "no-endpoints",
             Self::NoLocalEndpoints => "no-local-endpoints",
+            Self::NotInDatapath => "not-in-datapath",
             Self::NoAdvertisementSelectsIt => "no-advertisement-selects-it",
             Self::NoPeerTakesThisFamily => "no-peer-takes-this-family",
             Self::NoPeers => "no-peers",
@@ -112,6 +115,9 @@ impl fmt::Display for Reason {
             Self::NoLocalEndpoints => {
                 f.write_str("the traffic policy is Local and no endpoint on this node is ready")
             }
+            Self::NotInDatapath => f.write_str(
+                "the load balancer in the kernel does not serve it (yet); the problems of `stentor status` say why",
+            ),
             Self::NoAdvertisementSelectsIt => {
                 f.write_str("no CiliumBGPAdvertisement of this node's peers selects it")
             }

@@ -15,10 +15,10 @@ use lbipam::{
     RequestId, TrafficPolicy,
 };
 
-use super::desired::{LbIpamReport, ServiceRef};
+use super::desired::LbIpamReport;
 use super::frontends::{BGP_CLASS, L2_CLASS};
 use super::options::{Families, LbIpam, Options};
-use crate::world::{Stored, World};
+use crate::world::{ServiceRef, Stored, World};
 
 /// The answer for every LoadBalancer Service.
 #[derive(Debug, Default)]

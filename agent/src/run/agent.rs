@@ -4,12 +4,14 @@
 //!   source --batch--+                              +--> speaker  (watch: only the latest wish matters)
 //!   netlink --news--+--> World --> plan --> diff --+--> discard routes (watch)
 //!   speaker --event-+       (once per burst)       +--> state folder
+//!   datapath -report+                              +--> datapath (mailbox)
 //!   signals, ticks--+                              +--> snapshot for API and metrics (watch)
 //! ```
 //!
 //! The speaker begins with the first plan: until then this node has nothing to say, and whether peers may
 //! still hold routes of the last run depends on the restart time the configuration asks of them.
 
+mod balancing;
 mod events;
 mod keeping;
 mod problems;
@@ -43,13 +45,14 @@ use crate::cli::commands::{Exit, Failure};
 use crate::config::Config;
 use crate::config::follow::Follower;
 use crate::metrics::Metrics;
-use crate::plan::{Desired, ServiceRef, VipChange, vip_changes};
+use crate::plan::{Desired, VipChange, vip_changes};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
 use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
-use crate::world::World;
+use crate::world::{ServiceRef, World};
 
+use balancing::Balancer;
 use problems::Problems;
 use signals::{Heard, Signals};
 
@@ -117,6 +120,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         observe(&mut world, &mut problems, &news);
     }
 
+    let mut balancer = Balancer::start(&mut tasks);
+    balancer.begin(&mut world, &config).await;
     let metrics_counted = Arc::new(Metrics::default());
     let desired = Arc::new(timed_plan(&world, &config, &metrics_counted));
     let start = state::start(
@@ -165,6 +170,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         args,
         refused_logged: None,
         refused_dropped: 0,
+        balancer,
     };
     agent.note(Note::here(
         "started",
@@ -173,7 +179,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
             bgp_speaker::speaker::Start::Restarted => "after a restart: peers may still hold our routes",
         },
     ));
-    agent.apply(desired);
+    agent.apply(desired).await;
     agent.write_kept();
 
     let api = Arc::new(Api {
@@ -244,6 +250,7 @@ struct Agent {
     /// When a refused connection was last logged, and how many were not since.
     refused_logged: Option<Instant>,
     refused_dropped: u64,
+    balancer: Balancer,
 }
 
 impl Agent {
@@ -263,6 +270,11 @@ impl Agent {
                 }
                 Some(news) = inputs.news.recv() => stale |= self.hear(news).await,
                 Some(event) = inputs.events.recv() => self.told(&event),
+                Ok(()) = self.balancer.reports.changed() => stale = self.reported(),
+                Some(refused) = self.balancer.refused.recv() => {
+                    self.problems.health_checks(&refused);
+                    self.publish();
+                }
                 _ = life.tick() => {
                     self.mark(Ended::Running);
                     self.write_vips();
@@ -292,19 +304,20 @@ impl Agent {
             }
             if stale {
                 let desired = timed_plan(&self.world, &self.config, &self.metrics);
-                self.apply(Arc::new(desired));
+                self.apply(Arc::new(desired)).await;
             }
         }
     }
 
     fn take(&mut self, batch: Batch) {
         self.kept.clone_from(&batch.kept);
+        self.balancer.take(&batch);
         self.world.take(batch);
         self.write_kept();
     }
 
     /// Carries out the difference to what was applied last.
-    fn apply(&mut self, desired: Arc<Desired>) {
+    async fn apply(&mut self, desired: Arc<Desired>) {
         self.desired = Arc::clone(&desired);
         self.listen_errors
             .retain(|instance, _| desired.speaker.instances.contains_key(instance));
@@ -316,6 +329,7 @@ impl Agent {
         });
         // Planning again must come to the same addresses.
         let held = std::mem::replace(&mut self.world.observed.held_vips, desired.vips.clone());
+        self.balance().await;
         self.note_vips(&held);
         self.write_vips();
         self.publish();
@@ -360,13 +374,16 @@ impl Agent {
         }
         let stale = observe(&mut self.world, &mut self.problems, &news);
         if !stale {
+            self.balance().await;
             self.publish();
         }
         stale
     }
 
     fn publish(&mut self) {
-        let problems = self.problems.all(&self.world, &self.desired);
+        let report = self.report();
+        let of_balancer = self.balancer_problems(&report);
+        let problems = self.problems.all(&self.world, &self.desired, of_balancer);
         problems::log_news(&self.snapshot.borrow().problems, &problems);
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
@@ -377,6 +394,7 @@ impl Agent {
                 objects: self.world.objects.iter().count(),
                 observed: Arc::new(self.world.observed.clone()),
                 listen_errors: self.listen_errors.clone(),
+                datapath: report,
             });
         });
         self.generation.send_modify(|generation| *generation += 1);
@@ -428,7 +446,8 @@ impl Agent {
             }
             _ = inputs.signals.end() => tracing::warn!("told twice: ending at once"),
         }
-        // The other tasks hold nothing that must be finished.
+        // The other tasks hold nothing that must be finished; what is in the kernel stays there and serves.
+        self.balancer.close();
         inputs.tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.args.socket);
         Ok(Exit::Good)
@@ -443,6 +462,7 @@ fn observe(world: &mut World, problems: &mut Problems, news: &News) -> bool {
                 || world.observed.cilium_host_mac != seen.cilium_host_mac;
             world.observed.default_routes.clone_from(&seen.default_routes);
             world.observed.cilium_host_mac = seen.cilium_host_mac;
+            world.observed.devices = Arc::clone(&seen.devices);
             problems.netlink(None);
             differs
         }

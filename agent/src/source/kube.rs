@@ -60,10 +60,19 @@ pub enum ClusterError {
 /// What of the cluster is this node's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// Of nodes only this one is followed.
     pub node: String,
+    pub nodes: Nodes,
     /// `None`: no Secret is read.
     pub secrets_namespace: Option<String>,
+}
+
+/// Which nodes are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nodes {
+    Own,
+    /// For the load balancer: their addresses are where packets for their backends go. Of CiliumNodes only the own one is
+    /// followed, and the pods of this node are.
+    All,
 }
 
 /// A cluster that can be connected to.
@@ -137,16 +146,20 @@ struct Watch {
     kind: Kind,
     version: Version,
     namespace: Option<String>,
-    name: Option<String>,
+    /// Of fields; `None`: all of them.
+    fields: Option<String>,
 }
 
 fn watches(scope: &Scope) -> Vec<Watch> {
     let watch = |kind: Kind| {
-        let (namespace, name) = match kind {
+        let (namespace, fields) = match kind {
             Kind::Secret => (Some(scope.secrets_namespace.clone()?), None),
-            Kind::Node | Kind::CiliumNode => (None, Some(scope.node.clone())),
+            Kind::Node if scope.nodes == Nodes::All => (None, None),
+            Kind::Node | Kind::CiliumNode => (None, Some(format!("metadata.name={}", scope.node))),
+            // For their host ports, which are served here.
+            Kind::Pod if scope.nodes == Nodes::All => (None, Some(format!("spec.nodeName={}", scope.node))),
             // Planning has no use for them.
-            Kind::Namespace => return None,
+            Kind::Namespace | Kind::Pod => return None,
             Kind::CiliumBGPClusterConfig
             | Kind::CiliumBGPPeerConfig
             | Kind::CiliumBGPAdvertisement
@@ -162,7 +175,7 @@ fn watches(scope: &Scope) -> Vec<Watch> {
             kind,
             version: *kind.versions().first()?,
             namespace,
-            name,
+            fields,
         })
     };
     Kind::ALL.into_iter().filter_map(watch).collect()
@@ -223,14 +236,14 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
 async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
     let group = watch.kind.group();
     let gvk = GroupVersionKind::gvk(group, watch.version.as_str(), watch.kind.as_str());
-    let resource = ApiResource::from_gvk_with_plural(&gvk, plural(watch.kind));
+    let resource = ApiResource::from_gvk_with_plural(&gvk, watch.kind.plural());
     let api: Api<DynamicObject> = match &watch.namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
     let mut config = watcher::Config::default();
-    if let Some(name) = &watch.name {
-        config = config.fields(&format!("metadata.name={name}"));
+    if let Some(fields) = &watch.fields {
+        config = config.fields(fields);
     }
     let mut stream = std::pin::pin!(follow(api, config).backoff(DefaultBackoff::default()));
     while let Some(told) = stream.next().await {
@@ -332,26 +345,6 @@ async fn ask(client: &Client) -> kube::Result<()> {
     }
 }
 
-/// Where the API server serves a kind.
-fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::CiliumBGPClusterConfig => "ciliumbgpclusterconfigs",
-        Kind::CiliumBGPPeerConfig => "ciliumbgppeerconfigs",
-        Kind::CiliumBGPAdvertisement => "ciliumbgpadvertisements",
-        Kind::CiliumBGPNodeConfig => "ciliumbgpnodeconfigs",
-        Kind::CiliumBGPNodeConfigOverride => "ciliumbgpnodeconfigoverrides",
-        Kind::CiliumBGPPeeringPolicy => "ciliumbgppeeringpolicies",
-        Kind::CiliumLoadBalancerIPPool => "ciliumloadbalancerippools",
-        Kind::CiliumPodIPPool => "ciliumpodippools",
-        Kind::CiliumNode => "ciliumnodes",
-        Kind::Service => "services",
-        Kind::EndpointSlice => "endpointslices",
-        Kind::Node => "nodes",
-        Kind::Secret => "secrets",
-        Kind::Namespace => "namespaces",
-    }
-}
-
 /// An error with its causes: the outermost alone says little.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -371,24 +364,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_asked_for_by_the_names_their_definitions_give() {
-        for kind in Kind::ALL {
-            if let Some(definition) = crds::definition(kind) {
-                assert_eq!(plural(kind), definition.spec.names.plural);
-            }
-        }
-    }
-
-    #[test]
     fn of_nodes_only_this_one_and_of_secrets_only_one_namespace_are_followed() {
         let scope = Scope {
             node: "n1".to_owned(),
+            nodes: Nodes::Own,
             secrets_namespace: Some("bgp".to_owned()),
         };
         let all = watches(&scope);
         let of = |kind| all.iter().find(|watch| watch.kind == kind).unwrap();
-        assert_eq!(of(Kind::CiliumNode).name.as_deref(), Some("n1"));
+        assert_eq!(of(Kind::CiliumNode).fields.as_deref(), Some("metadata.name=n1"));
         assert_eq!(of(Kind::Secret).namespace.as_deref(), Some("bgp"));
+        assert_eq!(of(Kind::Node).fields.as_deref(), Some("metadata.name=n1"));
+        let everywhere = Scope {
+            nodes: Nodes::All,
+            ..scope.clone()
+        };
+        let all = watches(&everywhere);
+        let of = |kind| all.iter().find(|watch| watch.kind == kind).unwrap();
+        assert_eq!(of(Kind::Node).fields, None);
+        assert_eq!(of(Kind::Pod).fields.as_deref(), Some("spec.nodeName=n1"));
         let scope = Scope {
             secrets_namespace: None,
             ..scope

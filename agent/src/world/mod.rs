@@ -3,11 +3,12 @@
 mod objects;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::plan::ServiceRef;
-use crate::plan::gateway::DefaultRoute;
+use crate::datapath::Served;
+use crate::datapath::devices::Device;
 use crate::problem::Problem;
 use crate::source::{Batch, Change};
 
@@ -34,6 +35,41 @@ pub struct Observed {
     pub cilium_host_mac: Option<[u8; 6]>,
     /// The LoadBalancer addresses Services hold: from the state folder at the start, from the last plan after.
     pub held_vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
+    /// All devices, by index.
+    pub devices: Arc<[Device]>,
+    /// What the load balancer in the kernel serves.
+    pub served: Served,
+}
+
+/// A Service by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceRef {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ServiceRef {
+    /// `namespace/name`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A default route of this kernel, one per next hop.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DefaultRoute {
+    pub metric: u32,
+    pub gateway: IpAddr,
+    pub interface: String,
+    pub table: u32,
+    pub link: LinkState,
+}
+
+/// Whether the link a route leaves by can carry packets (`IFLA_OPERSTATE` up).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkState {
+    Up,
+    Down,
 }
 
 impl World {

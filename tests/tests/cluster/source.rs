@@ -9,7 +9,7 @@ use crds::{Kind, ObjectRef};
 use lab::kubernetes::ControlPlane;
 use serde_json::{Value, json};
 use stentor::plan::{Options, plan};
-use stentor::source::kube::{Cluster, Scope, start};
+use stentor::source::kube::{Cluster, Nodes, Scope, start};
 use stentor::source::{Batch, Change, Rescan, dir};
 use stentor::world::World;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ impl Follower {
     async fn of(kubeconfig: &Path) -> Result<Self> {
         let cluster = Cluster::find(Some(kubeconfig)).await?;
         let scope = Scope {
+            nodes: Nodes::Own,
             node: NODE.to_owned(),
             secrets_namespace: Some("kube-system".to_owned()),
         };

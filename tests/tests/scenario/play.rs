@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use stentor::plan::gateway::{DefaultRoute, LinkState, MAIN_TABLE};
-use stentor::plan::{Desired, Options, ServiceRef, plan};
+use stentor::plan::gateway::MAIN_TABLE;
+use stentor::plan::{Desired, Options, plan};
 use stentor::source::folder::{Folder, Found, Look};
-use stentor::world::{Observed, World};
+use stentor::world::{DefaultRoute, LinkState, Observed, World};
 use stentor_tests::txtar::Archive;
 
 use super::render::render;

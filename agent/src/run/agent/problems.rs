@@ -1,9 +1,11 @@
 //! Everything wrong now, by who found it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use crate::plan::Desired;
 use crate::problem::{Problem, Severity};
+use crate::shell::health::Refused;
 use crate::shell::netlink::{Action, Failed};
 use crate::world::World;
 
@@ -47,6 +49,7 @@ pub(super) struct Problems {
     config: Vec<Problem>,
     netlink: Option<Problem>,
     discards: Vec<Problem>,
+    health_checks: Vec<Problem>,
     /// Of the state folder, by what could not be written.
     written: BTreeMap<&'static str, Problem>,
 }
@@ -88,6 +91,19 @@ impl Problems {
         self.discards = failed.iter().map(problem).collect();
     }
 
+    pub(super) fn health_checks(&mut self, refused: &Refused) {
+        let problem = |(address, error): (&SocketAddr, &String)| {
+            Problem::here(
+                Severity::Error,
+                "health-check-port-refused",
+                format!(
+                    "health checks can not be answered at {address}: {error}; it is tried again (is kube-proxy still running?)"
+                ),
+            )
+        };
+        self.health_checks = refused.iter().map(problem).collect();
+    }
+
     /// Whether something changed.
     pub(super) fn written(&mut self, what: &'static str, problem: Option<Problem>) -> bool {
         let before = match &problem {
@@ -98,16 +114,18 @@ impl Problems {
     }
 
     /// All of them, in the order people read.
-    pub(super) fn all(&self, world: &World, desired: &Desired) -> Vec<Problem> {
+    pub(super) fn all(&self, world: &World, desired: &Desired, of_balancer: Vec<Problem>) -> Vec<Problem> {
         let all: BTreeSet<Problem> = self
             .config
             .iter()
             .chain(&self.netlink)
             .chain(&self.discards)
+            .chain(&self.health_checks)
             .chain(self.written.values())
             .chain(&world.source_problems)
             .chain(&desired.problems)
             .cloned()
+            .chain(of_balancer)
             .collect();
         all.into_iter().collect()
     }

@@ -33,7 +33,7 @@ impl Agent {
 
     fn read_config(&self) -> follow::Look {
         let file = self.args.config.as_deref();
-        tokio::task::block_in_place(|| follow::look(file, std::env::vars()))
+        tokio::task::block_in_place(|| follow::look(file, std::env::vars(), &self.args.keys.given))
     }
 
     /// A configuration that can't be understood leaves the present one in force.

@@ -6,8 +6,9 @@ use tokio::task::JoinHandle;
 use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::Config;
+use crate::config::datapath::Switch;
 use crate::run::StartError;
-use crate::source::kube::{self, Cluster, ClusterError, Scope};
+use crate::source::kube::{self, Cluster, ClusterError, Nodes, Scope};
 use crate::source::{Batch, KeptDocument, Rescan, dir};
 
 use super::keeping;
@@ -36,6 +37,10 @@ async fn follow_cluster(args: &AgentArgs, config: &Config) -> Result<Source, Clu
     tracing::info!(server = cluster.url(), "following a Kubernetes API server");
     let scope = Scope {
         node: args.node.clone(),
+        nodes: match config.datapath.switch {
+            Switch::Off => Nodes::Own,
+            Switch::On => Nodes::All,
+        },
         secrets_namespace: config.options.secrets_namespace.clone(),
     };
     kube::start(cluster, &scope)

@@ -17,6 +17,7 @@ mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp_speaker::types::Prefix;
@@ -28,7 +29,8 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::plan::gateway::DefaultRoute;
+use crate::datapath::devices::{DefaultRoute as Leads, Device};
+use crate::world::DefaultRoute;
 
 /// Marks the routes of this program (`ip route show proto 83`).
 pub const PROTOCOL: u8 = 83;
@@ -57,6 +59,8 @@ pub enum News {
 pub struct Seen {
     pub default_routes: Vec<DefaultRoute>,
     pub cilium_host_mac: Option<[u8; 6]>,
+    /// All devices, by index.
+    pub devices: Arc<[Device]>,
 }
 
 /// A discard route that is not as it should be.
@@ -81,6 +85,7 @@ struct Link {
     mac: Vec<u8>,
     /// Kept from when it was up: the kernel forgets them when it goes down.
     prefixes: BTreeSet<Prefix>,
+    device: Device,
 }
 
 /// Runs until the receiver of `news` is gone. `wish` is `None` until there is a first plan: what an earlier
@@ -215,7 +220,16 @@ impl Follower {
         }
         let default_routes = read::default_routes(handle, &self.links).await?;
         let cilium_host = self.links.values().find(|link| link.name == "cilium_host");
+        let devices = self.links.values().map(|link| {
+            let leads_out = default_routes.iter().any(|route| route.interface == link.name);
+            Device {
+                default_route: if leads_out { Leads::Here } else { Leads::None },
+                ..link.device.clone()
+            }
+        });
+        let devices = devices.collect();
         let news = self.told.seen(Seen {
+            devices,
             default_routes,
             cilium_host_mac: cilium_host.and_then(|link| link.mac.as_slice().try_into().ok()),
         });
@@ -314,6 +328,7 @@ mod tests {
             name: name.into(),
             up,
             mac: Vec::new(),
+            device: Device::default(),
             prefixes: prefixes
                 .iter()
                 .map(|p| {

@@ -5,49 +5,94 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp_speaker::types::Prefix;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, State};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::Link;
-use crate::plan::gateway::{DefaultRoute, LinkState};
+use crate::datapath::devices::{AdminState, Role};
+use crate::world::{DefaultRoute, LinkState};
 
 /// Links by index, with the prefixes connected to them.
 pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Link>, rtnetlink::Error> {
     let mut links = BTreeMap::new();
     let mut messages = std::pin::pin!(handle.link().get().execute());
     while let Some(message) = messages.try_next().await? {
-        let mut link = Link::default();
-        let mut state = State::Unknown;
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(mac) => link.mac = mac,
-                LinkAttribute::OperState(oper) => state = oper,
-                _ => {}
-            }
-        }
-        // Tunnels and the like never say `up`: for them the administrator's word counts.
-        link.up = match state {
-            State::Up => true,
-            State::Unknown => message.header.flags.contains(LinkFlags::Up),
-            _ => false,
-        };
-        links.insert(message.header.index, link);
+        links.insert(message.header.index, link(&message));
     }
     let mut messages = std::pin::pin!(handle.address().get().execute());
     while let Some(message) = messages.try_next().await? {
+        let Some(link) = links.get_mut(&message.header.index) else {
+            continue;
+        };
         let address = message.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Address(address) => Some(*address),
             _ => None,
         });
         let prefix = address.and_then(|a| Prefix::new(a, message.header.prefix_len).ok());
-        if let (Some(link), Some(prefix)) = (links.get_mut(&message.header.index), prefix) {
-            link.prefixes.insert(prefix);
+        link.prefixes.extend(prefix);
+        // Of a link between two, `Address` is the other side's.
+        let own = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
+            _ => None,
+        });
+        if in_use(&message) {
+            link.device.addresses.extend(own.or(address));
         }
     }
     Ok(links)
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link::default();
+    let device = &mut link.device;
+    device.index = message.header.index;
+    if message.header.flags.contains(LinkFlags::Up) {
+        device.state = AdminState::Up;
+    }
+    if message.header.flags.contains(LinkFlags::Loopback) {
+        device.role = Role::Loopback;
+    }
+    let mut state = State::Unknown;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => {
+                link.name.clone_from(name);
+                device.name.clone_from(name);
+            }
+            LinkAttribute::Address(mac) => {
+                link.mac.clone_from(mac);
+                if message.header.link_layer_type == LinkLayerType::Ether {
+                    device.mac = mac.as_slice().try_into().ok();
+                }
+            }
+            LinkAttribute::OperState(oper) => state = *oper,
+            LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Controller(_) => device.role = Role::Part,
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        device.kind = kind.to_string();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // Tunnels and the like never say `up`: for them the administrator's word counts.
+    link.up = match state {
+        State::Up => true,
+        State::Unknown => message.header.flags.contains(LinkFlags::Up),
+        _ => false,
+    };
+    link
+}
+
+/// Whether others can reach it, and the kernel is sure that it is nobody else's.
+fn in_use(message: &AddressMessage) -> bool {
+    let doubtful = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    message.header.scope == AddressScope::Universe && !message.header.flags.intersects(doubtful)
 }
 
 /// Default routes of every table, one entry a next hop, in a fixed order.

@@ -7,13 +7,15 @@ use crds::Kind;
 use serde_json::{Map, Value};
 
 /// Metadata that is held.
-const METADATA: [&str; 6] = [
+const METADATA: [&str; 7] = [
     "annotations",
     "creationTimestamp",
     "deletionTimestamp",
     "labels",
     "name",
     "namespace",
+    // Another object of the same name is another Service.
+    "uid",
 ];
 /// A copy of the whole object, which `kubectl apply` leaves.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -29,6 +31,10 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
         Kind::Service => (Kept::All, Kept::Only(&["loadBalancer"])),
         Kind::Node => (Kept::Only(&["podCIDR", "podCIDRs"]), Kept::Only(&["addresses"])),
         Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        Kind::Pod => (
+            Kept::Only(&["containers", "initContainers", "hostNetwork", "nodeName"]),
+            Kept::Only(&["phase", "podIP", "podIPs"]),
+        ),
         Kind::CiliumBGPClusterConfig
         | Kind::CiliumBGPPeerConfig
         | Kind::CiliumBGPAdvertisement

@@ -1,0 +1,110 @@
+//! What the task tells the loop, the API and the metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ebpf_abi::DropReason;
+use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
+use ebpf_datapath::Socket;
+use ebpf_loader::{MapFd, Support};
+
+use super::hooks::Hooked;
+use crate::problem::Problem;
+
+/// One look at the datapath. Replaced as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub state: State,
+    /// Everything up to the letter of this number was looked at, with or without success.
+    pub number: u64,
+    /// Frontends as they were read back from the maps.
+    pub served: Arc<BTreeSet<Socket>>,
+    pub devices: Vec<Hooked>,
+    /// Devices that do not serve, and why not.
+    pub unused: BTreeMap<String, super::devices::Unused>,
+    pub problems: Vec<Problem>,
+    pub features: Vec<(ebpf_loader::Feature, Support)>,
+    pub counts: Counts,
+    /// By map.
+    pub pressure: BTreeMap<&'static str, Pressure>,
+    /// Elements written and removed since the start.
+    pub writes: u64,
+    pub counters: Option<Arc<MapFd>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    Off,
+    /// Nothing was loaded yet.
+    Starting,
+    On,
+    /// It is tried again; what is in the kernel goes on.
+    Broken,
+}
+
+impl State {
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::On => "on",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub services: usize,
+    pub frontends: usize,
+    pub backends: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pressure {
+    pub used: u32,
+    pub entries: u32,
+}
+
+/// What the programs counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    pub direction: &'static str,
+    /// `None`: it was forwarded.
+    pub reason: Option<DropReason>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl Report {
+    /// The counters as they are now; those that stand at zero are left out.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<Traffic> {
+        let Some(counters) = &self.counters else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for (direction, name) in [(Direction::Ingress, "INGRESS"), (Direction::Egress, "EGRESS")] {
+            let forwarded = (None, counter(direction, FORWARDED));
+            let dropped = DropReason::ALL
+                .iter()
+                .map(|reason| (Some(*reason), drop_counter(direction, *reason)));
+            for (reason, place) in std::iter::once(forwarded).chain(dropped) {
+                let Ok(counted) = counters.counter(place) else {
+                    continue;
+                };
+                if counted.packets > 0 {
+                    all.push(Traffic {
+                        direction: name,
+                        reason,
+                        packets: counted.packets,
+                        bytes: counted.bytes,
+                    });
+                }
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,493 @@
+//! The thread: letters in, maps and programs as they should be, a report out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_abi::config::Device as DeviceEntry;
+use ebpf_abi::maps;
+use ebpf_abi::service::{Frontend, FrontendKey};
+use ebpf_abi::{V4, V6};
+use ebpf_datapath::image::MapImage;
+use ebpf_datapath::incremental::{Change, Incremental};
+use ebpf_datapath::sizes::MapSizes;
+use ebpf_datapath::{Limits, Settings, Socket, ThisNode};
+use ebpf_loader::{Datapath, Feature, MapFd, Store, Support, Sweeper, Swept, clock};
+use tokio::sync::watch;
+
+use super::devices::{self, Device, Unused};
+use super::hooks::Hooks;
+use super::mailbox::{Heard, Letter, Mailbox};
+use super::objects::Subject;
+use super::programs;
+use super::report::{Counts, Pressure, Report, State};
+use super::{Wish, trouble};
+use crate::config::datapath::Switch;
+use crate::problem::{Problem, Severity};
+use crate::source::kube::chain;
+
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// So often some of what programs remember is looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The folder on the BPF file system that is ours.
+pub const FOLDER: &str = "stentor";
+
+/// Runs until the mailbox is closed. What is in the kernel then stays there, and serves.
+pub fn run(mailbox: &Mailbox, reports: &watch::Sender<Arc<Report>>) {
+    let mut task = Task::default();
+    loop {
+        match mailbox.take(task.patience()) {
+            Heard::Closed => return,
+            Heard::Quiet => {
+                task.sweep();
+                if !task.is_retry_due() {
+                    continue;
+                }
+            }
+            Heard::Letter(letter) => task.receive(*letter),
+        }
+        task.work();
+        reports.send_replace(Arc::new(task.report()));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Task {
+    /// All objects: a planner that begins anew needs them.
+    known: BTreeMap<Subject, Change>,
+    wish: Option<Wish>,
+    running: Option<Running>,
+    /// Why the last attempt did not succeed.
+    trouble: Option<Box<Problem>>,
+    retry: Option<Retry>,
+    number: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+/// The programs are in the kernel.
+#[derive(Debug)]
+struct Running {
+    datapath: Datapath,
+    store: Store,
+    sweeper: Sweeper,
+    planner: Incremental,
+    node: ThisNode,
+    settings: Settings,
+    /// As the maps are, which may be those of an earlier run.
+    limits: Limits,
+    hooks: Hooks,
+    /// Where the programs of sockets hang.
+    cgroup: Option<PathBuf>,
+    devices: MapFd,
+    /// What `DEVICES` holds.
+    entries: BTreeMap<u32, DeviceEntry>,
+    unused: BTreeMap<String, Unused>,
+    frontends4: MapFd,
+    frontends6: MapFd,
+    served: Arc<BTreeSet<Socket>>,
+    problems: Vec<Problem>,
+    features: Vec<(Feature, Support)>,
+    counters: Arc<MapFd>,
+    writes: u64,
+}
+
+impl Task {
+    fn patience(&self) -> Option<Duration> {
+        let retry = self
+            .retry
+            .map(|retry| retry.at.saturating_duration_since(Instant::now()));
+        let sweep = self.running.is_some().then_some(SWEEP);
+        retry.into_iter().chain(sweep).min()
+    }
+
+    fn is_retry_due(&self) -> bool {
+        self.retry.is_some_and(|retry| retry.at <= Instant::now())
+    }
+
+    fn sweep(&mut self) {
+        if let Some(running) = &mut self.running {
+            tell_swept(running.sweeper.sweep_some(running.planner.image(), clock()));
+        }
+    }
+
+    fn receive(&mut self, letter: Letter) {
+        for (subject, change) in letter.changes {
+            if let Some(running) = &mut self.running {
+                running.planner.handle(change.clone());
+            }
+            match &change {
+                Change::ServiceGone(_) | Change::SliceGone(_) | Change::PodGone(_) | Change::NodeGone(_) => {
+                    self.known.remove(&subject);
+                }
+                Change::Granted(_, addresses) if addresses.is_empty() => {
+                    self.known.remove(&subject);
+                }
+                Change::Service(_)
+                | Change::Slice(_)
+                | Change::Pod(_)
+                | Change::Node(_)
+                | Change::Granted(..) => {
+                    self.known.insert(subject, change);
+                }
+            }
+        }
+        if letter.wish.is_some() {
+            self.wish = letter.wish;
+        }
+        self.number = letter.number;
+    }
+
+    fn work(&mut self) {
+        let Some(wish) = &self.wish else { return };
+        if wish.config.switch == Switch::Off {
+            if let Some(running) = self.running.take() {
+                running.leave();
+            }
+            self.known.clear();
+            (self.trouble, self.retry) = (None, None);
+            return;
+        }
+        let done = match &mut self.running {
+            Some(running) => running.follow(wish),
+            None => Running::start(wish, &self.known).and_then(|mut running| {
+                let done = running.follow(wish);
+                self.running = Some(running);
+                done
+            }),
+        };
+        let again = self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.hooks.has_failed());
+        self.trouble = done.err();
+        self.retry = (self.trouble.is_some() || again).then(|| {
+            let pause = self
+                .retry
+                .map_or(RETRY_FIRST, |retry| (retry.pause * 2).min(RETRY_LONGEST));
+            Retry {
+                at: Instant::now() + pause,
+                pause,
+            }
+        });
+    }
+
+    fn report(&self) -> Report {
+        let on = self
+            .wish
+            .as_ref()
+            .is_some_and(|wish| wish.config.switch == Switch::On);
+        let state = match (&self.running, &self.trouble) {
+            _ if !on => State::Off,
+            (_, Some(_)) => State::Broken,
+            (None, None) => State::Starting,
+            (Some(_), None) => State::On,
+        };
+        let report = Report {
+            state,
+            number: self.number,
+            problems: self.trouble.iter().map(|problem| (**problem).clone()).collect(),
+            ..Report::default()
+        };
+        match &self.running {
+            Some(running) => running.report(report),
+            None => report,
+        }
+    }
+}
+
+impl Running {
+    /// Loads the programs over the maps of an earlier run, or over new ones.
+    fn start(wish: &Wish, known: &BTreeMap<Subject, Change>) -> Result<Self, Box<Problem>> {
+        let elf = programs::elf().map_err(|error| trouble("kernel-programs-missing", &error))?;
+        let failed = |error: ebpf_loader::Error| trouble("datapath-not-loaded", &error);
+        let folder = wish.config.bpf_root.join(FOLDER);
+        // What fails here, loading says better.
+        let _ = fs::create_dir_all(&folder);
+        let sizes = MapSizes {
+            memory: memory(),
+            ..wish.config.sizes.clone()
+        };
+        // What is wrong with them was named where they were read.
+        let (entries, _) = sizes.entries();
+        let settings = ebpf_loader::Settings { folder, entries };
+        let began = Instant::now();
+        let datapath = Datapath::load(elf, &settings).map_err(failed)?;
+        let store = Store::open(&datapath).map_err(failed)?;
+        let image = store.read(&wish.config.settings.seeds).map_err(failed)?;
+        tracing::info!(
+            folder = %datapath.folder().display(),
+            frontends = image.frontends4.len() + image.frontends6.len(),
+            took = ?began.elapsed(),
+            "the kernel programs are loaded"
+        );
+        for remade in datapath.remade() {
+            tracing::info!(?remade, "a map of an earlier run is made anew");
+        }
+        let devices = datapath.map(maps::DEVICES).map_err(failed)?;
+        let entries = devices.all().map_err(failed)?.into_iter().collect();
+        let (node, settings) = (ThisNode::default(), Settings::default());
+        let mut planner = Incremental::new(image, node.clone(), settings.clone());
+        for change in known.values() {
+            planner.handle(change.clone());
+        }
+        Ok(Self {
+            planner,
+            node,
+            settings,
+            limits: store.limits(),
+            sweeper: Sweeper::open(&datapath).map_err(failed)?,
+            hooks: Hooks::default(),
+            cgroup: None,
+            devices,
+            entries,
+            unused: BTreeMap::new(),
+            frontends4: datapath.map(maps::FRONTENDS4).map_err(failed)?,
+            frontends6: datapath.map(maps::FRONTENDS6).map_err(failed)?,
+            served: Arc::default(),
+            problems: Vec::new(),
+            features: ebpf_loader::probe(),
+            counters: Arc::new(datapath.map(maps::COUNTERS).map_err(failed)?),
+            writes: 0,
+            datapath,
+            store,
+        })
+    }
+
+    /// Makes everything as it should be. Maps come before programs: a program that starts finds them full.
+    fn follow(&mut self, wish: &Wish) -> Result<(), Box<Problem>> {
+        let mut selected: Vec<&Device> = Vec::new();
+        self.unused.clear();
+        for device in &*wish.devices {
+            match devices::select(device, &wish.config.devices) {
+                Ok(()) => selected.push(device),
+                Err(why) => {
+                    self.unused.insert(device.name.clone(), why);
+                }
+            }
+        }
+        self.configure(wish, &selected);
+        self.write_devices(&selected, wish)?;
+        let done = self.store.carry_out(&mut self.planner);
+        self.read_back();
+        let problems = self.planner.problems();
+        let mut deaths = 0;
+        let refused = match &done {
+            Ok(report) => {
+                self.writes += u64::try_from(report.done.writes).unwrap_or(u64::MAX);
+                deaths = report.done.deaths;
+                report.refused.clone()
+            }
+            Err(_) => Vec::new(),
+        };
+        let all: BTreeSet<_> = problems.into_iter().chain(refused).collect();
+        self.problems = all.iter().map(Problem::from).collect();
+        self.hooks
+            .follow(&mut self.datapath, &selected, wish.config.acceleration);
+        self.follow_sockets(wish);
+        if selected.is_empty() {
+            self.problems.push(Problem::here(
+                Severity::Error,
+                "no-device",
+                "no device serves: nothing from outside is balanced; `stentor status` says why of each device, and \
+                 `devices` names those that are meant",
+            ));
+        }
+        if deaths > 0 {
+            // Whoever gets the address of a backend that went begins with nothing.
+            tell_swept(self.sweeper.sweep(self.planner.image(), clock()));
+        }
+        done.map(drop)
+            .map_err(|failure| trouble("map-not-written", &failure))
+    }
+
+    /// Hangs the programs of sockets at the cgroup, once; without them packets of this node are not balanced.
+    fn follow_sockets(&mut self, wish: &Wish) {
+        let cgroup = &wish.config.cgroup_root;
+        if self
+            .cgroup
+            .as_ref()
+            .is_some_and(|old| old != cgroup || wish.config.sockets == Switch::Off)
+            && let Some(old) = self.cgroup.take()
+            && let Err(error) = self.datapath.detach_sockets(&old)
+        {
+            tracing::warn!(error = chain(&error), cgroup = %old.display(), "programs of sockets can not be taken off");
+        }
+        if wish.config.sockets == Switch::Off || self.cgroup.is_some() {
+            return;
+        }
+        match self.datapath.attach_sockets(cgroup) {
+            Ok(means) => {
+                tracing::info!(cgroup = %cgroup.display(), ?means, "sockets of this node are balanced");
+                self.cgroup = Some(cgroup.clone());
+            }
+            Err(error) => self.problems.push(Problem::here(
+                Severity::Warning,
+                "sockets-not-balanced",
+                format!(
+                    "sockets of this node are not balanced: {}; set cgroup-root to a cgroup of version 2 with all of them \
+                     below it, or bpf-lb-sock to false",
+                    chain(&error)
+                ),
+            )),
+        }
+    }
+
+    fn configure(&mut self, wish: &Wish, selected: &[&Device]) {
+        let of_node = &wish.node.addresses;
+        let node = ThisNode {
+            name: wish.node.name.clone(),
+            labels: wish.node.labels.clone(),
+            node_port_addresses: devices::node_port_addresses(
+                selected.iter().copied(),
+                of_node,
+                &wish.config.node_port_addresses,
+            ),
+            addresses: devices::addresses(&*wish.devices),
+        };
+        let settings = Settings {
+            limits: self.limits,
+            ..wish.config.settings.clone()
+        };
+        if (&node, &settings) != (&self.node, &self.settings) {
+            (self.node, self.settings) = (node.clone(), settings.clone());
+            self.planner.configure(node, settings);
+        }
+    }
+
+    fn write_devices(&mut self, selected: &[&Device], wish: &Wish) -> Result<(), Box<Problem>> {
+        let failed = |error: ebpf_loader::Error| trouble("map-not-written", &error);
+        let wished = devices::entries(selected.iter().copied(), &wish.node.addresses);
+        for (index, entry) in &wished {
+            if self.entries.get(index) != Some(entry) {
+                self.devices.put(index, entry).map_err(failed)?;
+                self.writes += 1;
+            }
+        }
+        for index in self.entries.keys().filter(|index| !wished.contains_key(index)) {
+            self.devices.remove(index).map_err(failed)?;
+            self.writes += 1;
+        }
+        self.entries = wished;
+        Ok(())
+    }
+
+    /// What is announced was seen in the kernel's map, not only sent there.
+    fn read_back(&mut self) {
+        let image = self.planner.image();
+        let mut served = BTreeSet::new();
+        for (socket, frontend) in image.frontends() {
+            if self.served.contains(&socket) || self.is_there(&socket, &frontend) {
+                served.insert(socket);
+            }
+        }
+        if served != *self.served {
+            self.served = Arc::new(served);
+        }
+    }
+
+    fn is_there(&self, socket: &Socket, frontend: &Frontend) -> bool {
+        let (port, protocol) = (socket.port.to_be(), socket.protocol.number());
+        let found = match socket.address {
+            std::net::IpAddr::V4(a) => {
+                self.frontends4
+                    .get::<_, Frontend>(&FrontendKey::new(V4::from(a), port, protocol))
+            }
+            std::net::IpAddr::V6(a) => {
+                self.frontends6
+                    .get::<_, Frontend>(&FrontendKey::new(V6::from(a), port, protocol))
+            }
+        };
+        matches!(found, Ok(Some(found)) if found == *frontend)
+    }
+
+    /// Takes the programs off; the flows they had end.
+    fn leave(mut self) {
+        self.hooks.follow(
+            &mut self.datapath,
+            &[],
+            crate::config::datapath::Acceleration::Disabled,
+        );
+        if let Some(cgroup) = self.cgroup.take()
+            && let Err(error) = self.datapath.detach_sockets(&cgroup)
+        {
+            tracing::warn!(error = chain(&error), cgroup = %cgroup.display(), "programs of sockets can not be taken off");
+        }
+        let folder = self.datapath.folder().to_owned();
+        drop(self);
+        match fs::remove_dir_all(&folder) {
+            Ok(()) => tracing::info!(folder = %folder.display(), "the load balancer is switched off"),
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "maps are left behind"),
+        }
+    }
+
+    fn report(&self, mut report: Report) -> Report {
+        report.served = Arc::clone(&self.served);
+        report.devices = self.hooks.devices();
+        report.unused.clone_from(&self.unused);
+        report.problems.extend(self.problems.iter().cloned());
+        report.problems.extend(self.hooks.problems());
+        report.features.clone_from(&self.features);
+        report.counts = self.counts();
+        report.pressure = pressure(self.planner.image(), &self.limits);
+        report.writes = self.writes;
+        report.counters = Some(Arc::clone(&self.counters));
+        report
+    }
+
+    fn counts(&self) -> Counts {
+        let image = self.planner.image();
+        let alive4 = image.backends4.iter().filter(|(place, b)| b.id.lives_at(**place));
+        let alive6 = image.backends6.iter().filter(|(place, b)| b.id.lives_at(**place));
+        Counts {
+            services: self.planner.services(),
+            frontends: self.served.len(),
+            backends: alive4.count() + alive6.count(),
+        }
+    }
+}
+
+fn tell_swept(swept: Result<Swept, ebpf_loader::Error>) {
+    match swept {
+        Ok(swept) if swept.deleted.is_empty() => {}
+        Ok(swept) => tracing::debug!(seen = swept.seen, deleted = ?swept.deleted, "flows are forgotten"),
+        Err(error) => tracing::warn!(error = chain(&error), "flows can not be swept; it is tried again"),
+    }
+}
+
+/// Octets of this machine; 0 where the kernel does not tell.
+fn memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}
+
+fn pressure(image: &MapImage, limits: &Limits) -> BTreeMap<&'static str, Pressure> {
+    let slots: usize = image.slots.values().map(|run| run.len()).sum();
+    [
+        (maps::BACKENDS4, image.backends4.len(), limits.backends),
+        (maps::BACKENDS6, image.backends6.len(), limits.backends),
+        (maps::FRONTENDS4, image.frontends4.len(), limits.frontends),
+        (maps::FRONTENDS6, image.frontends6.len(), limits.frontends),
+        (maps::MEMBERS, image.members.len(), limits.members),
+        (maps::RANGES4, image.ranges4.len(), limits.ranges),
+        (maps::RANGES6, image.ranges6.len(), limits.ranges),
+        (maps::SETS, image.sets.len(), limits.sets),
+        (maps::SLOTS, slots, limits.slots),
+        (maps::NODES, image.nodes.len(), limits.nodes),
+    ]
+    .into_iter()
+    .map(|(map, used, entries)| {
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        (map.name, Pressure { used, entries })
+    })
+    .collect()
+}
