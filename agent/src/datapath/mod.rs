@@ -46,6 +46,8 @@ pub struct Me {
     pub labels: BTreeMap<String, String>,
     /// Of its Node and its CiliumNode.
     pub addresses: BTreeSet<IpAddr>,
+    /// Those of all other Nodes.
+    pub others: BTreeSet<IpAddr>,
 }
 
 /// Which frontends packets are served at.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crds::k8s_openapi::api::core::v1::Node;
 use crds::{Kind, Object, ObjectRef, Parsed};
 use ebpf_datapath::ServiceName;
 use ebpf_datapath::incremental::Change;
@@ -121,12 +122,7 @@ pub fn regranted(before: &Granted, after: &Granted) -> Vec<(Subject, Change)> {
 pub fn me(world: &World) -> Me {
     let node = world.objects.node(&world.node);
     let cilium = world.objects.cilium_node(&world.node);
-    let status = node.and_then(|node| node.object.status.as_ref());
-    let listed = status.and_then(|status| status.addresses.as_deref());
-    let core = listed.unwrap_or_default().iter();
-    let core = core
-        .filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"))
-        .filter_map(|address| address.address.parse().ok());
+    let core = node.iter().flat_map(|node| node_addresses(node.object));
     let own = cilium.iter().flat_map(|node| &node.object.spec.addresses);
     let own = own
         .filter(|address| matches!(address.kind.as_deref(), Some("InternalIP" | "ExternalIP")))
@@ -141,7 +137,23 @@ pub fn me(world: &World) -> Me {
             .cloned()
             .unwrap_or_default(),
         addresses: core.chain(own).collect(),
+        others: world
+            .objects
+            .nodes()
+            .filter(|node| node.name() != &*world.node)
+            .flat_map(|node| node_addresses(node.object))
+            .collect(),
     }
+}
+
+fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let status = node.status.as_ref();
+    let listed = status.and_then(|status| status.addresses.as_deref());
+    let reachable = listed
+        .unwrap_or_default()
+        .iter()
+        .filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"));
+    reachable.filter_map(|address| address.address.parse().ok())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 use ebpf_abi::config::Device as DeviceEntry;
 use ebpf_abi::maps;
 use ebpf_abi::service::{Frontend, FrontendKey};
+use ebpf_abi::socket::choice;
 use ebpf_abi::{V4, V6};
 use ebpf_datapath::image::MapImage;
 use ebpf_datapath::incremental::{Change, Incremental};
 use ebpf_datapath::sizes::MapSizes;
 use ebpf_datapath::{Limits, Settings, Socket, ThisNode};
-use ebpf_loader::{Datapath, Feature, MapFd, Store, Support, Sweeper, Swept, clock};
+use ebpf_loader::{Datapath, Feature, MapFd, Store, Support, Surroundings, Sweeper, Swept, clock};
 use tokio::sync::watch;
 
 use super::devices::{self, Device, Unused};
@@ -86,6 +88,8 @@ struct Running {
     hooks: Hooks,
     /// Where the programs of sockets hang.
     cgroup: Option<PathBuf>,
+    /// What they were told of this node.
+    surroundings: Option<Surroundings>,
     devices: MapFd,
     /// What `DEVICES` holds.
     entries: BTreeMap<u32, DeviceEntry>,
@@ -115,6 +119,7 @@ impl Task {
     fn sweep(&mut self) {
         if let Some(running) = &mut self.running {
             tell_swept(running.sweeper.sweep_some(running.planner.image(), clock()));
+            running.follow_pods();
         }
     }
 
@@ -246,6 +251,7 @@ impl Running {
             sweeper: Sweeper::open(&datapath).map_err(failed)?,
             hooks: Hooks::default(),
             cgroup: None,
+            surroundings: None,
             devices,
             entries,
             unused: BTreeMap::new(),
@@ -320,13 +326,24 @@ impl Running {
         {
             tracing::warn!(error = chain(&error), cgroup = %old.display(), "programs of sockets can not be taken off");
         }
-        if wish.config.sockets == Switch::Off || self.cgroup.is_some() {
+        if wish.config.sockets == Switch::Off {
+            return;
+        }
+        let surroundings = self.surroundings(wish);
+        if self.surroundings.as_ref() != Some(&surroundings) {
+            match self.datapath.write_surroundings(&surroundings) {
+                Ok(()) => self.surroundings = Some(surroundings),
+                Err(error) => self.problems.push(*trouble("map-not-written", &error)),
+            }
+        }
+        if self.cgroup.is_some() {
             return;
         }
         match self.datapath.attach_sockets(cgroup) {
             Ok(means) => {
                 tracing::info!(cgroup = %cgroup.display(), ?means, "sockets of this node are balanced");
                 self.cgroup = Some(cgroup.clone());
+                self.follow_pods();
             }
             Err(error) => self.problems.push(Problem::here(
                 Severity::Warning,
@@ -337,6 +354,37 @@ impl Running {
                     chain(&error)
                 ),
             )),
+        }
+    }
+
+    /// What sockets need to know of this node.
+    fn surroundings(&self, wish: &Wish) -> Surroundings {
+        let listening = &self.node.node_port_addresses;
+        Surroundings {
+            node4: listening.iter().find_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            }),
+            node6: listening.iter().find_map(|address| match address {
+                IpAddr::V6(address) => Some(*address),
+                IpAddr::V4(_) => None,
+            }),
+            node_ports: self.settings.node_ports.clone(),
+            choices: choice::PROTECT_PORTS | choice::EXTERNAL_IPS_OUTSIDE,
+            own: self.node.addresses.clone(),
+            others: wish.node.others.clone(),
+        }
+    }
+
+    /// Pods come and go with their network namespaces, and nobody tells.
+    fn follow_pods(&self) {
+        let Some(cgroup) = &self.cgroup else { return };
+        match self.datapath.follow_namespaces(cgroup) {
+            Ok(count) => tracing::debug!(count, "network namespaces of pods"),
+            Err(error) => tracing::debug!(
+                error = chain(&error),
+                "network namespaces of pods can not be read"
+            ),
         }
     }
 
@@ -396,11 +444,11 @@ impl Running {
     fn is_there(&self, socket: &Socket, frontend: &Frontend) -> bool {
         let (port, protocol) = (socket.port.to_be(), socket.protocol.number());
         let found = match socket.address {
-            std::net::IpAddr::V4(a) => {
+            IpAddr::V4(a) => {
                 self.frontends4
                     .get::<_, Frontend>(&FrontendKey::new(V4::from(a), port, protocol))
             }
-            std::net::IpAddr::V6(a) => {
+            IpAddr::V6(a) => {
                 self.frontends6
                     .get::<_, Frontend>(&FrontendKey::new(V6::from(a), port, protocol))
             }
