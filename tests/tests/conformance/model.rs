@@ -35,7 +35,9 @@ impl Model {
         });
         Ok(Self {
             world: World::new(NODE),
-            options: stentor::config::load(None, variables)?.0.options,
+            options: stentor::config::load(None, variables, &stentor::config::Given::new())?
+                .0
+                .options,
             folder: Folder::new(PathBuf::from("/m")),
             servers: BTreeMap::new(),
         })

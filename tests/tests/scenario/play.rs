@@ -16,7 +16,7 @@ use anyhow::{Context, bail, ensure};
 use stentor::plan::gateway::MAIN_TABLE;
 use stentor::plan::{Desired, Options, plan};
 use stentor::source::folder::{Folder, Found, Look};
-use stentor::world::{DefaultRoute, LinkState, Observed, World};
+use stentor::world::{DefaultRoute, LinkState, Observed, ServiceRef, World};
 use stentor_tests::txtar::Archive;
 
 use super::render::render;
@@ -112,7 +112,7 @@ impl Stage {
             let name = key.to_uppercase().replace('-', "_");
             (format!("CILIUM_{name}"), (*value).to_owned())
         });
-        let (config, warnings) = stentor::config::load(None, variables)?;
+        let (config, warnings) = stentor::config::load(None, variables, &stentor::config::Given::new())?;
         ensure!(warnings.is_empty(), "{warnings:?}");
         self.options = config.options;
         Ok(())
