@@ -13,6 +13,8 @@ mod attach;
 mod claims;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/events.rs"]
+mod events;
 #[path = "kernel/image.rs"]
 mod image;
 #[path = "kernel/packet.rs"]

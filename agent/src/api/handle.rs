@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Error, json, read, respond};
+use super::explain::{self, Wanted};
 use super::journal::Journal;
 use super::query::{self, Refusal};
 use super::serve::Surface;
@@ -85,6 +86,7 @@ impl Api {
             }
             Path::Vips => self.with_facts(|facts| json(&status::vips(facts))).await,
             Path::Reasons => self.with_facts(reasons).await,
+            Path::Explain => self.explain(query).await,
             Path::Events => json(&self.journal.read()),
             Path::Generation => self.generation(query).await,
             Path::Peers => {
@@ -120,6 +122,7 @@ impl Api {
             "/v1/stentor/problems" => Path::Problems,
             "/v1/stentor/vips" => Path::Vips,
             "/v1/stentor/reasons" => Path::Reasons,
+            "/v1/stentor/explain" => Path::Explain,
             "/v1/stentor/events" => Path::Events,
             "/v1/stentor/generation" => Path::Generation,
             "/v1/stentor/bgp/peers" => Path::Peers,
@@ -264,6 +267,22 @@ impl Api {
             advertised: &advertised,
             now: Instant::now(),
         })
+    }
+
+    async fn explain(&self, query: &str) -> Answer {
+        let parameters = query::parameters(query);
+        let address = query::one(&parameters, "address").map(|text| {
+            let address = text.parse().map(Wanted::Address);
+            address.map_err(|_| Error::BadRequest(format!("address {text:?} is no address")))
+        });
+        let service = query::one(&parameters, "service").map(|text| Ok(Wanted::Service(text.to_owned())));
+        let wanted = address.or(service).unwrap_or_else(|| {
+            Err(Error::BadRequest(
+                "an address or a service is asked for".to_owned(),
+            ))
+        })?;
+        self.with_facts(|facts| json(&explain::explain(facts, &wanted)))
+            .await
     }
 
     /// Peers, and what is in their Adj-RIB-Out.
@@ -466,6 +485,7 @@ enum Path {
     Problems,
     Vips,
     Reasons,
+    Explain,
     Events,
     Generation,
     Peers,

@@ -4,6 +4,7 @@
 mod answer;
 pub mod bgp;
 pub mod datapath;
+pub mod explain;
 pub mod handle;
 pub mod journal;
 pub mod model;

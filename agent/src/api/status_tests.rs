@@ -116,6 +116,11 @@ fn snapshot(services: Vec<ServiceReport>) -> Snapshot {
     }
 }
 
+/// One Service with one address, meant for these peers.
+pub(crate) fn snapshot_with(announced_to: &[&str], reasons: Vec<Reason>) -> Snapshot {
+    snapshot(vec![service(announced_to, reasons)])
+}
+
 fn verdict(snapshot: &Snapshot, peers: &[PeerStatus], advertised: &[PathView]) -> Status {
     let facts = Facts {
         snapshot,

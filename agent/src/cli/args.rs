@@ -7,6 +7,7 @@ use clap::{Arg, ArgMatches, Args, Command as Clap, FromArgMatches, Parser, Subco
 use clap_complete::Shell;
 
 use super::client::DEFAULT_SOCKET;
+use super::lb::args::{BpfCommand, LbCommand, Maps, MonitorArgs};
 use crate::config::Given;
 use crate::config::keys::{self, Form};
 use crate::shell::log::Format;
@@ -59,6 +60,17 @@ pub enum Command {
     /// The load balancer in the kernel.
     #[command(subcommand)]
     Datapath(DatapathCommand),
+    /// Say why an address is announced from this node and served here, or is not: the first "no", and what to change.
+    #[command(subcommand)]
+    Explain(ExplainCommand),
+    /// The load balancer in the kernel: services, backends, connections, and what would happen to a packet.
+    #[command(subcommand)]
+    Lb(LbCommand),
+    /// The kernel's side of it: maps, programs, events.
+    #[command(subcommand)]
+    Bpf(BpfCommand),
+    /// Print a line for each packet that is dropped (or, if asked, that goes on), until interrupted.
+    Monitor(MonitorArgs),
     /// Read a folder of YAML and list what is wrong with it. Needs no agent.
     Check(CheckArgs),
     /// What happened lately: sessions, addresses, configuration.
@@ -246,6 +258,36 @@ pub enum DatapathCommand {
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
         bpf_root: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExplainCommand {
+    /// About an address.
+    Vip {
+        /// The address.
+        address: IpAddr,
+        #[command(flatten)]
+        how: ExplainArgs,
+    },
+    /// About all addresses of a Service.
+    #[command(alias = "service")]
+    Svc {
+        /// NAMESPACE/NAME.
+        name: String,
+        #[command(flatten)]
+        how: ExplainArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub at: SocketArg,
+    #[command(flatten)]
+    pub maps: Maps,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 #[derive(Debug, Subcommand)]

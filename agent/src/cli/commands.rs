@@ -69,7 +69,7 @@ impl From<ClientError> for Failure {
 }
 
 impl Failure {
-    fn problem(text: impl ToString) -> Self {
+    pub(super) fn problem(text: impl ToString) -> Self {
         Self {
             exit: Exit::Problems,
             text: text.to_string(),
@@ -77,7 +77,7 @@ impl Failure {
     }
 }
 
-type Done = Result<Exit, Failure>;
+pub(super) type Done = Result<Exit, Failure>;
 
 pub(super) fn status(args: &StatusArgs) -> Done {
     show(
@@ -342,7 +342,11 @@ fn without_ages(value: &Value) -> Value {
     }
 }
 
-fn print_one<T: Serialize>(value: &T, output: Output, table: impl Fn(&T) -> String) -> Result<(), Failure> {
+pub(super) fn print_one<T: Serialize>(
+    value: &T,
+    output: Output,
+    table: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
     let json = serde_json::to_value(value).map_err(Failure::problem)?;
     write(&rendered(&json, output, || Ok(table(value)))?)
 }
@@ -362,7 +366,7 @@ fn rendered(
 }
 
 /// A reader that went away (`| head`) is a good end.
-fn write(text: &str) -> Result<(), Failure> {
+pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -374,7 +378,7 @@ fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for octet in text.bytes() {
         if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {

@@ -6,6 +6,8 @@ pub mod client;
 pub mod commands;
 mod datapath;
 mod datapath_table;
+pub mod explain;
+pub mod lb;
 pub mod tables;
 
 use std::ffi::OsString;
@@ -49,6 +51,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Command::Bgp(command) => commands::bgp(&command),
         Command::Vip(command) => commands::vip(&command),
         Command::Datapath(command) => datapath::run(&command),
+        Command::Explain(command) => explain::run(&command),
+        Command::Lb(command) => lb::run(&command),
+        Command::Bpf(command) => lb::bpf::run(&command),
+        Command::Monitor(args) => lb::monitor::run(&args, lb::monitor::Form::Told),
         Command::Check(args) => commands::check(&args),
         Command::Events(args) => commands::events(&args),
         Command::Completions { shell } => {

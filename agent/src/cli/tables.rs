@@ -477,7 +477,7 @@ fn time(seconds: u64) -> String {
     duration::go(Duration::from_secs(seconds))
 }
 
-fn layout(text: &str) -> String {
+pub(super) fn layout(text: &str) -> String {
     // No line ends in blanks: a column that is empty at the end is not padded.
     let laid_out = tabwriter::align(text, 0, 3);
     laid_out

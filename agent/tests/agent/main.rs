@@ -11,6 +11,7 @@ mod balancer;
 mod compat;
 mod gateway;
 mod live;
+mod maps;
 mod refusals;
 mod router;
 mod stage;

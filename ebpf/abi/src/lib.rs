@@ -27,6 +27,7 @@ pub mod balance;
 pub mod checksum;
 pub mod config;
 pub mod dsr;
+pub mod event;
 pub mod filter;
 pub mod flow;
 pub mod forward;

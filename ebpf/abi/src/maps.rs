@@ -23,6 +23,9 @@
 //! SOCKET_PEERS     socket storage  (the socket)    Peer            programs
 //! DATAGRAMS        LRU hash        DatagramKey     Datagram        programs
 //! COUNTERS         per-CPU array   counter()       Counter         programs
+//! BUDGETS          per-CPU array   counter()       Budget          programs
+//! LISTENERS        array           place           Listener        whoever listens
+//! EVENTS           array of maps   place           ring of Events  whoever listens puts it there; programs fill it
 //! ```
 //!
 //! Order of writes, so that no reader ever meets a dangling id. A line is complete before the next begins; `~` is an RCU
@@ -37,12 +40,13 @@
 //! Places (indices of backends, frontends, sets, ranges of slots) are stable: a start reads them back from the maps. Set 0
 //! and list 0 are never given: 0 means none.
 //!
-//! Not here yet, with their place kept: encapsulation targets of the SYN guard, events
-//! (ring buffer), and everything of policy and identities, which will be looked up beside `FLOWS` and have maps of their own.
+//! Not here yet, with their place kept: encapsulation targets of the SYN guard, and
+//! everything of policy and identities, which will be looked up beside `FLOWS` and have maps of their own.
 
 use crate::config::{
     Affinity, AffinityKey, COUNTERS as COUNTER_PLACES, Config, Counter, Device, Member, Node, RangeKey,
 };
+use crate::event::{Budget, ELEMENTS, Listener};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use crate::service::{Backend, Frontend, FrontendKey, Set};
 use crate::socket::{Datagram, DatagramKey, Namespace, Peer, Sockets};
@@ -60,6 +64,8 @@ pub enum Kind {
     ArrayOfArrays,
     /// Values lie in sockets; as many as there are sockets.
     SocketStorage,
+    /// An array whose values are ring buffers of [`crate::event::Event`].
+    ArrayOfRings,
 }
 
 /// A map of the programs.
@@ -100,10 +106,12 @@ maps! {
     AFFINITY6: LruHash, AffinityKey<V6> => Affinity, 65_536;
     BACKENDS4: Array, u32 => Backend<V4>, 65_536;
     BACKENDS6: Array, u32 => Backend<V6>, 65_536;
+    BUDGETS: PerCpuArray, u32 => Budget, COUNTER_PLACES;
     CONFIG: Array, u32 => Config, 1;
     COUNTERS: PerCpuArray, u32 => Counter, COUNTER_PLACES;
     DATAGRAMS: LruHash, DatagramKey => Datagram, 65_536;
     DEVICES: Hash, u32 => Device, 1024;
+    EVENTS: ArrayOfRings, u32 => u32, ELEMENTS;
     FILTER: Array, u32 => u64, filter::WORDS;
     FLOWS4: LruHash, Tuple<V4> => Flow<V4>, 524_288;
     FLOWS6: LruHash, Tuple<V6> => Flow<V6>, 262_144;
@@ -111,6 +119,7 @@ maps! {
     FRAGMENTS6: LruHash, FragmentKey<V6> => FragmentPorts, 8192;
     FRONTENDS4: Hash, FrontendKey<V4> => Frontend, 65_536;
     FRONTENDS6: Hash, FrontendKey<V6> => Frontend, 65_536;
+    LISTENERS: Array, u32 => Listener, ELEMENTS;
     LIVE_FRONTENDS: Array, u32 => FrontendId, 131_072;
     MAGLEV: ArrayOfArrays, u32 => u32, 65_536;
     MEMBERS: Hash, Member => u32, 65_536;

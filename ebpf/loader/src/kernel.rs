@@ -23,6 +23,7 @@ pub(crate) enum Command {
     ProgAttach = 8,
     ProgDetach = 9,
     TestRun = 10,
+    ProgramById = 13,
     MapById = 14,
     Info = 15,
     LookupBatch = 24,
@@ -404,6 +405,16 @@ pub(crate) fn device_name(index: u32) -> io::Result<String> {
     }
     let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
     Ok(name.to_string_lossy().into_owned())
+}
+
+/// What something says of itself, as the kernel lays it out, cut off after so many octets.
+pub(crate) fn info_words(fd: BorrowedFd<'_>, words: &mut [u64; 32], length: u32) -> io::Result<()> {
+    let mut by = InfoBy {
+        fd: number(fd),
+        length,
+        info: address_mut(words),
+    };
+    bpf(Command::Info, &mut by).map(drop)
 }
 
 /// Whether a folder is on a BPF file system.

@@ -18,14 +18,18 @@
 mod access;
 mod attach;
 mod cgroup;
+mod events;
 mod kernel;
 mod mapped;
 mod netns;
+mod pinned;
 mod probe;
+mod programs;
 mod resize;
 mod run;
 mod store;
 mod sweep;
+pub mod tables;
 mod version;
 mod walk;
 
@@ -41,8 +45,11 @@ use ebpf_abi::maps::{self, Kind, Map};
 pub use access::MapFd;
 pub use attach::{Attached, Detached, Hook, Mode};
 pub use cgroup::{Means, SocketHook};
+pub use events::{Interest, Listener};
 pub use netns::Surroundings;
+pub use pinned::{Pinned, now};
 pub use probe::{Feature, Support, Without, probe};
+pub use programs::ProgramInfo;
 pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};
@@ -95,6 +102,24 @@ pub enum Error {
     },
     #[error("network namespaces cannot be looked at")]
     Namespace(#[source] io::Error),
+    #[error(
+        "no maps of this version are pinned at {} (there: {others}): has an agent with the load balancer run on this node? \
+         Another folder is chosen with --bpf-root",
+        path.display()
+    )]
+    NotPinned {
+        path: PathBuf,
+        others: String,
+        source: io::Error,
+    },
+    #[error("{0} listen already, and there is no place for more: end one of them")]
+    NoPlace(u32),
+    #[error("{call} on the link {link} failed")]
+    Link {
+        link: String,
+        call: &'static str,
+        source: io::Error,
+    },
     #[error("running {program} failed")]
     Run {
         program: &'static str,

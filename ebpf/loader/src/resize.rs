@@ -125,7 +125,7 @@ impl Old {
         let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = fitting.copied().unzip();
         let copied = match self.map.kind {
             // It tells numbers of maps, and wants descriptors.
-            Kind::ArrayOfArrays => {
+            Kind::ArrayOfArrays | Kind::ArrayOfRings => {
                 let open = |id: &[u8]| kernel::map_by_id(u32::from_ne_bytes(id.try_into().ok()?)).ok();
                 let maps: Vec<OwnedFd> = values.iter().filter_map(|id| open(id)).collect();
                 if maps.len() != keys.len() {
@@ -148,7 +148,7 @@ impl Old {
 
     fn is_array(&self) -> bool {
         match self.map.kind {
-            Kind::Array | Kind::PerCpuArray | Kind::ArrayOfArrays => true,
+            Kind::Array | Kind::PerCpuArray | Kind::ArrayOfArrays | Kind::ArrayOfRings => true,
             Kind::Hash | Kind::LruHash | Kind::PrefixTree | Kind::SocketStorage => false,
         }
     }
@@ -190,7 +190,7 @@ fn kind(kind: Kind) -> u32 {
         Kind::Hash => 1,
         Kind::LruHash => 9,
         Kind::PrefixTree => 11,
-        Kind::ArrayOfArrays => 12,
+        Kind::ArrayOfArrays | Kind::ArrayOfRings => 12,
         Kind::SocketStorage => 24,
     }
 }

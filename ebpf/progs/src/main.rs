@@ -9,11 +9,13 @@
 //! to_netdev     tc egress      egress
 //! ```
 //!
-//! IPv4 and IPv6 are functions of their own, not inlined, so that each has a stack of its own.
+//! IPv4 and IPv6 are functions of their own, not inlined, so that each has a stack of its own. What becomes of
+//! a packet is counted and told after they returned, by [`event`]: they need all of their stack themselves.
 
 #![no_std]
 #![no_main]
 
+mod event;
 mod maps;
 mod packet;
 mod route;
@@ -24,7 +26,8 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use ebpf_abi::DropReason;
 use ebpf_abi::balance::{Verdict, egress, ingress};
-use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
+use ebpf_abi::config::Direction;
+use ebpf_abi::event::answer;
 use ebpf_abi::packet::{ETHERNET, Packet};
 
 use crate::maps::{Maps4, Maps6};
@@ -42,11 +45,12 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
     let Some(kind) = frame.read::<2>(12) else {
         return xdp_action::XDP_PASS;
     };
-    match u16::from_be_bytes(kind) {
+    let answer = match u16::from_be_bytes(kind) {
         IPV4 => xdp4(ctx.ctx),
         IPV6 => xdp6(ctx.ctx),
-        _ => xdp_action::XDP_PASS,
-    }
+        _ => return xdp_action::XDP_PASS,
+    };
+    event::xdp(ctx.ctx, answer)
 }
 
 #[inline(never)]
@@ -69,43 +73,33 @@ fn xdp6(ctx: *mut xdp_md) -> u32 {
 fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
     match verdict {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
-        Verdict::Local | Verdict::Reply => {
-            maps::count(counter(Direction::Ingress, FORWARDED), frame.len());
-            xdp_action::XDP_PASS
-        }
-        Verdict::Forward => {
-            maps::count(counter(Direction::Ingress, FORWARDED), frame.len());
-            route.send(frame)
-        }
-        Verdict::TooBig(_) => xdp_drop(frame, DropReason::FragmentationNeeded),
-        Verdict::Drop(reason) => xdp_drop(frame, reason),
+        Verdict::Local | Verdict::Reply => xdp_action::XDP_PASS | answer::FORWARDED,
+        Verdict::Forward => route.send(frame) | answer::FORWARDED,
+        Verdict::TooBig(_) => xdp_action::XDP_DROP | answer::dropped(DropReason::FragmentationNeeded),
+        Verdict::Drop(reason) => xdp_action::XDP_DROP | answer::dropped(reason),
     }
-}
-
-#[inline(always)]
-fn xdp_drop(frame: &Frame, reason: DropReason) -> u32 {
-    maps::count(drop_counter(Direction::Ingress, reason), frame.len());
-    xdp_action::XDP_DROP
 }
 
 /// What comes from the network.
 #[classifier]
 pub fn from_netdev(ctx: TcContext) -> i32 {
-    match kind(ctx.skb.skb) {
+    let answer = match kind(ctx.skb.skb) {
         Some(IPV4) => from4(ctx.skb.skb),
         Some(IPV6) => from6(ctx.skb.skb),
-        _ => TC_ACT_OK,
-    }
+        _ => return TC_ACT_OK,
+    };
+    event::tc(ctx.skb.skb, Direction::Ingress, answer)
 }
 
 /// What goes to the network.
 #[classifier]
 pub fn to_netdev(ctx: TcContext) -> i32 {
-    match kind(ctx.skb.skb) {
+    let answer = match kind(ctx.skb.skb) {
         Some(IPV4) => to4(ctx.skb.skb),
         Some(IPV6) => to6(ctx.skb.skb),
-        _ => TC_ACT_OK,
-    }
+        _ => return TC_ACT_OK,
+    };
+    event::tc(ctx.skb.skb, Direction::Egress, answer)
 }
 
 /// The protocol of the packet, its headers pulled to where they can be read; `None` for a VLAN's packet.
@@ -123,11 +117,8 @@ fn kind(ctx: *mut __sk_buff) -> Option<u16> {
 fn from4(ctx: *mut __sk_buff) -> i32 {
     let mut maps = Maps4(RouteSkb(ctx));
     match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
-        Verdict::Forward => {
-            maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());
-            maps.0.send()
-        }
-        verdict => tc_answer(ctx, Direction::Ingress, verdict),
+        Verdict::Forward => maps.0.send() | answer::FORWARDED as i32,
+        verdict => tc_answer(verdict),
     }
 }
 
@@ -135,44 +126,32 @@ fn from4(ctx: *mut __sk_buff) -> i32 {
 fn from6(ctx: *mut __sk_buff) -> i32 {
     let mut maps = Maps6(RouteSkb(ctx));
     match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
-        Verdict::Forward => {
-            maps::count(counter(Direction::Ingress, FORWARDED), Skb(ctx).len());
-            maps.0.send()
-        }
-        verdict => tc_answer(ctx, Direction::Ingress, verdict),
+        Verdict::Forward => maps.0.send() | answer::FORWARDED as i32,
+        verdict => tc_answer(verdict),
     }
 }
 
 #[inline(never)]
 fn to4(ctx: *mut __sk_buff) -> i32 {
     let verdict = egress(&mut Skb(ctx), ETHERNET, &mut Maps4(Nowhere));
-    tc_answer(ctx, Direction::Egress, verdict)
+    tc_answer(verdict)
 }
 
 #[inline(never)]
 fn to6(ctx: *mut __sk_buff) -> i32 {
     let verdict = egress(&mut Skb(ctx), ETHERNET, &mut Maps6(Nowhere));
-    tc_answer(ctx, Direction::Egress, verdict)
+    tc_answer(verdict)
 }
 
 #[inline(always)]
-fn tc_answer(ctx: *mut __sk_buff, direction: Direction, verdict: Verdict) -> i32 {
+fn tc_answer(verdict: Verdict) -> i32 {
     match verdict {
         Verdict::Pass(_) => TC_ACT_OK,
         // Whoever knows a way out has taken it.
-        Verdict::Local | Verdict::Reply | Verdict::Forward => {
-            maps::count(counter(direction, FORWARDED), Skb(ctx).len());
-            TC_ACT_OK
-        }
-        Verdict::TooBig(_) => tc_drop(ctx, direction, DropReason::FragmentationNeeded),
-        Verdict::Drop(reason) => tc_drop(ctx, direction, reason),
+        Verdict::Local | Verdict::Reply | Verdict::Forward => TC_ACT_OK | answer::FORWARDED as i32,
+        Verdict::TooBig(_) => TC_ACT_SHOT | answer::dropped(DropReason::FragmentationNeeded) as i32,
+        Verdict::Drop(reason) => TC_ACT_SHOT | answer::dropped(reason) as i32,
     }
-}
-
-#[inline(always)]
-fn tc_drop(ctx: *mut __sk_buff, direction: Direction, reason: DropReason) -> i32 {
-    maps::count(drop_counter(direction, reason), Skb(ctx).len());
-    TC_ACT_SHOT
 }
 
 #[panic_handler]

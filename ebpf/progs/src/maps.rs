@@ -2,11 +2,12 @@
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::balance::{Inserted, Tables};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
+use ebpf_abi::event::{Budget, Listener, RING};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::maglev;
@@ -83,6 +84,13 @@ pub static SOCKET_PEERS: SkStorage<Peer> = SkStorage::new();
 static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { entries!(DATAGRAMS) }> = LruHashMap::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new();
+#[btf_map]
+pub static BUDGETS: PerCpuArray<Budget, { entries!(BUDGETS) }> = PerCpuArray::new();
+#[btf_map]
+pub static LISTENERS: Array<Listener, { entries!(LISTENERS) }, MMAPABLE> = Array::new();
+/// Its inner maps are rings of [`ebpf_abi::event::Event`].
+#[btf_map]
+pub static EVENTS: ArrayOfMaps<RingBuf<(), { RING as usize }>, { entries!(EVENTS) }> = ArrayOfMaps::new();
 
 /// A [`RangeKey`] without its first field, which is the library's to add.
 #[repr(C)]

@@ -1,0 +1,262 @@
+//! What became of a packet: counted, and told to whoever listens, by [`ebpf_abi::event`]. Telling is off the path.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use ebpf_abi::balance::Tables;
+use ebpf_abi::config::{Direction, FORWARDED, counter};
+use ebpf_abi::event::{Event, Kind, OCTETS, PLACES, Rate, answer, spend};
+use ebpf_abi::flow::{Tuple, Way};
+use ebpf_abi::packet::{ETHERNET, Family, Fragment, Packet, transport};
+use ebpf_abi::service::FrontendKey;
+use ebpf_abi::{V4, V6};
+
+use crate::maps::{BUDGETS, EVENTS, LISTENERS, Maps4, Maps6, count};
+use crate::packet::{Frame, Skb};
+use crate::route::Nowhere;
+use crate::{IPV4, IPV6};
+
+/// Octets are copied so many at once.
+const STEP: usize = 8;
+
+/// The verdict of an answer in XDP, after what became of the packet was counted and told.
+#[inline(always)]
+pub fn xdp(ctx: *mut xdp_md, answer: u32) -> u32 {
+    match answer::counted(answer) {
+        Some(_) => settle_xdp(ctx, answer),
+        None => answer,
+    }
+}
+
+/// The same in tc.
+#[inline(always)]
+pub fn tc(ctx: *mut __sk_buff, direction: Direction, answer: i32) -> i32 {
+    match answer::counted(answer as u32) {
+        Some(_) => settle_tc(ctx, direction, answer as u32) as i32,
+        None => answer,
+    }
+}
+
+#[inline(never)]
+fn settle_xdp(ctx: *mut xdp_md, answer: u32) -> u32 {
+    let what = answer::counted(answer).unwrap_or(FORWARDED);
+    count(counter(Direction::Ingress, what), Frame(ctx).len());
+    if is_asked(what) {
+        tell_xdp(ctx, what.into());
+    }
+    answer::verdict(answer)
+}
+
+#[inline(never)]
+fn settle_tc(ctx: *mut __sk_buff, direction: Direction, answer: u32) -> u32 {
+    let what = answer::counted(answer).unwrap_or(FORWARDED);
+    count(counter(direction, what), Skb(ctx).len());
+    if is_asked(what) {
+        tell_tc(ctx, direction, what.into());
+    }
+    answer::verdict(answer)
+}
+
+/// Whether somebody may want to hear of it. Whether his time is over is seen where it is told: here even a clock would cost.
+#[inline(always)]
+fn is_asked(what: u8) -> bool {
+    let Some(all) = LISTENERS.get(0) else { return false };
+    match what {
+        FORWARDED => all.traces != 0,
+        _ => all.drops != 0,
+    }
+}
+
+#[inline(never)]
+fn tell_xdp(ctx: *mut xdp_md, reason: u32) -> u32 {
+    let frame = Frame(ctx);
+    let Some(kind) = frame.read::<2>(12) else { return 0 };
+    // SAFETY: the kernel hands a valid context to the program.
+    let device = unsafe { (*ctx).ingress_ifindex };
+    let length = frame.len() as u32;
+    let about = About {
+        kind: u16::from_be_bytes(kind),
+        device,
+        length,
+        direction: Direction::Ingress,
+        reason,
+    };
+    tell(&frame, &about)
+}
+
+#[inline(never)]
+fn tell_tc(ctx: *mut __sk_buff, direction: Direction, reason: u32) -> u32 {
+    let skb = Skb(ctx);
+    // SAFETY: as above.
+    let device = unsafe { (*ctx).ifindex };
+    let about = About {
+        kind: skb.protocol(),
+        device,
+        length: skb.len() as u32,
+        direction,
+        reason,
+    };
+    tell(&skb, &about)
+}
+
+/// What a hook knows of its packet.
+struct About {
+    /// Ethernet's.
+    kind: u16,
+    device: u32,
+    length: u32,
+    direction: Direction,
+    reason: u32,
+}
+
+#[inline(always)]
+fn tell<P: Packet>(packet: &P, about: &About) -> u32 {
+    // The verifier need not walk this once for every reason.
+    let reason = packet.forget(about.reason) as u8;
+    let kind = if reason == FORWARDED {
+        Kind::Trace
+    } else {
+        Kind::Drop
+    };
+    // SAFETY: a function of the kernel without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    let now = (time / 1_000_000_000) as u32;
+    let Some(all) = LISTENERS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: words of an array, which others write too; an older one is as good.
+    let everybody = unsafe { *all };
+    if !everybody.wants(now, kind) {
+        if everybody.traces != 0 && everybody.traces <= now {
+            // Whoever traced was killed: the next packets need not come here. Where somebody begins at this very moment,
+            // he says so again.
+            // SAFETY: as above.
+            unsafe { (*all).traces = 0 };
+        }
+        return 0;
+    }
+    let Some(budget) = BUDGETS.get_ptr_mut(counter(about.direction, reason)) else {
+        return 0;
+    };
+    // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
+    let (next, missed) = unsafe { spend(time, *budget, Rate::of(kind)) };
+    // SAFETY: as above.
+    unsafe { *budget = next };
+    let Some(missed) = missed else { return 0 };
+    let mut event = Event {
+        time,
+        length: about.length,
+        device: about.device,
+        missed: missed as u32,
+        kind: kind.number(),
+        direction: about.direction as u8,
+        reason,
+        ..Event::EMPTY
+    };
+    match about.kind {
+        IPV4 => describe::<V4, P, _>(packet, kind, &mut event, &Maps4(Nowhere)),
+        IPV6 => describe::<V6, P, _>(packet, kind, &mut event, &Maps6(Nowhere)),
+        _ => {}
+    }
+    capture(packet, &mut event);
+    for place in 1..=PLACES {
+        let wants = LISTENERS.get(place).is_some_and(|one| one.wants(now, kind));
+        if wants
+            && let Some(ring) = EVENTS.get(place)
+            && ring.output_untyped::<Event>(&event, 0).is_err()
+        {
+            // Its ring is full. The next event says so.
+            // SAFETY: as above.
+            unsafe { (*budget).missed += 1 };
+        }
+    }
+    0
+}
+
+/// Who sent the packet to whom, as it came, and which service it is of.
+#[inline(always)]
+fn describe<A: Words, P: Packet, T: Tables<A>>(packet: &P, kind: Kind, event: &mut Event, tables: &T) {
+    let Some((source, destination)) = A::addresses(packet, ETHERNET) else {
+        return;
+    };
+    event.family = A::NUMBER;
+    event.source = source.all();
+    event.destination = destination.all();
+    let Ok(network) = A::network(packet, ETHERNET) else {
+        return;
+    };
+    event.protocol = network.protocol;
+    if let Fragment::Later(_) = network.fragment {
+        return;
+    }
+    let Ok((source_port, destination_port, _)) = transport(packet, &network) else {
+        return;
+    };
+    event.source_port = source_port;
+    event.destination_port = destination_port;
+    match kind {
+        Kind::Drop => {
+            let key = FrontendKey::new(destination, destination_port, network.protocol);
+            if let Some(frontend) = tables.frontend(&key) {
+                event.frontend = frontend.id;
+            }
+        }
+        Kind::Trace => {
+            let answer = Tuple {
+                source: destination,
+                destination: source,
+                source_port: destination_port,
+                destination_port: source_port,
+                protocol: network.protocol,
+                pad: 0,
+                pad_word: 0,
+            };
+            // What an answer to this packet becomes says what this packet was.
+            let Some(twin) = tables.flow(&answer) else { return };
+            event.source = twin.destination.all();
+            event.destination = twin.source.all();
+            event.source_port = twin.destination_port;
+            event.destination_port = twin.source_port;
+            event.frontend = twin.frontend;
+            event.backend = twin.backend;
+            let is_forward = twin.way == Way::Reply.number();
+            event.way = if is_forward { Way::Forward } else { Way::Reply }.number();
+        }
+    }
+}
+
+/// The beginning of the packet.
+#[inline(always)]
+fn capture<P: Packet>(packet: &P, event: &mut Event) {
+    for step in 0..OCTETS / STEP {
+        let at = step * STEP;
+        let Some(octets) = packet.read::<STEP>(at) else {
+            return;
+        };
+        event.octets[at..at + STEP].copy_from_slice(&octets);
+        event.captured = (at + STEP) as u8;
+    }
+}
+
+/// An address as events have it.
+trait Words: Family {
+    const NUMBER: u8;
+    fn all(self) -> [u32; 4];
+}
+
+impl Words for V4 {
+    const NUMBER: u8 = 4;
+
+    #[inline(always)]
+    fn all(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
+    }
+}
+
+impl Words for V6 {
+    const NUMBER: u8 = 6;
+
+    #[inline(always)]
+    fn all(self) -> [u32; 4] {
+        self.0
+    }
+}
