@@ -61,7 +61,7 @@ fn a_drop_makes_one_event<A: Ends>(rig: &Rig, pinned: &Pinned) -> Result<()> {
         rig.datapath.run(hook, &frame)?;
         let event = listener.next(SOON)?.context("a drop is told")?;
         ensure!(
-            listener.next(Duration::ZERO)? == None,
+            listener.next(Duration::ZERO)?.is_none(),
             "once, and nothing from before we listened"
         );
         ensure!(event.kind == Kind::Drop.number(), "{event:?}");
@@ -109,7 +109,7 @@ fn a_trace_says_what_the_packet_was<A: Ends>(rig: &Rig, pinned: &Pinned) -> Resu
         ensure!((event.frontend.index(), event.backend) == (5, id(0)), "{event:?}");
         ensure!(event.direction == hook.direction() as u8, "{event:?}");
     }
-    ensure!(drops.next(Duration::ZERO)? == None, "nothing was dropped");
+    ensure!(drops.next(Duration::ZERO)?.is_none(), "nothing was dropped");
     Ok(())
 }
 

@@ -369,8 +369,11 @@ fn replaced_backends_never_serve_another_service(mode: Mode) -> Result<()> {
     none_is_wrong(&progress)
 }
 
+/// A test and its name.
+type Fault = (&'static str, fn(Mode) -> Result<()>);
+
 /// By name; each in the first mode, and the ones that concern programs of the driver in another one too.
-pub(crate) fn all() -> Vec<(&'static str, fn(Mode) -> Result<()>)> {
+pub(crate) fn all() -> Vec<Fault> {
     vec![
         (
             "a_backend_that_dies_disturbs_no_flow_of_another",
