@@ -1,15 +1,17 @@
 //! `CiliumNode`: what the agent of a node says about it. Labels, addresses and pod prefixes are read.
 //!
-//! The parts that belong to clouds (`eni`, `azure`, `alibaba-cloud`) are accepted as any object.
+//! What clouds add is in [`clouds`].
+
+pub mod clouds;
 
 use std::collections::BTreeMap;
 
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::text;
+use clouds::{AlibabaCloudSpec, AlibabaCloudStatus, AzureSpec, AzureStatus, EniSpec, EniStatus};
 
 /// What the agent of a node says about it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,18 +34,15 @@ pub struct CiliumNodeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<NodeAddress>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object_schema")]
-    pub alibaba_cloud: Option<Value>,
+    pub alibaba_cloud: Option<AlibabaCloudSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object_schema")]
-    pub azure: Option<Value>,
+    pub azure: Option<AzureSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_object_schema")]
-    pub eni: Option<Value>,
+    pub eni: Option<EniSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<AddressPair>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +67,7 @@ pub struct NodeAddress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Encryption {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "integer_schema")]
+    #[schemars(schema_with = "text::integer_schema")]
     pub key: Option<i64>,
 }
 
@@ -86,13 +85,13 @@ pub struct Ipam {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ipv6_pool: BTreeMap<String, PoolAddress>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count_schema")]
+    #[schemars(schema_with = "text::count_schema")]
     pub max_above_watermark: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count_schema")]
+    #[schemars(schema_with = "text::count_schema")]
     pub max_allocate: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count_schema")]
+    #[schemars(schema_with = "text::count_schema")]
     pub min_allocate: Option<i64>,
     /// The node's pod prefixes (IPAM modes `kubernetes` and `cluster-pool`).
     #[serde(rename = "podCIDRs", default, skip_serializing_if = "Vec::is_empty")]
@@ -103,7 +102,7 @@ pub struct Ipam {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Pools>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "count_schema")]
+    #[schemars(schema_with = "text::count_schema")]
     pub pre_allocate: Option<i64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub static_ip_tags: BTreeMap<String, String>,
@@ -146,26 +145,82 @@ pub struct RequestedPool {
 #[serde(rename_all = "kebab-case")]
 pub struct Needed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "integer_schema")]
+    #[schemars(schema_with = "text::integer_schema")]
     pub ipv4_addrs: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "integer_schema")]
+    #[schemars(schema_with = "text::integer_schema")]
     pub ipv6_addrs: Option<i64>,
 }
 
 /// Written by agents and operators; nothing of it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct CiliumNodeStatus(#[schemars(schema_with = "any_object_schema")] pub Value);
-
-fn any_object_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+#[serde(rename_all = "kebab-case")]
+pub struct CiliumNodeStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alibaba_cloud: Option<AlibabaCloudStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eni: Option<EniStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<IpamStatus>,
 }
 
-fn integer_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "integer" })
+/// Which addresses and prefixes of the node are in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct IpamStatus {
+    /// An address that belongs to the node for good, such as an Elastic IP of AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned_static_ip: Option<String>,
+    /// Those of `spec.ipam.ipv6-pool` in use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipv6_used: BTreeMap<String, PoolAddress>,
+    /// What the operator has to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_status: Option<OperatorStatus>,
+    /// By prefix of `spec.ipam.podCIDRs`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_cidrs: BTreeMap<String, PodCidrState>,
+    /// IPv4 addresses on their way back to the cloud.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub release_ips: BTreeMap<String, ReleaseState>,
+    /// IPv6 addresses on their way back to the cloud.
+    #[serde(rename = "release-ipv6s", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub release_ipv6s: BTreeMap<String, ReleaseState>,
+    /// Those of `spec.ipam.pool` in use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub used: BTreeMap<String, PoolAddress>,
 }
 
-fn count_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "integer", "minimum": 0 })
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperatorStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodCidrState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<PodCidrUse>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum PodCidrUse {
+    Released,
+    Depleted,
+    InUse,
+}
+
+/// The operator marks, the agent agrees or not, the operator releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ReleaseState {
+    MarkedForRelease,
+    ReadyForRelease,
+    DoNotRelease,
+    Released,
 }

@@ -3,6 +3,8 @@
 //! A type generates the definition of its stored version. Here it gains its other versions, each without the
 //! fields it does not have, and loses what only JSON Schema knows.
 
+mod unread;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value as Json, json};
@@ -13,9 +15,7 @@ use crate::bgp::node_config::CiliumBGPNodeConfig;
 use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
 use crate::bgp::peer_config::CiliumBGPPeerConfig;
 use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
-use crate::cidr_group::CiliumCIDRGroup;
 use crate::cilium_node::CiliumNode;
-use crate::l2_announcement_policy::CiliumL2AnnouncementPolicy;
 use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crate::object::{Kind, Version};
 use crate::pod_ip_pool::CiliumPodIPPool;
@@ -29,7 +29,7 @@ pub const SCHEMA_VERSION: &str = "1.32.3";
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let read = Kind::ALL.into_iter().filter_map(definition);
-    let unread = unread()
+    let unread = unread::outlines()
         .into_iter()
         .filter_map(|outline| serde_json::from_value(finished(outline)).ok());
     let mut all: Vec<CustomResourceDefinition> = read.chain(unread).collect();
@@ -61,13 +61,17 @@ struct Outline {
     /// The stored one first.
     versions: &'static [Version],
     absent: fn(Version) -> &'static [&'static str],
-    spec: Spec,
+    body: Body,
 }
 
-/// Whether an object must have one.
-enum Spec {
-    Required,
-    Optional,
+/// What an object has beside its metadata.
+enum Body {
+    /// A spec, and it must.
+    Spec,
+    /// A spec, and it may go without.
+    OptionalSpec,
+    /// Fields of its own. The type says which it must have.
+    Fields,
 }
 
 fn outline(kind: Kind) -> Option<Outline> {
@@ -75,26 +79,8 @@ fn outline(kind: Kind) -> Option<Outline> {
         generated: generated(kind)?,
         versions: kind.versions(),
         absent: absent_fields(kind),
-        spec: Spec::Required,
+        body: Body::Spec,
     })
-}
-
-/// Kinds that are defined and not read yet.
-fn unread() -> [Outline; 2] {
-    [
-        Outline {
-            generated: CiliumL2AnnouncementPolicy::crd(),
-            versions: &[Version::V2Alpha1],
-            absent: |_| &[],
-            spec: Spec::Optional,
-        },
-        Outline {
-            generated: CiliumCIDRGroup::crd(),
-            versions: &[Version::V2, Version::V2Alpha1],
-            absent: |_| &[],
-            spec: Spec::Required,
-        },
-    ]
 }
 
 fn generated(kind: Kind) -> Option<CustomResourceDefinition> {
@@ -126,11 +112,17 @@ fn finished(outline: Outline) -> Json {
         }
         let schema = &mut stated["schema"]["openAPIV3Schema"];
         tidy(schema);
-        // The derive describes the whole as derived; what `kubectl explain` should say stands at the spec.
-        schema["description"] = schema["properties"]["spec"]["description"].clone();
-        if let (Spec::Optional, Json::Object(members)) = (&outline.spec, &mut *schema) {
-            // It is the only member that the derive requires.
-            members.remove("required");
+        match outline.body {
+            // The derive describes the whole as derived; what `kubectl explain` should say stands at the spec.
+            Body::Spec => describe_as_spec(schema),
+            Body::OptionalSpec => {
+                describe_as_spec(schema);
+                // It is the only member that the derive requires.
+                if let Some(members) = schema.as_object_mut() {
+                    members.remove("required");
+                }
+            }
+            Body::Fields => {}
         }
         for path in (outline.absent)(*version) {
             remove(schema, path);
@@ -139,6 +131,10 @@ fn finished(outline: Outline) -> Json {
     };
     definition["spec"]["versions"] = outline.versions.iter().enumerate().map(version).collect();
     definition
+}
+
+fn describe_as_spec(schema: &mut Json) {
+    schema["description"] = schema["properties"]["spec"]["description"].clone();
 }
 
 /// Brings a schema to the words an API server knows.
@@ -245,7 +241,7 @@ mod tests {
             let stored = definition.spec.versions.iter().filter(|version| version.storage);
             assert_eq!(stored.count(), 1, "{kind}");
         }
-        assert_eq!(definitions().len(), kinds.count() + unread().len());
+        assert_eq!(definitions().len(), kinds.count() + unread::outlines().len());
     }
 
     #[test]

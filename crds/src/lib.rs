@@ -9,6 +9,9 @@
 //!                                                              +----------------+
 //! ```
 //!
+//! Some kinds are defined and not read yet: policies, endpoints, identities, CIDR groups, L2 announcements. They have
+//! types and definitions; [`read()`] says that they have no effect.
+//!
 //! Every document valid for Cilium is valid here. What is not in Cilium is optional:
 //!
 //! | field | default | meaning |
@@ -31,18 +34,23 @@ pub mod bgp;
 mod catalog;
 mod check;
 pub mod cidr_group;
+pub mod cilium_endpoint;
+pub mod cilium_identity;
 pub mod cilium_node;
 pub mod community;
 pub mod condition;
 #[cfg(test)]
 mod conformance;
 mod definition;
+pub mod egress_gateway_policy;
 mod endpoint;
 mod envelope;
 pub mod l2_announcement_policy;
 pub mod lb_ip_pool;
+pub mod local_redirect_policy;
 mod object;
 pub mod pod_ip_pool;
+pub mod policy;
 mod problem;
 mod read;
 mod rules;

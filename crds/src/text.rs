@@ -82,20 +82,25 @@ fn is_pattern_space(c: char) -> bool {
 pub fn ip_pattern() -> String {
     const OCTET: &str = "([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
     const TAIL: &str = r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3})";
-    const H: &str = "[0-9A-Fa-f]{1,4}";
     let v4 = format!(r"({OCTET}\.){{3}}{OCTET}");
-    let v6 = [
-        format!("(({H}:){{7}}({H}|:))"),
-        format!("(({H}:){{6}}(:{H}|{TAIL}|:))"),
-        format!("(({H}:){{5}}(((:{H}){{1,2}})|:{TAIL}|:))"),
-        format!("(({H}:){{4}}(((:{H}){{1,3}})|((:{H})?:{TAIL})|:))"),
-        format!("(({H}:){{3}}(((:{H}){{1,4}})|((:{H}){{0,2}}:{TAIL})|:))"),
-        format!("(({H}:){{2}}(((:{H}){{1,5}})|((:{H}){{0,3}}:{TAIL})|:))"),
-        format!("(({H}:){{1}}(((:{H}){{1,6}})|((:{H}){{0,4}}:{TAIL})|:))"),
-        format!("(:(((:{H}){{1,7}})|((:{H}){{0,5}}:{TAIL})|:))"),
-    ]
-    .join("|");
+    let v6 = ipv6_pattern(TAIL);
     format!(r"((^\s*({v4})\s*$)|(^\s*({v6})(%.+)?\s*$))")
+}
+
+/// Every place of `::` in an IPv6 address has its alternative. `tail` is the pattern of a dotted quad at its end.
+pub(crate) fn ipv6_pattern(tail: &str) -> String {
+    const H: &str = "[0-9A-Fa-f]{1,4}";
+    [
+        format!("(({H}:){{7}}({H}|:))"),
+        format!("(({H}:){{6}}(:{H}|{tail}|:))"),
+        format!("(({H}:){{5}}(((:{H}){{1,2}})|:{tail}|:))"),
+        format!("(({H}:){{4}}(((:{H}){{1,3}})|((:{H})?:{tail})|:))"),
+        format!("(({H}:){{3}}(((:{H}){{1,4}})|((:{H}){{0,2}}:{tail})|:))"),
+        format!("(({H}:){{2}}(((:{H}){{1,5}})|((:{H}){{0,3}}:{tail})|:))"),
+        format!("(({H}:){{1}}(((:{H}){{1,6}})|((:{H}){{0,4}}:{tail})|:))"),
+        format!("(:(((:{H}){{1,7}})|((:{H}){{0,5}}:{tail})|:))"),
+    ]
+    .join("|")
 }
 
 pub(crate) fn ip_schema(_: &mut SchemaGenerator) -> Schema {
@@ -108,6 +113,16 @@ pub(crate) fn cidr_schema(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn cidrs_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "format": "cidr" } })
+}
+
+/// Any whole number, whatever its width.
+pub(crate) fn integer_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer" })
+}
+
+/// A whole number of things.
+pub(crate) fn count_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "minimum": 0 })
 }
 
 pub(crate) fn ipv4_schema(_: &mut SchemaGenerator) -> Schema {

@@ -71,18 +71,6 @@ impl Api {
         Ok(())
     }
 
-    pub(crate) async fn undefine(&self, name: &str) -> Result<()> {
-        let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
-        api.delete(name, &DeleteParams::default()).await?;
-        let gone = await_condition(api, name, |found: Option<&CustomResourceDefinition>| {
-            found.is_none()
-        });
-        timeout(LIMIT, gone)
-            .await
-            .with_context(|| format!("{name} to be gone"))??;
-        Ok(())
-    }
-
     pub(crate) async fn definition(&self, name: &str) -> Result<CustomResourceDefinition> {
         Ok(Resource::all(self.client.clone()).get(name).await?)
     }

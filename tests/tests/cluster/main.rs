@@ -22,7 +22,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 12] = [
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,
@@ -38,6 +38,14 @@ const TESTS: [(&str, Test); 10] = [
     (
         "definitions::good_documents_are_taken_and_bad_ones_refused",
         definitions::good_and_bad,
+    ),
+    (
+        "definitions::good_documents_of_kinds_not_read_are_taken_and_bad_ones_refused",
+        definitions::good_and_bad_of_unread,
+    ),
+    (
+        "definitions::what_a_policy_redirects_can_not_be_changed",
+        definitions::immutable,
     ),
     (
         "source::objects_lead_to_the_same_plan_as_a_folder_of_them",
