@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mode::{Forwarding, Mode};
+use crate::mode::{Forwarding, Hook, Mode};
 use crate::plan::{CALLER, CLIENT, Family, HOST_PORT_SERVICE, Kind, Place, Policy, Service, Site};
 use crate::words::{Answer, Hope, Manner, Outcome, Question};
 
@@ -93,19 +93,17 @@ pub(crate) enum Note {
     HostPortElsewhere,
     HostPortOfHost,
     /// The rest are lacking, and go as soon as there is what they name.
-    NoPods,
-    NoSockets,
     NoDsr,
+    NoXdp,
     NoErrors,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::HostPortElsewhere,
         Self::HostPortOfHost,
-        Self::NoPods,
-        Self::NoSockets,
         Self::NoDsr,
+        Self::NoXdp,
         Self::NoErrors,
     ];
 
@@ -117,9 +115,10 @@ impl Note {
             Self::HostPortOfHost => {
                 "a pod in the host's network listens on the port itself: nothing is translated"
             }
-            Self::NoPods => "lacking: manifests of Pods are not read, so no host port is known",
-            Self::NoSockets => "lacking: sockets of nodes and pods are not translated yet",
             Self::NoDsr => "lacking: packets are not sent by direct server return yet",
+            Self::NoXdp => {
+                "failing: what the XDP program sends out of a veth does not arrive at its other end"
+            }
             Self::NoErrors => "lacking: ICMP errors are not translated yet",
         }
     }
@@ -233,11 +232,11 @@ fn lacking(mode: Mode, row: Row) -> Option<Note> {
     let (chooser, view) = row.asker.chooser(kind);
     let remote = row.place.site() != chooser;
     match (kind, row.what, view) {
-        (Kind::HostPort, _, _) => Some(Note::NoPods),
-        (_, _, View::Inside) => Some(Note::NoSockets),
-        (_, What::Probes, _) => Some(Note::NoErrors),
+        (_, What::Probes, View::Outside) => Some(Note::NoErrors),
+        (_, _, View::Inside) => None,
         (Kind::ClusterIp, _, View::Outside) => None,
         (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
+        (_, _, View::Outside) if remote && mode.hook == Hook::Xdp => Some(Note::NoXdp),
         (_, _, View::Outside) => None,
     }
 }

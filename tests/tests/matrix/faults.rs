@@ -332,47 +332,10 @@ fn a_device_that_goes_down_or_is_renamed_serves_again(mode: Mode) -> Result<()> 
     nobody_noticed(&stage.bed.client.rest()?)
 }
 
-/// How often the backends are replaced, as the project promises.
-const REPLACEMENTS: usize = 1000;
-/// Of each kind, family and service: a hundred and some.
-const CLIENTS: usize = 7;
-
-/// Two services take turns with the same pods. What was one's backend is the other's a moment later, in the very places of
-/// the maps that it left.
-fn replaced_backends_never_serve_another_service(mode: Mode) -> Result<()> {
-    let stage = Stage::new(mode)?;
-    stage.serve_with(&["a"], &["b"])?;
-    stage.load(Service::Many, CLIENTS)?;
-    stage.load(Service::Other, CLIENTS)?;
-    let turns: [[&[&str]; 2]; 4] = [
-        [&["a"], &["b", "c"]],
-        [&["b"], &["a"]],
-        [&["c", "a"], &["b"]],
-        [&["b", "c"], &["a", "b", "c"]],
-    ];
-    for turn in 0..REPLACEMENTS {
-        let [many, other] = turns[turn % turns.len()];
-        stage.serve_with(many, other)?;
-        // So that each turn gets to the maps, and is used there.
-        let before: u64 = stage.bed.client.progress()?.exchanges.iter().sum();
-        until(LIMIT, "some exchanges", || {
-            let progress = stage.bed.client.progress().map_err(|error| error.to_string())?;
-            let now: u64 = progress.exchanges.iter().sum();
-            if now > before + 20 {
-                Ok(())
-            } else {
-                Err(format!("{now}"))
-            }
-        })?;
-    }
-    let progress = stage.bed.client.rest()?;
-    none_is_wrong(&progress)
-}
-
-/// A test and its name.
+/// A name that is a claim, and its proof.
 type Fault = (&'static str, fn(Mode) -> Result<()>);
 
-/// By name; each in the first mode, and the ones that concern programs of the driver in another one too.
+/// By name.
 pub(crate) fn all() -> Vec<Fault> {
     vec![
         (
@@ -394,10 +357,6 @@ pub(crate) fn all() -> Vec<Fault> {
         (
             "a_device_that_goes_down_or_is_renamed_serves_again",
             a_device_that_goes_down_or_is_renamed_serves_again,
-        ),
-        (
-            "replaced_backends_never_serve_another_service",
-            replaced_backends_never_serve_another_service,
         ),
     ]
 }

@@ -18,6 +18,9 @@ use nix::net::if_::if_nametoindex;
 
 use crate::plan::{Family, Site};
 
+/// Where a node of a lab sees its own cgroup.
+const CGROUP: &str = "/sys/fs/cgroup";
+
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let [name, manifests, config] = words else {
         bail!("NAME MANIFESTS CONFIG");
@@ -76,7 +79,10 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         let attached = datapath.attach(*hook, "eth0", index)?;
         anyhow::ensure!(attached.mode != Mode::Generic, "the device has XDP");
     }
-    println!("READY");
+    if Path::new(CGROUP).join("cgroup.procs").exists() {
+        datapath.attach_sockets(Path::new(CGROUP))?;
+    }
+    println!("{}", crate::agent::READY);
     loop {
         if lab::watch::wait(&watch)? == News::Files {
             watch.take()?;
@@ -94,6 +100,7 @@ fn follow(manifests: &Path, planner: &mut Incremental, store: &mut Store) -> Res
             Object::Service(it) => Change::Service((*it).into()),
             Object::EndpointSlice(it) => Change::Slice((*it).into()),
             Object::Node(it) => Change::Node((*it).into()),
+            Object::Pod(it) => Change::Pod((*it).into()),
             other => bail!("nobody asks for {:?}", other.kind()),
         });
     }
@@ -101,6 +108,7 @@ fn follow(manifests: &Path, planner: &mut Incremental, store: &mut Store) -> Res
         .carry_out(planner)
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     println!("{report:?} {:?}", planner.plan().problems);
+    println!("{}", text.lines().next().unwrap_or_default());
     Ok(())
 }
 
