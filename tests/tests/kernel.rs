@@ -15,6 +15,8 @@ mod claims;
 mod differential;
 #[path = "kernel/events.rs"]
 mod events;
+#[path = "kernel/icmp.rs"]
+mod icmp;
 #[path = "kernel/image.rs"]
 mod image;
 #[path = "kernel/packet.rs"]

@@ -29,8 +29,9 @@ mod sealed {
 pub trait Address: sealed::Sealed + Plain + Copy + Default + Debug + Eq + Ord {
     /// Folds the address to one word, for hashes.
     fn fold(&self) -> u32;
-    /// The address as 32-bit words, for checksums.
-    fn words(&self) -> impl Iterator<Item = u32>;
+    /// Goes over the 32-bit words of both addresses, pair by pair, for checksums. Not by an iterator: that one would live on
+    /// the stack, which has 512 octets.
+    fn pairs<S>(&self, other: &Self, start: S, step: impl Fn(S, u32, u32) -> S) -> S;
 }
 
 impl Address for V4 {
@@ -40,8 +41,8 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn words(&self) -> impl Iterator<Item = u32> {
-        [self.0].into_iter()
+    fn pairs<S>(&self, other: &Self, start: S, step: impl Fn(S, u32, u32) -> S) -> S {
+        step(start, self.0, other.0)
     }
 }
 
@@ -58,8 +59,9 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn words(&self) -> impl Iterator<Item = u32> {
-        self.0.into_iter()
+    fn pairs<S>(&self, other: &Self, start: S, step: impl Fn(S, u32, u32) -> S) -> S {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        step(step(step(step(start, a, e), b, f), c, g), d, h)
     }
 }
 

@@ -7,7 +7,7 @@
 //!    |                                                     |
 //!  FLOWS has the tuple, alive? --------+                 FLOWS has the tuple, alive? --> translate back
 //!    | no                              |                   | no
-//!  FRONTENDS? no: wildcard --> drop,   |                 pass
+//!  FRONTENDS? no: wildcard --> refuse, |                 pass
 //!    |             else pass           |
 //!  may come? choose a backend          |
 //!    |                                 |
@@ -29,10 +29,11 @@ use crate::config::{Affinity, AffinityKey, Config, Device, Member};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple, Way};
 use crate::forward::{Ask, Routed, length};
 use crate::hash::{jhash_3words, jhash_v6};
+use crate::icmp::{Answer, refuse};
 use crate::id::{BackendId, FrontendId};
 use crate::packet::{Family, Hop, Malformed, Packet, rewrite};
 use crate::reason::DropReason;
-use crate::service::{Backend, Frontend, FrontendKey, Set};
+use crate::service::{Backend, Frontend, FrontendKey, Set, flag};
 use crate::track::{self, State, Tell};
 use crate::{V4, V6};
 
@@ -53,8 +54,14 @@ pub enum Verdict {
     /// Translated, and leaves past the stack, by the way that [`Tables::route`] found.
     Forward,
     Drop(DropReason),
-    /// Untouched, and dropped as [`DropReason::FragmentationNeeded`]: no more than this fits through the way out.
-    TooBig(u16),
+    /// Untouched, and ICMP: [`crate::icmp::message`] decides.
+    Message,
+    /// Untouched, and an ICMP error: [`crate::icmp::translate`] decides.
+    Error,
+    /// Untouched, and to be answered by [`crate::icmp::answer`].
+    Answer(Answer),
+    /// The packet has become the answer to itself: back to where it came from.
+    Answered,
 }
 
 /// Why a packet was not touched.
@@ -216,6 +223,7 @@ fn inbound<A: Balanced, P: Packet, T: Tables<A>>(
         // A router would send the packet back, and it would go round until its TTL ends.
         let wildcard = FrontendKey::wildcard(met.tuple.destination);
         return Err(match tables.frontend(&wildcard) {
+            Some(vip) if vip.flags & flag::ROUTABLE != 0 => refuse(tables),
             Some(_) => Verdict::Drop(DropReason::NoService),
             None => Verdict::Pass(Pass::NoService),
         });
@@ -308,7 +316,7 @@ fn route<A: Balanced, P: Packet, T: Tables<A>>(
     tables: &mut T,
 ) -> Result<(), Verdict> {
     if met.network.hops <= 1 {
-        return Err(Verdict::Drop(DropReason::TtlExceeded));
+        return Err(Verdict::Answer(Answer::TimeExceeded));
     }
     let ask = Ask {
         source,
@@ -317,7 +325,7 @@ fn route<A: Balanced, P: Packet, T: Tables<A>>(
     };
     match tables.route(&ask) {
         Routed::Found => Ok(()),
-        Routed::TooBig(fits) => Err(Verdict::TooBig(fits)),
+        Routed::TooBig(fits) => Err(Verdict::Answer(Answer::TooBig(fits))),
         Routed::Nowhere => Err(Verdict::Drop(DropReason::NoRoute)),
         Routed::Elsewhere => Err(Verdict::Pass(Pass::Later)),
     }

@@ -22,15 +22,18 @@ impl Delta {
         Self(add(add(self.0, !old), new))
     }
 
+    /// A word where there was none.
+    #[inline(always)]
+    #[must_use]
+    pub fn with(self, word: u32) -> Self {
+        Self(add(self.0, word))
+    }
+
     /// An address that was and the one that is.
     #[inline(always)]
     #[must_use]
     pub fn address<A: Address>(self, old: &A, new: &A) -> Self {
-        let mut delta = self;
-        for (old, new) in old.words().zip(new.words()) {
-            delta = delta.and(old, new);
-        }
-        delta
+        old.pairs(new, self, Self::and)
     }
 
     /// Both changes.

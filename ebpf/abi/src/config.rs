@@ -23,7 +23,8 @@ pub struct Config {
     /// First and last source port of translated flows, in host order.
     pub nat_first: u16,
     pub nat_last: u16,
-    pub pad: u32,
+    /// Answers that each processor may make in a second: echo replies, resets, ICMP errors. 0: none.
+    pub answer_rate: u32,
     /// The addresses that other nodes know this one by: from there and to there go packets that are wrapped.
     pub node: Node,
 }
@@ -37,7 +38,7 @@ plain!(
     lifetimes = 16,
     nat_first = 32,
     nat_last = 34,
-    pad = 36,
+    answer_rate = 36,
     node = 40
 );
 
@@ -49,6 +50,8 @@ pub mod setting {
     pub const SILENT_NO_BACKEND: u32 = 2;
     /// A service without backend: let the packet pass to the stack (frontends that are local only still drop).
     pub const PASS_NO_BACKEND: u32 = 4;
+    /// Addresses of services do not answer echo requests.
+    pub const SILENT_ECHO: u32 = 8;
 }
 
 /// Key of `AFFINITY4` and `AFFINITY6`. Sockets and packets use the same: the client's address.
@@ -178,8 +181,10 @@ pub const COUNTERS: u32 = 768;
 
 /// Packets that were translated and went on.
 pub const FORWARDED: u8 = 0;
+/// Packets that were answered: echo replies, resets, ICMP errors.
+pub const ANSWERED: u8 = 1;
 
-/// The element for what happened in this direction; `what` is [`FORWARDED`] or the number of a [`DropReason`].
+/// The element for what happened in this direction; `what` is [`FORWARDED`], [`ANSWERED`] or the number of a [`DropReason`].
 #[inline(always)]
 pub fn counter(direction: Direction, what: u8) -> u32 {
     direction.offset() + u32::from(what)
@@ -210,6 +215,8 @@ mod tests {
         places.push(counter(Direction::Ingress, FORWARDED));
         places.push(counter(Direction::Egress, FORWARDED));
         places.push(counter(Direction::Socket, FORWARDED));
+        places.push(counter(Direction::Ingress, ANSWERED));
+        places.push(counter(Direction::Egress, ANSWERED));
         assert!(places.iter().all(|place| *place < COUNTERS));
         let count = places.len();
         places.sort_unstable();

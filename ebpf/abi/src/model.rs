@@ -11,6 +11,7 @@ use crate::dsr::{Gap, Room};
 use crate::filter;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use crate::forward::{Ask, Route, Routed};
+use crate::icmp::{Answers, Bucket};
 use crate::id::{BackendId, FrontendId};
 use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
@@ -47,6 +48,9 @@ pub struct Model<A: Ord> {
     pub datagrams: BTreeMap<DatagramKey, Datagram>,
     /// Flows there may be; more are refused.
     pub flow_limit: Option<usize>,
+    /// Interface index of where packets come in.
+    pub arrived: u32,
+    pub bucket: Bucket,
     /// The next random number; each one drawn makes the one after it.
     pub random: u32,
 }
@@ -213,6 +217,20 @@ impl<A: Address> SocketTables<A> for Model<A> {
 
     fn forget_datagram(&mut self, key: &DatagramKey) {
         self.datagrams.remove(key);
+    }
+}
+
+impl<A: Address> Answers<A> for Model<A> {
+    fn arrived(&self) -> Option<Device> {
+        self.devices.get(&self.arrived).copied()
+    }
+
+    fn bucket(&self) -> Bucket {
+        self.bucket
+    }
+
+    fn set_bucket(&mut self, bucket: Bucket) {
+        self.bucket = bucket;
     }
 }
 

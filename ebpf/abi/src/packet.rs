@@ -88,6 +88,8 @@ pub enum Hop {
 
 /// The address family as the programs see it in packets.
 pub trait Family: Address {
+    /// The protocol number of its ICMP.
+    const ICMP: u8;
     /// Source and destination of the packet whose IP header is at `at`.
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)>;
     /// Walks to the transport header.
@@ -106,6 +108,8 @@ pub trait Family: Address {
 }
 
 impl Family for V4 {
+    const ICMP: u8 = 1;
+
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
         let header = packet.read::<20>(at)?;
@@ -195,6 +199,8 @@ impl Part {
 const EXTENSIONS: usize = 6;
 
 impl Family for V6 {
+    const ICMP: u8 = 58;
+
     #[inline(always)]
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)> {
         let source = packet.read::<16>(at + 8)?;

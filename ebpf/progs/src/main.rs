@@ -16,6 +16,7 @@
 #![no_main]
 
 mod event;
+mod icmp;
 mod maps;
 mod packet;
 mod route;
@@ -24,7 +25,6 @@ mod socket;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use ebpf_abi::DropReason;
 use ebpf_abi::balance::{Verdict, egress, ingress};
 use ebpf_abi::config::Direction;
 use ebpf_abi::event::answer;
@@ -46,8 +46,8 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let answer = match u16::from_be_bytes(kind) {
-        IPV4 => xdp4(ctx.ctx),
-        IPV6 => xdp6(ctx.ctx),
+        IPV4 => icmp::xdp4(ctx.ctx, xdp4(ctx.ctx)),
+        IPV6 => icmp::xdp6(ctx.ctx, xdp6(ctx.ctx)),
         _ => return xdp_action::XDP_PASS,
     };
     event::xdp(ctx.ctx, answer)
@@ -75,7 +75,10 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Local | Verdict::Reply => xdp_action::XDP_PASS | answer::FORWARDED,
         Verdict::Forward => route.send(frame) | answer::FORWARDED,
-        Verdict::TooBig(_) => xdp_action::XDP_DROP | answer::dropped(DropReason::FragmentationNeeded),
+        Verdict::Message => icmp::MESSAGE,
+        Verdict::Error => icmp::ERROR,
+        Verdict::Answer(what) => icmp::word(what),
+        Verdict::Answered => icmp::send_back_frame(frame),
         Verdict::Drop(reason) => xdp_action::XDP_DROP | answer::dropped(reason),
     }
 }
@@ -84,8 +87,8 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
 #[classifier]
 pub fn from_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => from4(ctx.skb.skb),
-        Some(IPV6) => from6(ctx.skb.skb),
+        Some(IPV4) => icmp::from4(ctx.skb.skb, from4(ctx.skb.skb)),
+        Some(IPV6) => icmp::from6(ctx.skb.skb, from6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
     event::tc(ctx.skb.skb, Direction::Ingress, answer)
@@ -95,8 +98,8 @@ pub fn from_netdev(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => to4(ctx.skb.skb),
-        Some(IPV6) => to6(ctx.skb.skb),
+        Some(IPV4) => icmp::to4(ctx.skb.skb, to4(ctx.skb.skb)),
+        Some(IPV6) => icmp::to6(ctx.skb.skb, to6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
     event::tc(ctx.skb.skb, Direction::Egress, answer)
@@ -149,7 +152,11 @@ fn tc_answer(verdict: Verdict) -> i32 {
         Verdict::Pass(_) => TC_ACT_OK,
         // Whoever knows a way out has taken it.
         Verdict::Local | Verdict::Reply | Verdict::Forward => TC_ACT_OK | answer::FORWARDED as i32,
-        Verdict::TooBig(_) => TC_ACT_SHOT | answer::dropped(DropReason::FragmentationNeeded) as i32,
+        Verdict::Message => icmp::MESSAGE as i32,
+        Verdict::Error => icmp::ERROR as i32,
+        Verdict::Answer(what) => icmp::word(what) as i32,
+        // Sent back by whoever made the answer.
+        Verdict::Answered => TC_ACT_SHOT,
         Verdict::Drop(reason) => TC_ACT_SHOT | answer::dropped(reason) as i32,
     }
 }

@@ -10,6 +10,7 @@ use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, N
 use ebpf_abi::event::{Budget, Listener, RING};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
+use ebpf_abi::icmp::{Answers, Bucket};
 use ebpf_abi::maglev;
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::socket::{Datagram, DatagramKey, Namespace, Peer, SocketTables, Sockets};
@@ -82,6 +83,8 @@ static NODE_ADDRESSES: HashMap<V6, u32, { entries!(NODE_ADDRESSES) }, NO_PREALLO
 pub static SOCKET_PEERS: SkStorage<Peer> = SkStorage::new();
 #[btf_map]
 static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { entries!(DATAGRAMS) }> = LruHashMap::new();
+#[btf_map]
+static BUCKETS: PerCpuArray<Bucket, 1> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new();
 #[btf_map]
@@ -318,6 +321,26 @@ macro_rules! tables {
             fn forget_datagram(&mut self, key: &DatagramKey) {
                 // Gone is gone.
                 let _ = DATAGRAMS.remove(key);
+            }
+        }
+
+        impl<R: Router> Answers<$address> for $name<R> {
+            #[inline(always)]
+            fn arrived(&self) -> Option<Device> {
+                device(self.0.came())
+            }
+
+            #[inline(always)]
+            fn bucket(&self) -> Bucket {
+                BUCKETS.get(0).copied().unwrap_or_default()
+            }
+
+            #[inline(always)]
+            fn set_bucket(&mut self, bucket: Bucket) {
+                if let Some(place) = BUCKETS.get_ptr_mut(0) {
+                    // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
+                    unsafe { *place = bucket };
+                }
             }
         }
     };

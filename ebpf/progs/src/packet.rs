@@ -1,13 +1,18 @@
 //! The two kinds of packets the kernel hands to a program. Every access is checked against the end of the packet anew: the
 //! verifier wants to see it, and helpers that change a packet forget what was checked.
 
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data};
+use aya_ebpf::helpers::generated::{
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+};
 use ebpf_abi::checksum::Delta;
-use ebpf_abi::packet::{Checksum, Packet, fix_header, fix_transport};
+use ebpf_abi::packet::{Checksum, ETHERNET, Packet, fix_header, fix_transport};
+use ebpf_abi::resize::{Owed, Resize};
 
 /// No header lies deeper; the verifier wants a bound.
-const DEEPEST: usize = 1023;
+const DEEPEST: usize = 2047;
 /// What a packet's headers may need to be read: Ethernet, IPv6 with some extension headers, TCP.
 const HEADERS: u32 = 192;
 
@@ -172,6 +177,78 @@ impl Packet for Skb {
         // SAFETY: as above.
         let done = unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, inside.raw().into(), flags) };
         (done == 0).then_some(())
+    }
+}
+
+/// `EFAULT`-like words of the kernel's functions are negative; zero is done.
+#[inline(always)]
+fn done(word: i64) -> Option<()> {
+    (word == 0).then_some(())
+}
+
+impl Resize for Frame {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, length: usize) -> Option<()> {
+        // The verifier knows pointers only in 64 bits, and the compiler would take them apart in 32.
+        let now = core::hint::black_box(self.len());
+        let more = length as i32 - now as i32;
+        // SAFETY: the context is valid, and the kernel checks the length.
+        done(unsafe { bpf_xdp_adjust_tail(self.0, more) })
+    }
+
+    #[inline(always)]
+    fn open<const N: usize>(&mut self) -> Option<()> {
+        let ethernet = self.read::<ETHERNET>(0)?;
+        // SAFETY: as above.
+        done(unsafe { bpf_xdp_adjust_head(self.0, -(N as i32)) })?;
+        self.write(0, ethernet)
+    }
+
+    /// Nobody can know here. Devices with programs in XDP are not to be given packets without their sums.
+    #[inline(always)]
+    fn owed(&mut self, _: usize) -> Option<Owed> {
+        Some(Owed::Nothing)
+    }
+}
+
+impl Resize for Skb {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    /// Makes the whole packet one piece, too.
+    #[inline(always)]
+    fn cut(&mut self, length: usize) -> Option<()> {
+        // SAFETY: the context is valid, and the kernel checks the length.
+        done(unsafe { bpf_skb_change_tail(self.0, length as u32, 0) })
+    }
+
+    #[inline(always)]
+    fn open<const N: usize>(&mut self) -> Option<()> {
+        // SAFETY: as above. The kernel moves the Ethernet header.
+        done(unsafe { bpf_skb_adjust_room(self.0, N as i32, BPF_ADJ_ROOM_MAC, 0) })
+    }
+
+    /// The kernel tells programs nothing of it. But its function that brings a sum up to date leaves one alone that is yet to
+    /// be made, as long as no address changes.
+    #[inline(always)]
+    fn owed(&mut self, field: usize) -> Option<Owed> {
+        // The caller may have seen that it is there. The compiler would remember, the verifier does not.
+        let field = self.forget(field as u32) as usize;
+        let before = self.read::<2>(field)?;
+        // SAFETY: the kernel checks the offset.
+        done(unsafe { bpf_l4_csum_replace(self.0, field as u32, 0, 1, 0) })?;
+        if self.read::<2>(field)? == before {
+            return Some(Owed::ByDevice);
+        }
+        self.write(field, before)?;
+        Some(Owed::Nothing)
     }
 }
 

@@ -23,6 +23,8 @@ use crate::packet::Frame;
 
 /// How a hook asks for a way out.
 pub trait Router {
+    /// The device that the packet came in by.
+    fn came(&self) -> u32;
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed;
     /// The device of the way that was found.
     fn device(&self) -> u32;
@@ -137,6 +139,12 @@ impl RouteSkb {
 
 impl Router for RouteXdp {
     #[inline(always)]
+    fn came(&self) -> u32 {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
         // SAFETY: the kernel hands a valid context to the program.
         let came = unsafe { (*self.0).ingress_ifindex };
@@ -166,6 +174,12 @@ impl Router for RouteXdp {
 
 impl Router for RouteSkb {
     #[inline(always)]
+    fn came(&self) -> u32 {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
         // SAFETY: the kernel hands a valid context to the program.
         let came = unsafe { (*self.0).ifindex };
@@ -189,6 +203,11 @@ impl Router for RouteSkb {
 }
 
 impl Router for Nowhere {
+    #[inline(always)]
+    fn came(&self) -> u32 {
+        0
+    }
+
     #[inline(always)]
     fn route<A: Asked>(&mut self, _: &Ask<A>) -> Routed {
         Routed::Nowhere

@@ -126,16 +126,16 @@ pub(crate) fn key<A: Ends>(protocol: u8) -> FrontendKey<A> {
     FrontendKey::new(A::of(A::vip(1)), 80_u16.to_be(), protocol)
 }
 
-fn at(address: IpAddr, port: u16) -> SocketAddr {
+pub(crate) fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-fn request<A: Ends>(protocol: u8, port: u16, flags: u8) -> Frame {
+pub(crate) fn request<A: Ends>(protocol: u8, port: u16, flags: u8) -> Frame {
     Frame::of(protocol, flags, at(A::client(1), port), at(A::vip(1), 80))
 }
 
 /// A claim in all its forms.
-fn everywhere(claim4: fn(&Rig, Hook), claim6: fn(&Rig, Hook)) {
+pub(crate) fn everywhere(claim4: fn(&Rig, Hook), claim6: fn(&Rig, Hook)) {
     let Some(rig) = rig() else { return };
     for hook in [Hook::Xdp, Hook::Ingress] {
         claim4(&rig, hook);

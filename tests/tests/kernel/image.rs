@@ -3,14 +3,16 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use ebpf_abi::balance::{Balanced, Verdict, egress, ingress};
+use ebpf_abi::balance::{Verdict, egress, ingress};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, PRESENT};
 use ebpf_abi::filter;
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::icmp::{Control, answer as answers, message, translate};
 use ebpf_abi::maps::{self, Map};
 use ebpf_abi::model::Model;
 use ebpf_abi::packet::Octets;
 use ebpf_abi::plain::Plain;
+use ebpf_abi::resize::Buffer;
 use ebpf_abi::service::Backend;
 use ebpf_abi::{V4, V6};
 use ebpf_loader::{Hook, MapFd};
@@ -19,7 +21,7 @@ use crate::packet::decode;
 use crate::rig::Rig;
 
 /// A family that packets are balanced of.
-pub(crate) trait Maps: Balanced + maps::Maps {}
+pub(crate) trait Maps: Control + maps::Maps {}
 
 impl Maps for V4 {}
 
@@ -154,6 +156,18 @@ impl Rig {
                 Hook::Xdp | Hook::Ingress => ingress(&mut Octets(&mut packet), 14, model),
                 Hook::Egress => egress(&mut Octets(&mut packet), 14, model),
             };
+            let mut packet = Buffer::new(&packet);
+            let direction = hook.direction();
+            let verdict = match verdict {
+                Verdict::Message => message(&mut packet, 14, direction, model),
+                verdict => verdict,
+            };
+            let verdict = match verdict {
+                Verdict::Error => translate(&mut packet, 14, direction, model),
+                Verdict::Answer(what) => answers(&mut packet, 14, what, model),
+                verdict => verdict,
+            };
+            let mut packet = packet.octets;
             // In tc the kernel writes it, after the program.
             if let (Hook::Xdp, Verdict::Forward) = (hook, verdict) {
                 packet[..12].copy_from_slice(&model.way.ethernet);
@@ -207,13 +221,15 @@ fn answer(hook: Hook, verdict: Verdict, device: u32) -> u32 {
     const TC_SHOT: u32 = 2;
     const TC_REDIRECT: u32 = 7;
     match (hook, verdict) {
-        (Hook::Xdp, Verdict::Drop(_) | Verdict::TooBig(_)) => XDP_DROP,
+        (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
         (Hook::Xdp, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => XDP_PASS,
         // Test runs come in by the loopback device, unless they say otherwise.
         (Hook::Xdp, Verdict::Forward) if device == 1 => XDP_TX,
         (Hook::Xdp, Verdict::Forward) => XDP_REDIRECT,
-        (Hook::Ingress | Hook::Egress, Verdict::Drop(_) | Verdict::TooBig(_)) => TC_SHOT,
-        (Hook::Ingress | Hook::Egress, Verdict::Forward) => TC_REDIRECT,
+        (Hook::Ingress | Hook::Egress, Verdict::Drop(_)) => TC_SHOT,
+        (Hook::Ingress | Hook::Egress, Verdict::Forward | Verdict::Answered) => TC_REDIRECT,
+        (Hook::Xdp, Verdict::Answered) => XDP_TX,
+        (_, Verdict::Message | Verdict::Error | Verdict::Answer(_)) => panic!("{verdict:?} is not the end"),
         (Hook::Ingress | Hook::Egress, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => TC_OK,
     }
 }

@@ -229,6 +229,9 @@ fn decode_as<A: Family>(frame: &mut [u8], addresses: impl Fn(A, A) -> (IpAddr, I
     if let Fragment::Later(_) = network.fragment {
         return Some(text);
     }
+    if network.protocol == A::ICMP {
+        return Some(text + &decode_message(source, destination, whole.get(network.transport..)?)?);
+    }
     if let Ok((from, to, seen)) = transport(&packet, &network) {
         let _ = write!(text, " {} > {}", u16::from_be(from), u16::from_be(to));
         if let Seen::Tcp(flags) = seen {
@@ -253,6 +256,21 @@ fn decode_as<A: Family>(frame: &mut [u8], addresses: impl Fn(A, A) -> (IpAddr, I
         }
     }
     Some(text)
+}
+
+fn decode_message(source: IpAddr, destination: IpAddr, message: &[u8]) -> Option<String> {
+    let [kind, code, ..] = message else { return None };
+    let name = match (source.is_ipv4(), kind, code) {
+        (true, 8, 0) | (false, 128, 0) => ", echo request".into(),
+        (true, 0, 0) | (false, 129, 0) => ", echo reply".into(),
+        _ => format!(", ICMP {kind}/{code}"),
+    };
+    let sum = if source.is_ipv4() {
+        checksum::of(message, 0)
+    } else {
+        transport_sum(source, destination, 58, message)
+    };
+    Some(name + if sum == 0 { ", sum right" } else { ", sum WRONG" })
 }
 
 fn octet(number: usize) -> u8 {

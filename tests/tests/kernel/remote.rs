@@ -334,7 +334,10 @@ mod claim {
         let place = drop_counter(hook.direction(), DropReason::FragmentationNeeded);
         let before = rig.map(maps::COUNTERS).counter(place).expect("a counter").packets;
         let header = if size_of::<A>() == 4 { 20 } else { 40 };
-        for (length, expected) in [(1500, Verdict::Forward), (1501, Verdict::TooBig(1500))] {
+        for (length, expected) in [
+            (1500, Verdict::Forward),
+            (1501, Verdict::Drop(DropReason::FragmentationNeeded)),
+        ] {
             let frame = request::<A>(UDP, 40_000, 0)
                 .data(&vec![7; length - header - 8])
                 .build();

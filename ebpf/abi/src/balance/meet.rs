@@ -5,6 +5,7 @@ use crate::config::{Config, setting};
 use crate::flow::{FRAGMENT_LIFETIME, FragmentKey, FragmentPorts, Tuple};
 use crate::packet::{Fragment, Malformed, Network, Packet, SCTP, TCP, UDP, transport};
 use crate::reason::DropReason;
+use crate::service::FrontendKey;
 use crate::track::{self, Seen};
 
 /// Which of its addresses says whether a packet concerns the programs.
@@ -75,7 +76,17 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         TCP | UDP => {}
         // SCTP has its place here; its checksum is over everything, so ports stay as they are.
         SCTP => return Err(Verdict::Pass(Pass::Protocol)),
-        _ => return Err(Verdict::Pass(Pass::Protocol)),
+        icmp if icmp == A::ICMP => return Err(Verdict::Message),
+        _ => {
+            let vip = match concerns {
+                Concerns::Source => None,
+                Concerns::Destination => tables.frontend(&FrontendKey::wildcard(destination)),
+            };
+            return Err(match vip {
+                Some(_) => Verdict::Drop(DropReason::UnsupportedServiceProtocol),
+                None => Verdict::Pass(Pass::Protocol),
+            });
+        }
     }
     let key = |id| FragmentKey {
         source,

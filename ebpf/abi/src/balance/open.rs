@@ -7,6 +7,7 @@
 use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, choose, route, settings};
 use crate::config::{Config, setting};
 use crate::flow::{Flow, Tuple, Way};
+use crate::icmp::refuse;
 use crate::packet::{Packet, SCTP};
 use crate::reason::DropReason;
 use crate::service::{Backend, Dispatch, Frontend, flag};
@@ -37,12 +38,12 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
     }
     let config = settings(tables);
     let Some(backend) = choose(met.now, tuple, frontend, frontend.set, &config, tables) else {
-        let passes =
-            config.settings & setting::PASS_NO_BACKEND != 0 && frontend.flags & flag::LOCAL_ONLY == 0;
-        return Err(if passes {
+        return Err(if frontend.flags & flag::LOCAL_ONLY != 0 {
+            Verdict::Drop(DropReason::NoService)
+        } else if config.settings & setting::PASS_NO_BACKEND != 0 {
             Verdict::Pass(Pass::NoBackend)
         } else {
-            Verdict::Drop(DropReason::NoService)
+            refuse(tables)
         });
     };
     let destination_port = if backend.port == 0 {

@@ -4,6 +4,7 @@ use super::tests::{CLIENT, NOW, VIP, backend_id, comes, node, request, segment, 
 use super::*;
 use crate::checksum;
 use crate::forward::{Gateway, Route};
+use crate::icmp::Answer;
 use crate::model::Model;
 use crate::track::tcp;
 
@@ -179,7 +180,7 @@ fn a_packet_at_the_end_of_its_time_is_not_forwarded() {
     let before = packet.clone();
     assert_eq!(
         comes(&mut node, NOW, &mut packet),
-        Verdict::Drop(DropReason::TtlExceeded)
+        Verdict::Answer(Answer::TimeExceeded)
     );
     assert_eq!(packet, before);
     assert!(node.flows.is_empty());
@@ -191,7 +192,10 @@ fn what_does_not_fit_is_named_with_what_would_fit() {
     let mut packet = request(40_000, tcp::SYN);
     packet[2..4].copy_from_slice(&1501_u16.to_be_bytes());
     let before = packet.clone();
-    assert_eq!(comes(&mut node, NOW, &mut packet), Verdict::TooBig(1500));
+    assert_eq!(
+        comes(&mut node, NOW, &mut packet),
+        Verdict::Answer(Answer::TooBig(1500))
+    );
     assert_eq!(packet, before);
 }
 

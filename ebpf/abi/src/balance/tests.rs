@@ -4,6 +4,7 @@ use super::*;
 use crate::checksum;
 use crate::config::{RangeKey, setting};
 use crate::flow::FRAGMENT_LIFETIME;
+use crate::icmp::Answer;
 use crate::model::Model;
 use crate::packet::{Octets, TCP, UDP};
 use crate::service::{BackendState, Selection, backend_flag, flag};
@@ -449,16 +450,54 @@ fn fragments_follow_their_first_one_and_only_that() {
 }
 
 #[test]
-fn other_protocols_to_a_vip_pass() {
+fn other_protocols_never_go_round_between_a_vip_and_its_router() {
     let mut node = node(1);
-    for protocol in [1, 132, 47] {
+    let wildcard = FrontendKey::wildcard(v4(VIP));
+    let says = |protocol, node: &mut Model<V4>| {
         let mut packet = request(1, 0);
         packet[9] = protocol;
-        assert_eq!(
-            comes(&mut node, NOW, &mut packet),
-            Verdict::Pass(Pass::Protocol),
-            "{protocol}"
-        );
+        comes(node, NOW, &mut packet)
+    };
+    assert_eq!(says(1, &mut node), Verdict::Message);
+    node.frontends.remove(&wildcard);
+    // ICMP of the other family is any protocol.
+    for protocol in [47, 58] {
+        assert_eq!(says(protocol, &mut node), Verdict::Pass(Pass::Protocol));
+    }
+    node.frontends.insert(wildcard, Frontend::default());
+    for protocol in [47, 58] {
+        let dropped = Verdict::Drop(DropReason::UnsupportedServiceProtocol);
+        assert_eq!(says(protocol, &mut node), dropped);
+    }
+}
+
+#[test]
+fn what_nobody_serves_is_refused_where_answers_are_allowed() {
+    let mut node = node(0);
+    node.config.answer_rate = 100;
+    let refused = Verdict::Answer(Answer::Refused);
+    assert_eq!(comes(&mut node, NOW, &mut request(1, tcp::SYN)), refused);
+    node.config.settings |= setting::SILENT_NO_BACKEND;
+    let dropped = Verdict::Drop(DropReason::NoService);
+    assert_eq!(comes(&mut node, NOW, &mut request(1, tcp::SYN)), dropped);
+    node.config.settings = setting::ENABLED;
+    for frontend in node.frontends.values_mut() {
+        frontend.flags |= flag::LOCAL_ONLY;
+    }
+    assert_eq!(comes(&mut node, NOW, &mut request(1, tcp::SYN)), dropped);
+    // A port that nobody has: only where the outside may know of the address.
+    let wildcard = FrontendKey::wildcard(v4(VIP));
+    node.frontends.clear();
+    for (flags, expected) in [
+        (flag::WILDCARD | flag::ROUTABLE, refused),
+        (flag::WILDCARD, dropped),
+    ] {
+        let frontend = Frontend {
+            flags,
+            ..Frontend::default()
+        };
+        node.frontends.insert(wildcard, frontend);
+        assert_eq!(comes(&mut node, NOW, &mut request(1, tcp::SYN)), expected);
     }
 }
 
