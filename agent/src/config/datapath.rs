@@ -126,6 +126,18 @@ fn settings(read: &Reader<'_>, families: Families) -> Result<Settings, ConfigErr
         Some("drop") => config.settings |= setting::SILENT_NO_BACKEND,
         Some(_) => return Err(read.bad("service-no-backend-response", "reject or drop")),
     }
+    if !read.flag("bpf-lb-vip-echo", true)? {
+        config.settings |= setting::SILENT_ECHO;
+    }
+    config.answer_rate = match read.text("bpf-lb-answer-rate") {
+        None | Some("") => config.answer_rate,
+        Some(text) => text.parse().map_err(|_| {
+            read.bad(
+                "bpf-lb-answer-rate",
+                "how many answers each processor may make in a second; 0: none",
+            )
+        })?,
+    };
     if !read.flag("enable-no-service-endpoints-routable", true)? {
         config.settings |= setting::PASS_NO_BACKEND;
     }

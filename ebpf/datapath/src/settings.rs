@@ -48,6 +48,9 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Answers that each processor makes in a second, as Cilium limits ICMPv6 errors.
+const ANSWER_RATE: u32 = 100;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -68,6 +71,7 @@ impl Default for Settings {
             config: Config {
                 nat_first: 32_768,
                 nat_last: 65_535,
+                answer_rate: ANSWER_RATE,
                 ..Config::default()
             },
             limits: Limits::default(),

@@ -228,7 +228,7 @@ impl MapFd {
     fn check<K, V>(&self) -> Result<(), Error> {
         let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let asked = (size(size_of::<K>()), size(size_of::<V>()));
-        if asked == (self.map.key_size, self.map.value_size) && self.map != maps::COUNTERS {
+        if asked == (self.map.key_size, self.map.value_size) && self.map.kind != maps::Kind::PerCpuArray {
             return Ok(());
         }
         Err(Error::Layout {
