@@ -280,7 +280,9 @@ fn an_agent_that_is_replaced_loses_no_packet(mode: Mode) -> Result<()> {
 /// Both agents are on this machine, each in namespaces of its own.
 fn two_agents_on_one_machine_never_touch_each_other(mode: Mode) -> Result<()> {
     let mut stage = Stage::new(mode)?;
-    stage.serve_with(&["a", "b", "c"], &[])?;
+    // From the start, so that no connection has a backend that goes.
+    let own = objects(&stage.pods, [&["a", "b", "c"], &[]]);
+    stage.bed.near.begin(mode, &own)?;
     stage.load(Service::Many, 2)?;
     stage.go_on()?;
     let agent = |stage: &Stage| -> Result<BTreeSet<u64>> {
