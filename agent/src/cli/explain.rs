@@ -75,7 +75,13 @@ fn entry<A: Pins>(said: &mut Explanation, model: &Model<A>, address: IpAddr) {
         };
         said.no("kernel", why);
     } else if without.is_empty() {
-        said.yes("kernel", format!("{ports} entries, each with a backend"));
+        said.yes(
+            "kernel",
+            format!(
+                "{ports} {}, each with a backend",
+                if ports == 1 { "entry" } else { "entries" }
+            ),
+        );
     } else {
         let list = without.join(", ");
         said.note(

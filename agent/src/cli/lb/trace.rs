@@ -193,6 +193,8 @@ fn in_kernel<A: Pins>(
         Outcome::Dropped(reason(&mut listener, question)?.unwrap_or(DropReason::Invalid))
     } else if let Some(flow) = flow.filter(|flow| flow.expires > question.now) {
         Outcome::Served(flow.backend.0)
+    } else if is_sent(hook, ran.verdict) {
+        Outcome::Answered
     } else {
         Outcome::Passed
     };
@@ -209,6 +211,7 @@ fn in_kernel<A: Pins>(
         program: Some(program.name),
         verdict: Some(match outcome {
             Outcome::Passed => "passes to the stack untouched".to_owned(),
+            Outcome::Answered => "the client is told at once".to_owned(),
             Outcome::Dropped(reason) => format!("dropped: {} ({})", reason.text(), reason.number()),
             Outcome::Served(id) => format!("goes to {}", look::place(model, BackendId(id))),
         }),
@@ -298,6 +301,14 @@ fn is_drop(hook: Hook, verdict: u32) -> bool {
     match hook {
         Hook::Xdp => verdict <= 1,
         Hook::Ingress | Hook::Egress => verdict == 2,
+    }
+}
+
+/// `XDP_TX` and `XDP_REDIRECT`, `TC_ACT_REDIRECT`. Of a packet without a flow it can only be an answer.
+fn is_sent(hook: Hook, verdict: u32) -> bool {
+    match hook {
+        Hook::Xdp => verdict == 3 || verdict == 4,
+        Hook::Ingress | Hook::Egress => verdict == 7,
     }
 }
 

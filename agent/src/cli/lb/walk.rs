@@ -64,6 +64,8 @@ pub enum Outcome {
     #[default]
     Passed,
     Dropped(DropReason),
+    /// Back to the client, which learns at once that it is not served.
+    Answered,
     /// To the backend with this id.
     Served(u32),
 }
@@ -303,6 +305,14 @@ fn decided<A: Pins>(walk: &mut Walk, model: &Model<A>, tuple: &Tuple<A>, questio
                 "see `stentor monitor` while such packets come",
             );
         }
+    } else if let Verdict::Answer(answer) = verdict {
+        let reason = answer.reason();
+        walk.verdict = format!(
+            "the client is told at once: {} ({})",
+            reason.text(),
+            reason.number()
+        );
+        walk.outcome = Outcome::Answered;
     } else if let Some((id, _)) = chosen.filter(|_| !matches!(verdict, Verdict::Pass(_))) {
         walk.verdict = format!("goes to {}", place(&after, id));
         walk.outcome = Outcome::Served(id.0);
