@@ -95,16 +95,14 @@ pub(crate) enum Note {
     /// The rest are lacking, and go as soon as there is what they name.
     NoDsr,
     NoXdp,
-    NoErrors,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::HostPortElsewhere,
         Self::HostPortOfHost,
         Self::NoDsr,
         Self::NoXdp,
-        Self::NoErrors,
     ];
 
     pub(crate) const fn text(self) -> &'static str {
@@ -119,7 +117,6 @@ impl Note {
             Self::NoXdp => {
                 "failing: what the XDP program sends out of a veth does not arrive at its other end"
             }
-            Self::NoErrors => "lacking: ICMP errors are not translated yet",
         }
     }
 
@@ -232,7 +229,6 @@ fn lacking(mode: Mode, row: Row) -> Option<Note> {
     let (chooser, view) = row.asker.chooser(kind);
     let remote = row.place.site() != chooser;
     match (kind, row.what, view) {
-        (_, What::Probes, View::Outside) => Some(Note::NoErrors),
         (_, _, View::Inside) => None,
         (Kind::ClusterIp, _, View::Outside) => None,
         (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
