@@ -17,6 +17,31 @@ use serde::Deserialize;
 
 use crate::{Error, Handle};
 
+/// How often each question is asked: enough for every pod of a few to have its turn.
+const TIMES: usize = 30;
+
+/// Asks everything, says who answered, and returns what is not as it should be.
+///
+/// # Errors
+/// As [`Request::ask`].
+pub fn ask_all(
+    nodes: &BTreeMap<String, Handle>,
+    requests: &[Request],
+    say: &dyn Fn(&str),
+) -> Result<Vec<String>, Error> {
+    let mut faults = Vec::new();
+    for request in requests {
+        let answers = request.ask(nodes, TIMES)?;
+        let Request { from, to, by, .. } = request;
+        say(&format!("{TIMES} requests of {from} to {to}, ({by}):"));
+        for line in answers.to_string().lines() {
+            say(line);
+        }
+        faults.extend(request.faults(&answers));
+    }
+    Ok(faults)
+}
+
 /// A question that a client asks again and again.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, Runner, Spec, expect, spec, until};
+use lab::{Lab, Runner, Spec, expect, requests, spec, until};
 
 /// Sessions come up in seconds; a busy machine that runs six labs at once takes longer.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -93,10 +93,13 @@ fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {
         println!("{name}: {line}")
     })
     .unwrap();
-    let met = expect::meet(&lab.handles(), &expectations, PATIENCE, &|line| {
-        println!("{name}: {line}")
-    });
-    if let Err(error) = &met {
+    let say = |line: &str| println!("{name}: {line}");
+    let nodes = lab.handles();
+    let asked = expect::meet(&nodes, &expectations, PATIENCE, &say)
+        .and_then(|_| requests::ask_all(&nodes, &expectations.requests, &say))
+        .map_err(|error| error.to_string())
+        .and_then(|faults| faults.is_empty().then_some(()).ok_or(faults.join("\n")));
+    if let Err(error) = asked {
         for node in lab.cluster_nodes() {
             println!("--- agent on {node}\n{}", lab.agent_log(&node));
         }

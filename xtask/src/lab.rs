@@ -23,10 +23,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
+use lab::expect::{self, Expectations};
 use lab::graph::Graph;
-use lab::{Handle, Lab, Runner, Spec, expect, spec};
+use lab::{Handle, Lab, Runner, Spec, requests, spec};
 
 use self::runner::Wanted;
 use self::state::State;
@@ -243,6 +244,15 @@ fn wait(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<()> {
         None => expect::all_sessions(spec, nodes)?,
     };
     expect::meet(nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))?;
+    ask(nodes, &expectations)
+}
+
+/// As the clients of the topology do.
+fn ask(nodes: &BTreeMap<String, Handle>, expectations: &Expectations) -> Result<()> {
+    let faults = requests::ask_all(nodes, &expectations.requests, &|line| println!("lab: {line}"))?;
+    if !faults.is_empty() {
+        bail!("not answered as expected:\n{}", faults.join("\n"));
+    }
     Ok(())
 }
 
@@ -292,10 +302,12 @@ fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
         own = Lab::up(spec, runner, &agent, &|line| println!("lab: {line}"))?;
         own.handles()
     };
-    match expect::meet(&nodes, &expectations, PATIENCE, &|line| println!("lab: {line}")) {
-        Ok(verdict) => println!("lab {name}: {} passed, 0 failed, 0 skipped", verdict.met),
-        Err(error) => bail!("lab {name}: {error}"),
-    }
+    let met = expect::meet(&nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))
+        .map_err(|error| anyhow!("lab {name}: {error}"))?
+        .met;
+    ask(&nodes, &expectations).with_context(|| format!("lab {name}"))?;
+    let passed = met + expectations.requests.len();
+    println!("lab {name}: {passed} passed, 0 failed, 0 skipped");
     Ok(())
 }
 
