@@ -107,7 +107,11 @@ macro_rules! functions {
             let mut maps = $maps(RouteXdp(ctx));
             let verdict = answer(&mut frame, ETHERNET, what, &mut maps);
             let said = xdp_answer(&mut frame, verdict, &maps.0);
-            if verdict == Verdict::Answered { said | refused(what) } else { said }
+            if verdict == Verdict::Answered {
+                said | refused(what)
+            } else {
+                said
+            }
         }
 
         /// As above, for what comes through tc.
