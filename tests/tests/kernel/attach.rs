@@ -7,7 +7,7 @@
 //! ```
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -192,5 +192,22 @@ pub(crate) fn ip(command: &str) -> Result<()> {
     let output = Command::new("ip").args(command.split(' ')).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {command}: {said}");
+    Ok(())
+}
+
+/// An IPv6 address is there at once, but a worker of the kernel makes the route by which its packets come in: on a busy
+/// machine later than the first of them.
+pub(crate) fn until_local(address: IpAddr) -> Result<()> {
+    lab::until(LIMIT, format!("a local route of {address}"), || {
+        let asked = Command::new("ip")
+            .args(["route", "get", &address.to_string()])
+            .output();
+        let shown = asked.map_err(|error| error.to_string())?.stdout;
+        if shown.starts_with(b"local ") {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&shown).into_owned())
+        }
+    })?;
     Ok(())
 }

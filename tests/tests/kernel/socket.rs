@@ -32,7 +32,7 @@ use ebpf_loader::{Hook, Means, SocketHook, Surroundings};
 use nix::sched::CloneFlags;
 
 use self::cgroup::Cgroup;
-use crate::attach::ip;
+use crate::attach::{ip, until_local};
 use crate::claims::{Ends, SET, node};
 use crate::packet::Frame;
 use crate::rig::{Rig, lacking, own_bpffs};
@@ -136,6 +136,9 @@ fn network() -> Result<()> {
         "2001:db8:c::1/128 nodad",
     ] {
         ip(&format!("addr add {address} dev lo"))?;
+    }
+    for address in [V6::backend(1), V6::backend(2), V6::client(1)] {
+        until_local(address)?;
     }
     for n in [1, 2] {
         for address in [V4::backend(n), V6::backend(n)] {
@@ -336,6 +339,7 @@ fn affinity<A: Ends>(node: &mut Node) -> Result<()> {
                 let bits = if A::client(2).is_ipv4() { "32" } else { "128" };
                 let nodad = if bits == "32" { "" } else { " nodad" };
                 ip(&format!("addr add {}/{bits} dev lo{nodad}", A::client(2)))?;
+                until_local(A::client(2))?;
                 // To the other backend there is no route.
                 ip(&format!("route add {}/{bits} dev lo", A::backend(kept)))?;
                 ready.send(())?;
