@@ -144,7 +144,7 @@ impl Incremental {
 
     /// What users asked for and do not get, as of the last step, but for what does not fit.
     pub fn problems(&self) -> Vec<Problem> {
-        self.services.plan().problems
+        self.services.problems()
     }
 
     /// How many services have frontends, as of the last step.

@@ -273,7 +273,12 @@ pub fn plan(objects: &Objects<'_>, node: &ThisNode, settings: &Settings) -> Plan
     }
     plan.nodes = nodes(&objects.nodes, &plan.backends);
     plan.peers = peers(objects.nodes.iter().copied(), node);
-    unwrappable(&plan, &mut problems);
+    problems.extend(unwrappable(
+        &plan.services,
+        &plan.backends,
+        &plan.nodes,
+        &plan.peers,
+    ));
     problems.sort();
     problems.dedup();
     plan.problems = problems;
@@ -474,34 +479,35 @@ fn peers<'a>(nodes: impl Iterator<Item = &'a Node>, this: &ThisNode) -> Peers {
 }
 
 /// Names the nodes that packets cannot be wrapped for, where any frontend wraps them.
-fn unwrappable(plan: &Plan, problems: &mut Vec<Problem>) {
-    let frontends = plan.services.iter().flat_map(|service| &service.frontends);
+fn unwrappable<'a>(
+    services: impl IntoIterator<Item = &'a ServicePlan>,
+    backends: &BTreeMap<Socket, BackendPlan>,
+    nodes: &BTreeMap<String, BTreeMap<Family, std::net::IpAddr>>,
+    peers: &Peers,
+) -> Vec<Problem> {
+    let mut frontends = services.into_iter().flat_map(|service| &service.frontends);
     let wraps = |dispatch| match dispatch {
         Dispatch::DsrIpip | Dispatch::DsrGeneve => true,
         Dispatch::Snat | Dispatch::DsrOption => false,
     };
-    if !frontends.into_iter().any(|frontend| wraps(frontend.dispatch)) {
-        return;
+    if !frontends.any(|frontend| wraps(frontend.dispatch)) {
+        return Vec::new();
     }
-    let named: BTreeSet<&String> = plan
-        .backends
+    let named: BTreeSet<&String> = backends
         .values()
         .filter_map(|backend| match &backend.at {
             At::Node(name) => Some(name),
             At::Here | At::Unknown => None,
         })
         .collect();
-    for name in named {
-        let addresses = plan.nodes.get(name);
-        let shared = addresses.is_some_and(|addresses| {
-            addresses
-                .keys()
-                .any(|family| plan.peers.here.contains_key(family))
-        });
-        if !shared {
-            problems.push(Problem::NoUnderlay { node: name.clone() });
-        }
-    }
+    let is_shared = |name: &&String| {
+        let addresses = nodes.get(*name);
+        addresses.is_some_and(|addresses| addresses.keys().any(|family| peers.here.contains_key(family)))
+    };
+    let left_out = named.into_iter().filter(|name| !is_shared(name));
+    left_out
+        .map(|name| Problem::NoUnderlay { node: name.clone() })
+        .collect()
 }
 
 fn addresses(node: &Node) -> BTreeMap<Family, std::net::IpAddr> {

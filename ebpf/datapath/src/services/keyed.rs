@@ -448,22 +448,28 @@ impl Keyed {
 
     /// Everything.
     pub(crate) fn plan(&self) -> Plan {
-        let wished = self.wished.values().flat_map(|wished| &wished.problems);
-        let pods = self.pods.values().flat_map(|(_, ports)| &ports.problems);
-        let served = self.served.values().flat_map(|served| &served.problems);
-        let mut problems: Vec<Problem> = wished.chain(pods).chain(served).cloned().collect();
-        let mut plan = Plan {
+        Plan {
             services: self.served.values().map(|served| served.plan.clone()).collect(),
             backends: self.backends.clone(),
             nodes: self.node_addresses.clone(),
             peers: self.peers.clone().unwrap_or_default(),
-            problems: Vec::new(),
-        };
-        unwrappable(&plan, &mut problems);
+            problems: self.problems(),
+        }
+    }
+
+    /// The problems of [`Self::plan`], without what it holds beside them.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let wished = self.wished.values().flat_map(|wished| &wished.problems);
+        let pods = self.pods.values().flat_map(|(_, ports)| &ports.problems);
+        let served = self.served.values().flat_map(|served| &served.problems);
+        let mut problems: Vec<Problem> = wished.chain(pods).chain(served).cloned().collect();
+        let services = self.served.values().map(|served| &served.plan);
+        let unknown = Peers::default();
+        let peers = self.peers.as_ref().unwrap_or(&unknown);
+        problems.extend(unwrappable(services, &self.backends, &self.node_addresses, peers));
         problems.sort();
         problems.dedup();
-        plan.problems = problems;
-        plan
+        problems
     }
 
     /// How many services have frontends.
