@@ -317,14 +317,9 @@ impl Running {
     /// Hangs the programs of sockets at the cgroup, once; without them packets of this node are not balanced.
     fn follow_sockets(&mut self, wish: &Wish) {
         let cgroup = &wish.config.cgroup_root;
-        if self
-            .cgroup
-            .as_ref()
-            .is_some_and(|old| old != cgroup || wish.config.sockets == Switch::Off)
-            && let Some(old) = self.cgroup.take()
-            && let Err(error) = self.datapath.detach_sockets(&old)
-        {
-            tracing::warn!(error = chain(&error), cgroup = %old.display(), "programs of sockets can not be taken off");
+        let stays = |old: &PathBuf| old == cgroup && wish.config.sockets == Switch::On;
+        if !self.cgroup.as_ref().is_some_and(stays) {
+            self.leave_sockets();
         }
         if wish.config.sockets == Switch::Off {
             return;
@@ -354,6 +349,14 @@ impl Running {
                     chain(&error)
                 ),
             )),
+        }
+    }
+
+    fn leave_sockets(&mut self) {
+        if let Some(cgroup) = self.cgroup.take()
+            && let Err(error) = self.datapath.detach_sockets(&cgroup)
+        {
+            tracing::warn!(error = chain(&error), cgroup = %cgroup.display(), "programs of sockets can not be taken off");
         }
     }
 
@@ -467,11 +470,7 @@ impl Running {
             &[],
             crate::config::datapath::Acceleration::Disabled,
         );
-        if let Some(cgroup) = self.cgroup.take()
-            && let Err(error) = self.datapath.detach_sockets(&cgroup)
-        {
-            tracing::warn!(error = chain(&error), cgroup = %cgroup.display(), "programs of sockets can not be taken off");
-        }
+        self.leave_sockets();
         let folder = self.datapath.folder().to_owned();
         drop(self);
         match fs::remove_dir_all(&folder) {
