@@ -12,6 +12,8 @@
 #![no_std]
 #![no_main]
 
+mod object;
+
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
 use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
 use aya_ebpf::macros::{btf_map, classifier, xdp};
@@ -132,12 +134,3 @@ fn key(ctx: &XdpContext) -> Option<[u32; 4]> {
     };
     Some([word(26), word(30), word(34), 6])
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

@@ -18,6 +18,7 @@
 mod event;
 mod icmp;
 mod maps;
+mod object;
 mod packet;
 mod route;
 mod socket;
@@ -160,12 +161,3 @@ fn tc_answer(verdict: Verdict) -> i32 {
         Verdict::Drop(reason) => TC_ACT_SHOT | answer::dropped(reason) as i32,
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
