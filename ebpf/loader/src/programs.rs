@@ -2,11 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use crate::kernel::{self, Command, TestRun, address, address_mut, bpf, bpf_fd, number};
+use crate::kernel::{self, Command, bpf_fd};
 use crate::pinned::Pinned;
-use crate::run::{Ran, Size};
+use crate::run::{Ran, Size, once};
 use crate::{Error, Hook};
 
 /// A program at a device.
@@ -60,7 +59,6 @@ impl Pinned {
             source,
         };
         let fd = by_id(program.id).map_err(failed)?;
-        let mut output = vec![0; packet.len() + 256];
         // A packet of tc says where it came in: `ifindex` and `ingress_ifindex` of `struct __sk_buff`.
         let mut skb = [0_u32; 48];
         for place in [9, 10] {
@@ -68,31 +66,12 @@ impl Pinned {
                 *word = program.device;
             }
         }
-        let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let mut run = TestRun {
-            program: number(fd.as_fd()),
-            input_size: size(packet.len()),
-            output_size: size(output.len()),
-            input: address(packet),
-            output: address_mut(&mut output),
-            repeat: 1,
-            ..TestRun::default()
-        };
-        match hook {
+        let context: &[u32] = match hook {
             // XDP lets nobody choose the device of another namespace's queue.
-            Hook::Xdp => {}
-            Hook::Ingress | Hook::Egress => {
-                // The size is the lower half of the first word.
-                run.context_in = [u64::from(size(size_of_val(&skb))), address(&skb), 0];
-            }
-        }
-        bpf(Command::TestRun, &mut run).map_err(failed)?;
-        output.truncate(run.output_size as usize);
-        Ok(Ran {
-            verdict: run.verdict,
-            packet: output,
-            took: Duration::from_nanos(run.duration.into()),
-        })
+            Hook::Xdp => &[],
+            Hook::Ingress | Hook::Egress => &skb,
+        };
+        once(fd.as_fd(), packet, context).map_err(failed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Running a program on a packet without a network: `BPF_PROG_TEST_RUN`.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use aya::programs::{ProgramError, ProgramFd};
@@ -37,23 +37,7 @@ impl Datapath {
         let program = hook.program();
         let failed = |source| Error::Run { program, source };
         let fd = self.program_fd(hook)?;
-        let mut output = vec![0; packet.len() + HEADROOM];
-        let mut run = TestRun {
-            program: number(fd.as_fd()),
-            input_size: length(packet).map_err(failed)?,
-            output_size: length(&output).map_err(failed)?,
-            input: address(packet),
-            output: address_mut(&mut output),
-            repeat: 1,
-            ..TestRun::default()
-        };
-        bpf(Command::TestRun, &mut run).map_err(failed)?;
-        output.truncate(run.output_size as usize);
-        Ok(Ran {
-            verdict: run.verdict,
-            packet: output,
-            took: Duration::from_nanos(run.duration.into()),
-        })
+        once(fd.as_fd(), packet, &[]).map_err(failed)
     }
 
     /// How large the program of a hook is.
@@ -86,6 +70,33 @@ fn refused(program: &'static str, source: ProgramError) -> Error {
     }
 }
 
-fn length(octets: &[u8]) -> io::Result<u32> {
-    u32::try_from(octets.len()).map_err(io::Error::other)
+/// One run of any program. The context is what the packet is said to be, as the kernel's struct for the hook has it; empty:
+/// what the kernel makes up.
+pub(crate) fn once(program: BorrowedFd<'_>, packet: &[u8], context: &[u32]) -> io::Result<Ran> {
+    let mut output = vec![0; packet.len() + HEADROOM];
+    let mut run = TestRun {
+        program: number(program),
+        input_size: length(packet.len())?,
+        output_size: length(output.len())?,
+        input: address(packet),
+        output: address_mut(&mut output),
+        repeat: 1,
+        ..TestRun::default()
+    };
+    if !context.is_empty() {
+        // The size is the lower half of the first word.
+        let size = length(size_of_val(context))?;
+        run.context_in = [u64::from(size), address(context), 0];
+    }
+    bpf(Command::TestRun, &mut run)?;
+    output.truncate(run.output_size as usize);
+    Ok(Ran {
+        verdict: run.verdict,
+        packet: output,
+        took: Duration::from_nanos(run.duration.into()),
+    })
+}
+
+fn length(octets: usize) -> io::Result<u32> {
+    u32::try_from(octets).map_err(io::Error::other)
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use ebpf_abi::balance::Balanced;
 use ebpf_abi::config::Device;
-use ebpf_abi::maps::{self, Map};
+use ebpf_abi::maps::{self, Maps};
 use ebpf_abi::model::Model;
 use ebpf_abi::plain::{Plain, from_octets};
 use ebpf_abi::service::Set;
@@ -16,13 +16,8 @@ use crate::kernel::{self, Batch, Command, address_mut, bpf, number};
 use crate::pinned::Pinned;
 use crate::{Error, MapFd};
 
-/// Which maps belong to a family.
-pub trait Pins: Balanced {
-    const FRONTENDS: Map;
-    const BACKENDS: Map;
-    const RANGES: Map;
-    const FLOWS: Map;
-    const AFFINITY: Map;
+/// A family with its maps, whose addresses people can read.
+pub trait Pins: Balanced + Maps {
     /// The address as everybody writes it.
     fn ip(self) -> IpAddr;
     /// The address, if it is of this family.
@@ -30,12 +25,6 @@ pub trait Pins: Balanced {
 }
 
 impl Pins for V4 {
-    const FRONTENDS: Map = maps::FRONTENDS4;
-    const BACKENDS: Map = maps::BACKENDS4;
-    const RANGES: Map = maps::RANGES4;
-    const FLOWS: Map = maps::FLOWS4;
-    const AFFINITY: Map = maps::AFFINITY4;
-
     fn ip(self) -> IpAddr {
         IpAddr::V4(self.into())
     }
@@ -49,12 +38,6 @@ impl Pins for V4 {
 }
 
 impl Pins for V6 {
-    const FRONTENDS: Map = maps::FRONTENDS6;
-    const BACKENDS: Map = maps::BACKENDS6;
-    const RANGES: Map = maps::RANGES6;
-    const FLOWS: Map = maps::FLOWS6;
-    const AFFINITY: Map = maps::AFFINITY6;
-
     fn ip(self) -> IpAddr {
         IpAddr::V6(self.into())
     }
@@ -134,7 +117,7 @@ pub fn table(pinned: &Pinned, set: u32, size: u32) -> Result<Vec<BackendId>, Err
 }
 
 /// The number that the kernel gave a map.
-pub fn id(pinned: &Pinned, map: Map) -> Result<u32, Error> {
+pub fn id(pinned: &Pinned, map: maps::Map) -> Result<u32, Error> {
     let failed = |call| {
         move |source| Error::Access {
             map: map.name,
@@ -148,7 +131,7 @@ pub fn id(pinned: &Pinned, map: Map) -> Result<u32, Error> {
 }
 
 /// How many elements a hash or a tree has, whatever they are.
-pub fn count(pinned: &Pinned, map: Map) -> Result<usize, Error> {
+pub fn count(pinned: &Pinned, map: maps::Map) -> Result<usize, Error> {
     let failed = |call| {
         move |source| Error::Access {
             map: map.name,
@@ -195,7 +178,7 @@ pub fn count(pinned: &Pinned, map: Map) -> Result<usize, Error> {
 /// All elements of a map that are wanted.
 fn all<K: Plain + Ord, V: Plain>(
     pinned: &Pinned,
-    map: Map,
+    map: maps::Map,
     wanted: impl Fn(&K, &V) -> bool,
 ) -> Result<BTreeMap<K, V>, Error> {
     let map: MapFd = pinned.map(map)?;

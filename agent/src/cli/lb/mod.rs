@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 
+use ebpf_abi::maps::Maps as _;
 use ebpf_abi::model::Model;
 use ebpf_abi::{V4, V6};
 use ebpf_loader::tables::{self, Pins};
