@@ -130,9 +130,11 @@ plain!(Device, 32, v6 = 4, mac = 20, mtu = 26, flags = 28);
 
 /// Bits of [`Device::flags`].
 pub mod device_flag {
-    /// Takes frames that an XDP program sends out. In generic mode every device does; a native one that does not would lose
-    /// them without a word, so packets for it go through tc.
+    /// Takes frames that XDP programs redirect to it, from itself and from others. One that does not would lose them without a
+    /// word, so packets for it go through tc.
     pub const TAKES_FRAMES: u32 = 1;
+    /// Sends a frame back that came in by it when its XDP program says so (`XDP_TX`): cheaper than redirecting it.
+    pub const RETURNS_FRAMES: u32 = 2;
 }
 
 /// Element of `NODES`: where encapsulated packets for backends of a node go.

@@ -68,6 +68,10 @@ macro_rules! functions {
         /// Goes on with what the first function said.
         #[inline(always)]
         pub fn $xdp(ctx: *mut xdp_md, word: u32) -> u32 {
+            // Where nothing can be sent from here, tc begins anew with it.
+            if word & ASKS != 0 && !RouteXdp(ctx).answers() {
+                return xdp_action::XDP_PASS;
+            }
             let word = if word == MESSAGE {
                 $xdp_message(ctx)
             } else {
@@ -241,7 +245,7 @@ fn refused(what: Answer) -> u32 {
 #[inline(always)]
 pub fn send_back_frame(frame: &Frame) -> u32 {
     maps::count(counter(Direction::Ingress, ANSWERED), frame.len());
-    xdp_action::XDP_TX
+    RouteXdp(frame.0).send_back()
 }
 
 /// The packet has become its answer: out by the device it came in by.

@@ -5,6 +5,10 @@
 //!       else: untouched to tc, which begins anew
 //! tc    the kernel finds the neighbour, or asks for it and keeps the packet meanwhile
 //! ```
+//!
+//! Back out by the device that it came in by, a frame goes by `XDP_TX` where that is known to work. At a veth it is not: its
+//! driver puts such frames into the other end's ring and wakes that end only if it has an XDP program too. Frames that are
+//! redirected wake it always.
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
@@ -70,7 +74,7 @@ pub struct Lookup {
     length: u16,
     /// Where it came in / where it goes out.
     device: u32,
-    /// Traffic class / metric.
+    /// Traffic class / metric, and then the flags of the device.
     class: u32,
     source: [u32; 4],
     /// Destination / gateway, in the family that the answer says.
@@ -93,6 +97,28 @@ fn scratch() -> Option<&'static mut Lookup> {
     ROUTE.get_ptr_mut(0).map(|lookup| unsafe { &mut *lookup })
 }
 
+/// The verdict of XDP for a frame that leaves by a device with these flags.
+#[inline(always)]
+fn out(ctx: *mut xdp_md, device: u32, flags: u32) -> u32 {
+    // SAFETY: the kernel hands a valid context to the program.
+    let came = unsafe { (*ctx).ingress_ifindex };
+    if device == came && flags & device_flag::RETURNS_FRAMES != 0 {
+        return xdp_action::XDP_TX;
+    }
+    // SAFETY: a function of the kernel over numbers.
+    (unsafe { bpf_redirect(device, 0) }) as u32
+}
+
+/// One of these flags the device must have to take a frame that came in by `came`.
+#[inline(always)]
+const fn able(device: u32, came: u32) -> u32 {
+    if device == came {
+        device_flag::TAKES_FRAMES | device_flag::RETURNS_FRAMES
+    } else {
+        device_flag::TAKES_FRAMES
+    }
+}
+
 impl RouteXdp {
     /// The verdict of XDP for a frame that is ready to go.
     #[inline(always)]
@@ -104,12 +130,21 @@ impl RouteXdp {
         if frame.write(0, lookup.ethernet()).is_none() {
             return xdp_action::XDP_ABORTED;
         }
-        // SAFETY: the kernel hands a valid context to the program.
-        if lookup.device == unsafe { (*self.0).ingress_ifindex } {
-            return xdp_action::XDP_TX;
-        }
-        // SAFETY: a function of the kernel over numbers.
-        (unsafe { bpf_redirect(lookup.device, 0) }) as u32
+        out(self.0, lookup.device, lookup.class)
+    }
+
+    /// Whether an answer can leave by the device that the frame came in by.
+    #[inline(always)]
+    pub fn answers(&self) -> bool {
+        let came = self.came();
+        device(came).is_some_and(|device| device.flags & able(came, came) != 0)
+    }
+
+    /// The verdict of XDP for a frame that has become its answer.
+    #[inline(always)]
+    pub fn send_back(&self) -> u32 {
+        let came = self.came();
+        out(self.0, came, device(came).map_or(0, |device| device.flags))
     }
 }
 
@@ -156,9 +191,14 @@ impl Router for RouteXdp {
         let answer = unsafe { bpf_fib_lookup(self.0.cast(), core::ptr::from_mut(lookup).cast(), 64, 0) };
         match answer as u32 {
             BPF_FIB_LKUP_RET_SUCCESS => {
-                let takes =
-                    device(lookup.device).is_some_and(|device| device.flags & device_flag::TAKES_FRAMES != 0);
-                if takes { Routed::Found } else { Routed::Elsewhere }
+                let flags = device(lookup.device).map_or(0, |device| device.flags);
+                // The route's metric was there, which nobody asks for.
+                lookup.class = flags;
+                if flags & able(lookup.device, came) != 0 {
+                    Routed::Found
+                } else {
+                    Routed::Elsewhere
+                }
             }
             BPF_FIB_LKUP_RET_NO_NEIGH => Routed::Elsewhere,
             BPF_FIB_LKUP_RET_FRAG_NEEDED => Routed::TooBig(lookup.length),

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use ebpf_abi::balance::{Verdict, egress, ingress};
-use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, PRESENT};
+use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, PRESENT, device_flag};
 use ebpf_abi::filter;
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use ebpf_abi::icmp::{Control, answer as answers, message, translate};
@@ -29,6 +29,15 @@ impl Maps for V6 {}
 
 /// Places of arrays that tests use, at most.
 const PLACES: u32 = 256;
+/// Where XDP's packets come in that a test sends.
+const LOOPBACK: u32 = 1;
+const RETURNING: Device = Device {
+    v4: V4(0),
+    v6: V6([0; 4]),
+    mac: [0; 6],
+    mtu: 0,
+    flags: device_flag::RETURNS_FRAMES,
+};
 
 impl Rig {
     /// Makes the kernel's maps of a family say what the model says, and nothing else.
@@ -66,6 +75,9 @@ impl Rig {
         }
         for (index, device) in &model.devices {
             self.put(maps::DEVICES, index, device);
+        }
+        if !model.devices.contains_key(&LOOPBACK) {
+            self.put(maps::DEVICES, &LOOPBACK, &RETURNING);
         }
         self.put(maps::CONFIG, &0_u32, &model.config);
     }

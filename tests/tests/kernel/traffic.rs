@@ -28,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// More than any packet takes.
 const DATA: usize = 64 * 1024;
 const CLIENTS: u16 = 20;
+/// The other end of each cable.
+const PEER: &str = "02:00:00:00:00:0b";
 
 #[test]
 fn a_client_is_served_by_a_backend_elsewhere_through_tc() {
@@ -40,6 +42,11 @@ fn a_client_is_served_by_a_backend_elsewhere_through_xdp_of_the_stack() {
         &[(Hook::Xdp, Mode::Generic), (Hook::Ingress, Mode::Tcx)],
         device_flag::TAKES_FRAMES,
     );
+}
+
+#[test]
+fn a_client_is_served_by_a_backend_elsewhere_through_xdp_in_the_driver_alone() {
+    served(&[(Hook::Xdp, Mode::Native)], device_flag::TAKES_FRAMES);
 }
 
 #[test]
@@ -97,12 +104,22 @@ fn scenario(hooks: &[(Hook, Mode)], flags: u32) -> Result<()> {
     let (client, backend) = (Place::new()?, Place::new()?);
     run("sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1")?;
     run("ip link set lo up")?;
-    for (name, place, addresses) in [
-        ("front", &client, ["198.51.100.2/24", "2001:db8:c::2/64"]),
-        ("back", &backend, ["10.0.0.254/24", "fd00::fe/64"]),
+    for (name, place, addresses, others) in [
+        (
+            "front",
+            &client,
+            ["198.51.100.2/24", "2001:db8:c::2/64"],
+            ["198.51.100.1", "2001:db8:c::1"],
+        ),
+        (
+            "back",
+            &backend,
+            ["10.0.0.254/24", "fd00::fe/64"],
+            ["10.0.0.1", "fd00::1"],
+        ),
     ] {
         run(&format!(
-            "ip link add {name} type veth peer name peer netns {}",
+            "ip link add {name} type veth peer name peer address {PEER} netns {}",
             place.namespace
         ))?;
         run(&format!("ip link set {name} up"))?;
@@ -111,6 +128,10 @@ fn scenario(hooks: &[(Hook, Mode)], flags: u32) -> Result<()> {
                 "ip addr add {address} dev {name}{}",
                 if address.contains(':') { " nodad" } else { "" }
             ))?;
+        }
+        // XDP asks nobody for a neighbour.
+        for other in others {
+            run(&format!("ip neigh add {other} lladdr {PEER} dev {name}"))?;
         }
     }
     backend.run(|| -> Result<()> {
@@ -162,8 +183,9 @@ fn scenario(hooks: &[(Hook, Mode)], flags: u32) -> Result<()> {
 /// What the other ends of the cables are: hosts that make all checksums themselves, and take what XDP sends.
 fn peer(addresses: [&str; 2]) -> Result<()> {
     run("ip link set lo up")?;
-    run("ethtool -K peer tx off gro on")?;
     run("ip link set peer up")?;
+    // Only of an end that is up the other one hears that it takes frames.
+    run("ethtool -K peer tx off gro on")?;
     let [four, six] = addresses;
     run(&format!("ip addr add {four} dev peer"))?;
     run(&format!("ip addr add {six} dev peer nodad"))

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mode::{Forwarding, Hook, Mode};
+use crate::mode::{Forwarding, Mode};
 use crate::plan::{CALLER, CLIENT, Family, HOST_PORT_SERVICE, Kind, Place, Policy, Service, Site};
 use crate::words::{Answer, Hope, Manner, Outcome, Question};
 
@@ -92,18 +92,12 @@ impl What {
 pub(crate) enum Note {
     HostPortElsewhere,
     HostPortOfHost,
-    /// The rest are lacking, and go as soon as there is what they name.
+    /// Lacking: goes as soon as there is what it names.
     NoDsr,
-    NoXdp,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::HostPortElsewhere,
-        Self::HostPortOfHost,
-        Self::NoDsr,
-        Self::NoXdp,
-    ];
+    pub(crate) const ALL: [Self; 3] = [Self::HostPortElsewhere, Self::HostPortOfHost, Self::NoDsr];
 
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -114,9 +108,6 @@ impl Note {
                 "a pod in the host's network listens on the port itself: nothing is translated"
             }
             Self::NoDsr => "lacking: packets are not sent by direct server return yet",
-            Self::NoXdp => {
-                "failing: what the XDP program sends out of a veth does not arrive at its other end"
-            }
         }
     }
 
@@ -232,7 +223,6 @@ fn lacking(mode: Mode, row: Row) -> Option<Note> {
         (_, _, View::Inside) => None,
         (Kind::ClusterIp, _, View::Outside) => None,
         (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
-        (_, _, View::Outside) if remote && mode.hook == Hook::Xdp => Some(Note::NoXdp),
         (_, _, View::Outside) => None,
     }
 }
