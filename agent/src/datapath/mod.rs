@@ -15,6 +15,7 @@ pub mod devices;
 pub mod hooks;
 pub mod mailbox;
 pub mod objects;
+pub mod orphans;
 pub mod programs;
 pub mod report;
 pub mod task;

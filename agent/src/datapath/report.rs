@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ebpf_abi::DropReason;
 use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
@@ -29,6 +30,8 @@ pub struct Report {
     pub pressure: BTreeMap<&'static str, Pressure>,
     /// Elements written and removed since the start.
     pub writes: u64,
+    /// Sockets ended because their backend went, as of now.
+    pub ended: Arc<AtomicU64>,
     pub counters: Option<Arc<MapFd>>,
 }
 

@@ -23,6 +23,7 @@ use super::devices::{self, Device, Unused};
 use super::hooks::Hooks;
 use super::mailbox::{Heard, Letter, Mailbox};
 use super::objects::Subject;
+use super::orphans::Ending;
 use super::programs;
 use super::report::{Counts, Pressure, Report, State};
 use super::{Wish, trouble};
@@ -88,6 +89,8 @@ struct Running {
     hooks: Hooks,
     /// Where the programs of sockets hang.
     cgroup: Option<PathBuf>,
+    /// Ends those of backends that went.
+    ending: Option<Ending>,
     /// What they were told of this node.
     surroundings: Option<Surroundings>,
     devices: MapFd,
@@ -251,6 +254,7 @@ impl Running {
             sweeper: Sweeper::open(&datapath).map_err(failed)?,
             hooks: Hooks::default(),
             cgroup: None,
+            ending: None,
             surroundings: None,
             devices,
             entries,
@@ -309,6 +313,9 @@ impl Running {
         if deaths > 0 {
             // Whoever gets the address of a backend that went begins with nothing.
             tell_swept(self.sweeper.sweep(self.planner.image(), clock()));
+            if let Some(ending) = &self.ending {
+                ending.look();
+            }
         }
         done.map(drop)
             .map_err(|failure| trouble("map-not-written", &failure))
@@ -339,6 +346,10 @@ impl Running {
                 tracing::info!(cgroup = %cgroup.display(), ?means, "sockets of this node are balanced");
                 self.cgroup = Some(cgroup.clone());
                 self.follow_pods();
+                match Ending::begin(&self.datapath, cgroup.clone()) {
+                    Ok(ending) => self.ending = Some(ending),
+                    Err(problem) => self.problems.push(*problem),
+                }
             }
             Err(error) => self.problems.push(Problem::here(
                 Severity::Warning,
@@ -353,6 +364,7 @@ impl Running {
     }
 
     fn leave_sockets(&mut self) {
+        self.ending = None;
         if let Some(cgroup) = self.cgroup.take()
             && let Err(error) = self.datapath.detach_sockets(&cgroup)
         {
@@ -485,6 +497,7 @@ impl Running {
         report.unused.clone_from(&self.unused);
         report.problems.extend(self.problems.iter().cloned());
         report.problems.extend(self.hooks.problems());
+        report.ended = self.ending.as_ref().map(Ending::ended).unwrap_or_default();
         report.features.clone_from(&self.features);
         report.counts = self.counts();
         report.pressure = pressure(self.planner.image(), &self.limits);

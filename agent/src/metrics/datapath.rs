@@ -1,5 +1,7 @@
 //! The load balancer in the kernel: what it dropped and forwarded, and how full its maps are. Names are Cilium's.
 
+use std::sync::atomic::Ordering;
+
 use super::exposition::{Kind, Page};
 use crate::api::snapshot::Snapshot;
 use crate::config::datapath::Switch;
@@ -22,6 +24,12 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         "Elements of maps written and removed since the start",
     );
     page.sample(&[], report.writes);
+    page.family(
+        "stentor_datapath_sockets_ended_total",
+        Kind::Counter,
+        "Sockets ended because their backend went",
+    );
+    page.sample(&[], report.ended.load(Ordering::Relaxed));
     page.family(
         "cilium_bpf_map_pressure",
         Kind::Gauge,

@@ -12,7 +12,8 @@
 //!
 //! What a connected socket was promised lies in the socket itself (`SOCKET_PEERS`, socket storage), and goes with it. A
 //! socket without a connection may write to many addresses, so it has entries in `DATAGRAMS` for both ways, under its
-//! cookie; the last one is remembered in the socket too, and goes with it.
+//! cookie; the last one is remembered in the socket too, and goes with it. When a backend goes, the agent finds connected
+//! sockets of it there, and ends them.
 //!
 //! A socket has no source address yet. Where one is needed (affinity, source ranges, Maglev), it is the address the socket
 //! is bound to, else that of its network namespace (`NAMESPACES`, from the agent), so that sockets and packets of a pod

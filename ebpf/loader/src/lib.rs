@@ -18,10 +18,13 @@
 mod access;
 mod attach;
 mod cgroup;
+mod diag;
 mod events;
 mod kernel;
 mod mapped;
 mod netns;
+mod orphans;
+mod peers;
 mod pinned;
 mod probe;
 mod programs;
@@ -47,6 +50,7 @@ pub use attach::{Attached, Detached, Hook, Mode};
 pub use cgroup::{Means, SocketHook};
 pub use events::{Interest, Listener};
 pub use netns::Surroundings;
+pub use orphans::{Aborted, Orphans};
 pub use pinned::{Pinned, now};
 pub use probe::{Feature, Support, Without, probe};
 pub use programs::ProgramInfo;
@@ -102,6 +106,8 @@ pub enum Error {
     },
     #[error("network namespaces cannot be looked at")]
     Namespace(#[source] io::Error),
+    #[error("sockets can not be asked for or ended (sock_diag, CONFIG_INET_DIAG_DESTROY)")]
+    Diag(#[source] io::Error),
     #[error(
         "no maps of this version are pinned at {} (there: {others}): has an agent with the load balancer run on this node? \
          Another folder is chosen with --bpf-root",

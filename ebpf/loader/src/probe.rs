@@ -11,6 +11,7 @@ use std::path::Path;
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 
+use crate::diag::Diag;
 use crate::kernel::{
     self, Batch, Command, Create, INNER_MAP, MMAPABLE, address, array, array_of_maps, bpf, bpf_fd, number,
 };
@@ -42,6 +43,8 @@ pub enum Feature {
     RedirectNeighbour,
     /// Checksums that network cards summed up stay right when addresses of IPv6 change.
     ChecksumIpv6,
+    /// Sockets are ended from outside.
+    SocketAbort,
 }
 
 /// Whether the kernel has it.
@@ -62,7 +65,7 @@ pub enum Without {
 }
 
 impl Feature {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Btf,
         Self::Xdp,
         Self::Tcx,
@@ -75,6 +78,7 @@ impl Feature {
         Self::CoarseClock,
         Self::RedirectNeighbour,
         Self::ChecksumIpv6,
+        Self::SocketAbort,
     ];
 
     /// What it is called in tables.
@@ -92,6 +96,7 @@ impl Feature {
             Self::CoarseClock => "coarse-clock",
             Self::RedirectNeighbour => "redirect-neigh",
             Self::ChecksumIpv6 => "ipv6-checksum-flag",
+            Self::SocketAbort => "socket-abort",
         }
     }
 
@@ -110,6 +115,7 @@ impl Feature {
             Self::CoarseClock => "5.11",
             Self::RedirectNeighbour => "5.10",
             Self::ChecksumIpv6 => "6.16",
+            Self::SocketAbort => "5.9",
         }
     }
 
@@ -124,6 +130,7 @@ impl Feature {
             Self::ChecksumIpv6 => Without::Instead(
                 "network cards that sum up whole packets may make IPv6 fail in tc: use XDP, or rx off",
             ),
+            Self::SocketAbort => Without::Instead("sockets wait for a backend that went, until they give up"),
             Self::Btf
             | Self::MappedArrays
             | Self::Lru
@@ -157,6 +164,7 @@ fn support(feature: Feature) -> Support {
         Feature::CoarseClock => helper(BpfHelper::BPF_FUNC_ktime_get_coarse_ns),
         Feature::RedirectNeighbour => helper(BpfHelper::BPF_FUNC_redirect_neigh),
         Feature::ChecksumIpv6 => checksum_ipv6().map_err(words),
+        Feature::SocketAbort => Diag::try_out().map_err(words),
     };
     match answer {
         Ok(()) => Support::Used,
@@ -218,29 +226,14 @@ fn checksum_ipv6() -> io::Result<()> {
     const CHECKSUM: i32 = 16;
     /// `bpf_l4_csum_replace`.
     const REPLACE: i32 = 11;
-    let load = |register: u8, value: i32| Instruction {
-        code: 0xb7,
-        registers: register,
-        offset: 0,
-        value,
-    };
+    let load = |register: u8, value: i32| Instruction::new(0xb7, register, 0, value);
     let program = [
         load(2, CHECKSUM),
         load(3, 0),
         load(4, 1),
         load(5, FLAGS),
-        Instruction {
-            code: 0x85,
-            registers: 0,
-            offset: 0,
-            value: REPLACE,
-        },
-        Instruction {
-            code: 0x95,
-            registers: 0,
-            offset: 0,
-            value: 0,
-        },
+        Instruction::new(0x85, 0, 0, REPLACE),
+        Instruction::new(0x95, 0, 0, 0),
     ];
     let answer = kernel::try_out(SCHED_CLS, &program, &[0; 64])?;
     match i32::from_ne_bytes(answer.to_ne_bytes()) {
@@ -257,6 +250,17 @@ pub(crate) struct Instruction {
     registers: u8,
     offset: i16,
     value: i32,
+}
+
+impl Instruction {
+    pub(crate) const fn new(code: u8, registers: u8, offset: i16, value: i32) -> Self {
+        Self {
+            code,
+            registers,
+            offset,
+            value,
+        }
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands behind map_err")]

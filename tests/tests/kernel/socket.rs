@@ -9,6 +9,8 @@
 
 #[path = "socket/cgroup.rs"]
 mod cgroup;
+#[path = "socket/orphans.rs"]
+mod orphans;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
