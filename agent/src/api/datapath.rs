@@ -39,6 +39,15 @@ pub fn datapath(snapshot: &Snapshot) -> Option<Datapath> {
                 }
             })
             .collect(),
+        forwards: report.out.get(&device.index).map(|out| out.name().to_owned()),
+        forwards_why: report
+            .out
+            .get(&device.index)
+            .and_then(|out| out.unfit())
+            .map(|why| Why {
+                reason: why.name().to_owned(),
+                message: why.to_string(),
+            }),
     });
     let unused = report.unused.iter().map(|(name, why)| UnusedDevice {
         name: name.clone(),

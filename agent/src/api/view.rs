@@ -103,6 +103,12 @@ pub struct Datapath {
 pub struct DatapathDevice {
     pub name: String,
     pub hooks: Vec<DatapathHook>,
+    /// Who forwards what leaves by it: `xdp`, `xdp-back` (XDP only what came in by it) or `tc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwards: Option<String>,
+    /// Why not XDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwards_why: Option<Why>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::api::view::{Datapath, DatapathHook};
+use crate::datapath::frames::Unfit;
 
 /// Maps that are at least so full are shown, in percent.
 const NOTABLE: u64 = 50;
@@ -19,6 +20,20 @@ pub(super) fn lines(datapath: Option<&Datapath>) -> String {
     for device in &datapath.devices {
         let hooks: Vec<String> = device.hooks.iter().map(hook).collect();
         let _ = writeln!(text, "  device {}: {}", device.name, hooks.join(", "));
+        // Without XDP nobody asks why it does not forward.
+        if let (Some(by), Some(why)) = (&device.forwards, &device.forwards_why)
+            && why.reason != Unfit::NoXdp.name()
+        {
+            let who = match by.as_str() {
+                "xdp-back" => "tc, but for what XDP sends back where it came from",
+                other => other,
+            };
+            let _ = writeln!(
+                text,
+                "    forwards to other nodes by {who}: {} ({})",
+                why.message, why.reason
+            );
+        }
     }
     for device in &datapath.unused_devices {
         if device.name != "lo" {

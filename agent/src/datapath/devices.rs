@@ -12,6 +12,8 @@ use ebpf_abi::config::Device as Entry;
 use ebpf_abi::{V4, V6};
 use ipnet::IpNet;
 
+use super::frames::Frames;
+
 /// A device as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
@@ -27,6 +29,7 @@ pub struct Device {
     /// Global ones that are in use.
     pub addresses: BTreeSet<IpAddr>,
     pub default_route: DefaultRoute,
+    pub frames: Frames,
 }
 
 /// What the administrator set it to; a cable that is out changes nothing.

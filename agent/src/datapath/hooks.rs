@@ -97,6 +97,15 @@ impl Hooks {
         self.devices.values().cloned().collect()
     }
 
+    /// How XDP hangs, where it does.
+    pub fn xdp(&self) -> BTreeMap<u32, Mode> {
+        let hangs = |hooked: &Hooked| match hooked.hooks.get(&Hook::Xdp) {
+            Some(Came::Hangs { mode, .. }) => Some((hooked.index, *mode)),
+            Some(Came::Occupied | Came::Failed(_)) | None => None,
+        };
+        self.devices.values().filter_map(hangs).collect()
+    }
+
     /// Whether something is to be tried again.
     pub fn has_failed(&self) -> bool {
         let mut all = self.devices.values().flat_map(|hooked| hooked.hooks.values());

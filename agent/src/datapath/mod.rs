@@ -12,6 +12,7 @@
 //! serving meanwhile, as it does when the agent ends in whatever way.
 
 pub mod devices;
+pub mod frames;
 pub mod hooks;
 pub mod mailbox;
 pub mod objects;

@@ -9,6 +9,7 @@ use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
 use ebpf_datapath::Socket;
 use ebpf_loader::{MapFd, Support};
 
+use super::frames::Out;
 use super::hooks::Hooked;
 use crate::problem::Problem;
 
@@ -21,6 +22,8 @@ pub struct Report {
     /// Frontends as they were read back from the maps.
     pub served: Arc<BTreeSet<Socket>>,
     pub devices: Vec<Hooked>,
+    /// Who forwards what leaves by a device, by its index.
+    pub out: BTreeMap<u32, Out>,
     /// Devices that do not serve, and why not.
     pub unused: BTreeMap<String, super::devices::Unused>,
     pub problems: Vec<Problem>,

@@ -20,6 +20,7 @@ use ebpf_loader::{Datapath, Feature, MapFd, Store, Support, Surroundings, Sweepe
 use tokio::sync::watch;
 
 use super::devices::{self, Device, Unused};
+use super::frames::{self, Out};
 use super::hooks::Hooks;
 use super::mailbox::{Heard, Letter, Mailbox};
 use super::objects::Subject;
@@ -96,6 +97,7 @@ struct Running {
     devices: MapFd,
     /// What `DEVICES` holds.
     entries: BTreeMap<u32, DeviceEntry>,
+    out: BTreeMap<u32, Out>,
     unused: BTreeMap<String, Unused>,
     frontends4: MapFd,
     frontends6: MapFd,
@@ -258,6 +260,7 @@ impl Running {
             surroundings: None,
             devices,
             entries,
+            out: BTreeMap::new(),
             unused: BTreeMap::new(),
             frontends4: datapath.map(maps::FRONTENDS4).map_err(failed)?,
             frontends6: datapath.map(maps::FRONTENDS6).map_err(failed)?,
@@ -284,7 +287,7 @@ impl Running {
             }
         }
         self.configure(wish, &selected);
-        self.write_devices(&selected, wish)?;
+        self.write_devices(devices::entries(selected.iter().copied(), &wish.node.addresses))?;
         let done = self.store.carry_out(&mut self.planner);
         self.read_back();
         let problems = self.planner.problems();
@@ -301,6 +304,7 @@ impl Running {
         self.problems = all.iter().map(Problem::from).collect();
         self.hooks
             .follow(&mut self.datapath, &selected, wish.config.acceleration);
+        self.let_out(&selected)?;
         self.follow_sockets(wish);
         if selected.is_empty() {
             self.problems.push(Problem::here(
@@ -429,9 +433,27 @@ impl Running {
         }
     }
 
-    fn write_devices(&mut self, selected: &[&Device], wish: &Wish) -> Result<(), Box<Problem>> {
+    /// What a device does for XDP is not known yet where it is new, and stays as it is where not.
+    fn write_devices(&mut self, mut wished: BTreeMap<u32, DeviceEntry>) -> Result<(), Box<Problem>> {
+        for (index, entry) in &mut wished {
+            entry.flags = self.entries.get(index).map_or(0, |old| old.flags);
+        }
+        self.put_devices(wished)
+    }
+
+    /// Says by which devices XDP may send, now that it hangs where it does.
+    fn let_out(&mut self, selected: &[&Device]) -> Result<(), Box<Problem>> {
+        let judged = frames::judge(selected, &self.hooks.xdp());
+        let mut wished = self.entries.clone();
+        for (index, entry) in &mut wished {
+            entry.flags = judged.get(index).map_or(0, |(flags, _)| *flags);
+        }
+        self.out = judged.into_iter().map(|(index, (_, out))| (index, out)).collect();
+        self.put_devices(wished)
+    }
+
+    fn put_devices(&mut self, wished: BTreeMap<u32, DeviceEntry>) -> Result<(), Box<Problem>> {
         let failed = |error: ebpf_loader::Error| trouble("map-not-written", &error);
-        let wished = devices::entries(selected.iter().copied(), &wish.node.addresses);
         for (index, entry) in &wished {
             if self.entries.get(index) != Some(entry) {
                 self.devices.put(index, entry).map_err(failed)?;
@@ -494,6 +516,7 @@ impl Running {
     fn report(&self, mut report: Report) -> Report {
         report.served = Arc::clone(&self.served);
         report.devices = self.hooks.devices();
+        report.out.clone_from(&self.out);
         report.unused.clone_from(&self.unused);
         report.problems.extend(self.problems.iter().cloned());
         report.problems.extend(self.hooks.problems());

@@ -176,27 +176,33 @@ fn in_kernel<A: Pins>(
     args: &TraceArgs,
     chance: Chance,
 ) -> Result<Kernel, Error> {
-    let Some((hook, program)) = chosen(pinned, args.device.as_deref())? else {
+    let mut met = chosen(pinned, args.device.as_deref())?.into_iter();
+    let Some((mut hook, mut program)) = met.next() else {
         let whom = args.device.as_deref().unwrap_or("any device");
         return Ok(Kernel {
             not_asked: Some(format!("no program hangs at {whom} (`stentor bpf progs list`)")),
             ..Kernel::default()
         });
     };
-    let mut listener = Listener::start(pinned, Interest::Drops)?;
-    let before = Written::read(pinned, model, tuple)?;
-    let ran = pinned.run(&program, hook, question.frame);
-    let flow = before.flows.get::<Tuple<A>, Flow<A>>(tuple);
-    before.put_back(tuple)?;
-    let (ran, flow) = (ran?, flow?);
-    let outcome = if is_drop(hook, ran.verdict) {
-        Outcome::Dropped(reason(&mut listener, question)?.unwrap_or(DropReason::Invalid))
-    } else if let Some(flow) = flow.filter(|flow| flow.expires > question.now) {
-        Outcome::Served(flow.backend.0)
-    } else if is_sent(hook, ran.verdict) {
-        Outcome::Answered
-    } else {
-        Outcome::Passed
+    let outcome = loop {
+        let mut listener = Listener::start(pinned, Interest::Drops)?;
+        let before = Written::read(pinned, model, tuple)?;
+        let ran = pinned.run(&program, hook, question.frame);
+        let flow = before.flows.get::<Tuple<A>, Flow<A>>(tuple);
+        before.put_back(tuple)?;
+        let (ran, flow) = (ran?, flow?);
+        if is_drop(hook, ran.verdict) {
+            break Outcome::Dropped(reason(&mut listener, question)?.unwrap_or(DropReason::Invalid));
+        } else if let Some(flow) = flow.filter(|flow| flow.expires > question.now) {
+            break Outcome::Served(flow.backend.0);
+        } else if is_sent(hook, ran.verdict) {
+            break Outcome::Answered;
+        }
+        // What XDP lets pass, tc may still take.
+        match met.next() {
+            Some(next) => (hook, program) = next,
+            None => break Outcome::Passed,
+        }
     };
     let agrees = match (walk.outcome, outcome) {
         // Another throw of the dice.
@@ -219,18 +225,24 @@ fn in_kernel<A: Pins>(
     })
 }
 
-/// The first program that a packet meets at the device, or at any.
-fn chosen(pinned: &Pinned, device: Option<&str>) -> Result<Option<(Hook, ProgramInfo)>, Error> {
+/// The programs that a packet meets at the device, or at any, one after the other.
+fn chosen(pinned: &Pinned, device: Option<&str>) -> Result<Vec<(Hook, ProgramInfo)>, Error> {
     let index = device.map(|name| nix::net::if_::if_nametoindex(name).unwrap_or(u32::MAX));
     let programs = pinned.programs()?;
-    let at = |hook: Hook| {
+    let at = |hook: Hook, index: Option<u32>| {
         let mut all = programs
             .iter()
             .filter(move |program| program.name == hook.program());
         all.find(|program| index.is_none_or(|index| program.device == index))
             .map(|program| (hook, program.clone()))
     };
-    Ok(at(Hook::Xdp).or_else(|| at(Hook::Ingress)))
+    let xdp = at(Hook::Xdp, index);
+    // Both at one device.
+    let ingress = at(
+        Hook::Ingress,
+        xdp.as_ref().map(|(_, program)| program.device).or(index),
+    );
+    Ok(xdp.into_iter().chain(ingress).collect())
 }
 
 /// What a run may write, as it was.

@@ -13,6 +13,7 @@
 //! lost in a burst lose nothing.
 
 mod discard;
+mod frames;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,6 +159,10 @@ impl Follower {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
         ];
+        let mut devices = frames::Devices::open().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the kernel does not tell which devices take frames of XDP");
+            None
+        });
         let (connection, handle, messages) = match rtnetlink::new_multicast_connection(&groups) {
             Ok(parts) => parts,
             Err(error) => return Some(error.to_string()),
@@ -165,11 +170,16 @@ impl Follower {
         // The connection moves the octets; it ends when this function does.
         tokio::select! {
             () = connection => Some("the connection to the kernel ended".to_owned()),
-            ended = self.follow(&handle, messages) => ended,
+            ended = self.follow(&handle, messages, &mut devices) => ended,
         }
     }
 
-    async fn follow(&mut self, handle: &Handle, mut messages: Messages) -> Option<String> {
+    async fn follow(
+        &mut self,
+        handle: &Handle,
+        mut messages: Messages,
+        devices: &mut Option<frames::Devices>,
+    ) -> Option<String> {
         let mut read_at = Some(Instant::now());
         loop {
             let timer = [read_at, self.retry].into_iter().flatten().min();
@@ -182,6 +192,9 @@ impl Follower {
                     }
                     None => return Some("the connection to the kernel ended".to_owned()),
                 },
+                () = frames_changed(devices) => {
+                    read_at.get_or_insert_with(|| Instant::now() + READ_INTERVAL);
+                }
                 changed = self.wish.changed() => {
                     if changed.is_err() {
                         return None;
@@ -195,7 +208,7 @@ impl Follower {
                     let now = Instant::now();
                     if read_at.is_some_and(|at| at <= now) {
                         // A read that fails is tried again, whether the kernel has news or not.
-                        read_at = match self.read(handle).await {
+                        read_at = match self.read(handle, devices.as_ref()).await {
                             Ok(()) => None,
                             Err(error) => {
                                 self.broken(error.to_string()).await;
@@ -213,8 +226,21 @@ impl Follower {
     }
 
     /// Reads links and default routes and tells what is new about them.
-    async fn read(&mut self, handle: &Handle) -> Result<(), rtnetlink::Error> {
-        let links = read::links(handle).await?;
+    async fn read(
+        &mut self,
+        handle: &Handle,
+        devices: Option<&frames::Devices>,
+    ) -> Result<(), rtnetlink::Error> {
+        let mut links = read::links(handle).await?;
+        // What is not told is not taken for granted.
+        let told = devices
+            .and_then(|devices| devices.read().ok())
+            .unwrap_or_default();
+        for (index, frames) in told {
+            if let Some(link) = links.get_mut(&index) {
+                link.device.frames = frames;
+            }
+        }
         for down in went_down(&mut self.links, links) {
             self.tell(Some(down)).await;
         }
@@ -266,6 +292,18 @@ impl Follower {
             // A receiver that is gone ends `follow`.
             let _ = self.news.send(news).await;
         }
+    }
+}
+
+/// Until a device takes frames that took none, or the other way round.
+async fn frames_changed(devices: &mut Option<frames::Devices>) {
+    let changed = match devices {
+        Some(devices) => devices.changed().await,
+        None => std::future::pending().await,
+    };
+    // News that did not fit were lost, and everything is read anew. Whatever else fails would fail again at once.
+    if changed.is_err_and(|error| error.raw_os_error() != Some(nix::libc::ENOBUFS)) {
+        *devices = None;
     }
 }
 
