@@ -44,6 +44,7 @@ pub mod reason;
 pub mod resize;
 pub mod service;
 pub mod socket;
+pub mod stage;
 pub mod track;
 
 pub use address::{Address, V4, V6};

@@ -115,7 +115,7 @@ impl Mode {
         }
     }
 
-    const fn suffix(self) -> &'static str {
+    pub(crate) const fn suffix(self) -> &'static str {
         match self {
             Self::Native | Self::Tcx => "",
             Self::Generic => "-generic",
@@ -128,6 +128,12 @@ impl Datapath {
     /// Hangs the program of a hook at a device of this namespace, in the mode that an earlier start found, or in the best
     /// one there is.
     pub fn attach(&mut self, hook: Hook, device: &str, index: u32) -> Result<Attached, Error> {
+        let attached = self.attach_best(hook, device, index)?;
+        self.drop_old_stages()?;
+        Ok(attached)
+    }
+
+    fn attach_best(&mut self, hook: Hook, device: &str, index: u32) -> Result<Attached, Error> {
         for mode in hook.modes() {
             if self.replace(hook, device, index, mode)? {
                 let pin = self.pin(hook, index, mode);
@@ -153,7 +159,9 @@ impl Datapath {
     pub fn attach_as(&mut self, hook: Hook, device: &str, index: u32, mode: Mode) -> Result<Attached, Error> {
         let others = hook.modes().into_iter().filter(|other| *other != mode);
         let off = |datapath: &Self| {
-            let mut pins = others.clone().map(|other| datapath.take_off(hook, index, other));
+            let mut pins = others
+                .clone()
+                .map(|other| take_off(&datapath.pin(hook, index, other), hook, index, other));
             pins.try_for_each(|done| done).map_err(failed(hook, device))
         };
         // The two modes of XDP exclude each other.
@@ -170,15 +178,16 @@ impl Datapath {
             self.create(hook, device, index, mode)?
         };
         off(self)?;
+        self.drop_old_stages()?;
         Ok(attached)
     }
 
     /// Takes the program of a hook off a device; it may be off already.
     pub fn detach(&mut self, hook: Hook, device: &str, index: u32) -> Result<(), Error> {
         for mode in hook.modes() {
-            self.take_off(hook, index, mode).map_err(failed(hook, device))?;
+            take_off(&self.pin(hook, index, mode), hook, index, mode).map_err(failed(hook, device))?;
         }
-        Ok(())
+        self.drop_old_stages()
     }
 
     /// Takes all programs off devices that are not among these, which are gone, or were left out of the settings since.
@@ -327,31 +336,8 @@ impl Datapath {
         kernel::pin(program.as_fd(), pin)
     }
 
-    fn take_off(&self, hook: Hook, index: u32, mode: Mode) -> io::Result<()> {
-        let pin = self.pin(hook, index, mode);
-        match mode {
-            Mode::Native | Mode::Generic | Mode::Tcx => {
-                if let Ok(link) = kernel::open(&pin) {
-                    // Of a device that is gone it is off already.
-                    drop(kernel::unlink(link.as_fd()));
-                }
-            }
-            Mode::Filter => {
-                // A device that is gone took its filters along.
-                if pin.exists()
-                    && let Ok(device) = kernel::device_name(index)
-                {
-                    drop(known_filter(&device, hook)?);
-                }
-            }
-        }
-        unpin(&pin)
-    }
-
     fn pin(&self, hook: Hook, index: u32, mode: Mode) -> PathBuf {
-        // By number: names may have dots, which this file system keeps for itself.
-        self.links()
-            .join(format!("{}-{index}{}", hook.program(), mode.suffix()))
+        self.links().join(pin_name(hook, index, mode))
     }
 
     fn links(&self) -> PathBuf {
@@ -377,8 +363,34 @@ fn known_filter(device: &str, hook: Hook) -> io::Result<SchedClassifierLink> {
     SchedClassifierLink::attached(device, hook.filter_side(), PRIORITY, TcHandle::from(HANDLE), None)
 }
 
+/// What keeps a program at a device. By number: names may have dots, which this file system keeps for itself.
+pub(crate) fn pin_name(hook: Hook, index: u32, mode: Mode) -> String {
+    format!("{}-{index}{}", hook.program(), mode.suffix())
+}
+
+/// Takes off what hangs by this pin, and removes it; both may be gone.
+pub(crate) fn take_off(pin: &Path, hook: Hook, index: u32, mode: Mode) -> io::Result<()> {
+    match mode {
+        Mode::Native | Mode::Generic | Mode::Tcx => {
+            if let Ok(link) = kernel::open(pin) {
+                // Of a device that is gone it is off already.
+                drop(kernel::unlink(link.as_fd()));
+            }
+        }
+        Mode::Filter => {
+            // A device that is gone took its filters along.
+            if pin.exists()
+                && let Ok(device) = kernel::device_name(index)
+            {
+                drop(known_filter(&device, hook)?);
+            }
+        }
+    }
+    unpin(pin)
+}
+
 /// The hook and the device of a pin.
-fn read_name(name: &str) -> Option<(Hook, u32)> {
+pub(crate) fn read_name(name: &str) -> Option<(Hook, u32)> {
     let mut parts = name.split('-');
     let (program, index) = (parts.next()?, parts.next()?);
     let hook = Hook::ALL.into_iter().find(|hook| hook.program() == program)?;

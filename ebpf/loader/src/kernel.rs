@@ -182,6 +182,14 @@ pub(crate) struct MapInfo {
     pub(crate) flags: u32,
 }
 
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ProgramId {
+    kind: u32,
+    id: u32,
+}
+
 /// `BPF_F_INNER_MAP`: may have another length than the template.
 pub(crate) const INNER_MAP: u32 = 1 << 12;
 
@@ -368,6 +376,11 @@ pub(crate) fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLinkInf
 /// What a link says of itself.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     info_of(link)
+}
+
+/// The number of a program.
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    info_of::<ProgramId>(program).map(|info| info.id)
 }
 
 fn info_of<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!   stentor-bpf (ELF) --> Datapath::load --> maps, pinned in <bpffs>/v<ABI>/maps   --> MapFd: single and batched access
+//!                                        \-> stages --> arrays, pinned in <bpffs>/v<ABI>/stages
 //!                                        \-> programs --> attach --> links, pinned in <bpffs>/v<ABI>/links
 //! ```
 //!
@@ -20,6 +21,7 @@ mod attach;
 mod cgroup;
 mod diag;
 mod events;
+mod grace;
 mod kernel;
 mod mapped;
 mod netns;
@@ -30,6 +32,7 @@ mod probe;
 mod programs;
 mod resize;
 mod run;
+mod stages;
 mod store;
 mod sweep;
 pub mod tables;
@@ -76,6 +79,8 @@ pub enum Error {
     },
     #[error("there is no program {0} in the file of the kernel programs")]
     NoProgram(&'static str),
+    #[error("there is no array of stages {0} in the file of the kernel programs")]
+    NoStages(&'static str),
     #[error("the map {name} has keys of {key} and values of {value} octets, not those of this version")]
     Layout {
         name: &'static str,
@@ -170,7 +175,7 @@ impl Datapath {
             let path = path.to_owned();
             move |source| Error::Folder { path, source }
         };
-        for path in [&pins, &folder.join("links")] {
+        for path in [&pins, &folder.join("links"), &folder.join(stages::FOLDER)] {
             fs::create_dir_all(path).map_err(failed(path))?;
         }
         let mut loader = EbpfLoader::new();
@@ -190,6 +195,7 @@ impl Datapath {
         for hook in Hook::ALL {
             datapath.load_program(hook)?;
         }
+        datapath.load_stages()?;
         for map in maps::ALL {
             datapath.map(*map)?;
         }

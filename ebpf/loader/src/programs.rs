@@ -1,23 +1,26 @@
 //! Programs that hang at devices, found by their pinned links: what they are, and what they would do to a packet.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use crate::kernel::{self, Command, bpf_fd};
+use ebpf_abi::plain::octets;
+
+use crate::kernel::{self, Command, Element, address, address_mut, bpf, bpf_fd, number};
 use crate::pinned::Pinned;
 use crate::run::{Ran, Size, once};
-use crate::{Error, Hook};
+use crate::{Error, Hook, stages};
 
-/// A program at a device.
+/// A program at a device, or a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramInfo {
     pub name: String,
-    /// The file of the link.
+    /// The file of the link; of a stage, that of its array, and where it is in there.
     pub link: String,
     pub id: u32,
     pub tag: String,
     pub size: Size,
-    /// Index of the device; 0 if the device is gone.
+    /// Index of the device; 0 if the device is gone, and for a stage.
     pub device: u32,
 }
 
@@ -48,6 +51,43 @@ impl Pinned {
             };
             let words: [u32; WORDS] = info(program.as_fd()).map_err(failed("BPF_OBJ_GET_INFO_BY_FD"))?;
             found.push(describe(link, device, &words));
+        }
+        Ok(found)
+    }
+
+    /// Programs that others go on with, by the names of their arrays and their places there.
+    pub fn stages(&self) -> Result<Vec<ProgramInfo>, Error> {
+        let folder = self.folder().join(stages::FOLDER);
+        let failed = |source| Error::Folder {
+            path: folder.clone(),
+            source,
+        };
+        let mut arrays = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            arrays.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        arrays.sort();
+        let mut found = Vec::new();
+        for array in arrays {
+            let map = kernel::open(&folder.join(&array)).map_err(failed)?;
+            for index in 0..kernel::info(map.as_fd()).map_err(failed)?.entries {
+                let mut program = 0_u32.to_ne_bytes();
+                let mut element = Element {
+                    map: number(map.as_fd()),
+                    key: address(octets(&index)),
+                    value: address_mut(&mut program),
+                    ..Element::default()
+                };
+                // It may be gone by now, as may the program.
+                if bpf(Command::Lookup, &mut element).is_err() {
+                    continue;
+                }
+                let Ok(program) = by_id(u32::from_ne_bytes(program)) else {
+                    continue;
+                };
+                let words: [u32; WORDS] = info(program.as_fd()).map_err(failed)?;
+                found.push(describe(format!("{array}[{index}]"), 0, &words));
+            }
         }
         Ok(found)
     }

@@ -7,11 +7,10 @@
 //! ```
 //!
 //! Neighbouring steps of one kind are one call. Arrays are written in place, without any call. [`Op::Wait`] is a grace
-//! period of the kernel: see [`grace`]. When a step fails, the steps before it were told as applied, and nothing behind it
+//! period of the kernel: see [`crate::grace`]. When a step fails, the steps before it were told as applied, and nothing behind it
 //! was done: the planner begins there.
 
 mod failure;
-mod grace;
 mod read;
 mod tables;
 mod write;
@@ -23,9 +22,9 @@ use ebpf_datapath::incremental::{Extent, Incremental};
 use ebpf_datapath::{Limits, Problem};
 
 pub use self::failure::Failure;
-use self::grace::Grace;
 use self::tables::Known;
 pub(crate) use self::tables::inner;
+use crate::grace::Grace;
 use crate::mapped::Mapped;
 use crate::{Datapath, Error, MapFd};
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Datapath, Error};
+use crate::attach::{pin_name, read_name, take_off};
+use crate::{Datapath, Error, stages};
 
 /// A folder of another version that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +51,38 @@ impl Datapath {
             };
             dropped.push(Dropped {
                 version: version.unwrap_or_default(),
-                links: empty(&folder.join("links")).map_err(failed)?,
+                links: Self::take_off_links(&folder.join("links")).map_err(failed)?,
                 maps: empty(&folder.join("maps")).map_err(failed)?,
             });
+            // Nothing goes on with them any more. Older versions had none.
+            empty(&folder.join(stages::FOLDER)).map_err(failed)?;
             fs::remove_dir(&folder).map_err(failed)?;
         }
         Ok(dropped)
+    }
+
+    /// Takes off what hangs by the pins of a folder, and removes it. Off first: a program must not outlive its stages.
+    fn take_off_links(folder: &Path) -> io::Result<usize> {
+        let names = match fs::read_dir(folder) {
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name()))
+                .collect::<io::Result<Vec<_>>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for name in &names {
+            // Those of sockets have no stages.
+            if let Some((hook, index)) = name.to_str().and_then(read_name) {
+                for mode in hook.modes() {
+                    let pin = folder.join(pin_name(hook, index, mode));
+                    if pin.file_name() == Some(name) {
+                        take_off(&pin, hook, index, mode)?;
+                    }
+                }
+            }
+        }
+        empty(folder)?;
+        Ok(names.len())
     }
 
     pub(crate) fn other_versions(&self) -> Result<Vec<PathBuf>, Error> {

@@ -2,58 +2,72 @@
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use ebpf_abi::balance::Tables;
 use ebpf_abi::config::{Direction, FORWARDED, counter};
 use ebpf_abi::event::{Event, Kind, OCTETS, PLACES, Rate, answer, spend};
 use ebpf_abi::flow::{Tuple, Way};
 use ebpf_abi::packet::{ETHERNET, Family, Fragment, Packet, transport};
 use ebpf_abi::service::FrontendKey;
+use ebpf_abi::stage::{TcStage, XdpStage};
 use ebpf_abi::{V4, V6};
 
 use crate::maps::{BUDGETS, EVENTS, LISTENERS, Maps4, Maps6, count};
 use crate::packet::{Frame, Skb};
 use crate::route::Nowhere;
-use crate::{IPV4, IPV6};
+use crate::{IPV4, IPV6, stage};
 
 /// Octets are copied so many at once.
 const STEP: usize = 8;
 
-/// The verdict of an answer in XDP, after what became of the packet was counted and told.
+/// The verdict of an answer in XDP, after what became of the packet was counted. The end of every program: where somebody
+/// listens, a stage tells.
 #[inline(always)]
-pub fn xdp(ctx: *mut xdp_md, answer: u32) -> u32 {
-    match answer::counted(answer) {
-        Some(_) => settle_xdp(ctx, answer),
-        None => answer,
+pub fn xdp(ctx: &XdpContext, answer: u32) -> u32 {
+    let Some(what) = answer::counted(answer) else {
+        return answer;
+    };
+    count(counter(Direction::Ingress, what), Frame(ctx.ctx).len());
+    if is_asked(what) {
+        // Not to be told about is no reason to be dropped.
+        let _ = stage::xdp(ctx, XdpStage::Tell, answer);
     }
+    answer::verdict(answer)
 }
 
 /// The same in tc.
 #[inline(always)]
-pub fn tc(ctx: *mut __sk_buff, direction: Direction, answer: i32) -> i32 {
-    match answer::counted(answer as u32) {
-        Some(_) => settle_tc(ctx, direction, answer as u32) as i32,
-        None => answer,
+pub fn tc(ctx: &TcContext, direction: Direction, answer: i32) -> i32 {
+    let Some(what) = answer::counted(answer as u32) else {
+        return answer;
+    };
+    count(counter(direction, what), Skb(ctx.skb.skb).len());
+    if is_asked(what) {
+        // As above.
+        let _ = stage::tc(ctx, TcStage::Tell, direction, answer as u32);
     }
+    answer::verdict(answer as u32) as i32
 }
 
-#[inline(never)]
-fn settle_xdp(ctx: *mut xdp_md, answer: u32) -> u32 {
-    let what = answer::counted(answer).unwrap_or(FORWARDED);
-    count(counter(Direction::Ingress, what), Frame(ctx).len());
-    if is_asked(what) {
-        tell_xdp(ctx, what.into());
-    }
+/// Tells what became of a packet, and ends as the program before would have.
+#[xdp]
+pub fn xdp_tell(ctx: XdpContext) -> u32 {
+    let answer = stage::word();
+    tell_xdp(ctx.ctx, answer::counted(answer).unwrap_or(FORWARDED).into());
     answer::verdict(answer)
 }
 
-#[inline(never)]
-fn settle_tc(ctx: *mut __sk_buff, direction: Direction, answer: u32) -> u32 {
-    let what = answer::counted(answer).unwrap_or(FORWARDED);
-    count(counter(direction, what), Skb(ctx).len());
-    if is_asked(what) {
-        tell_tc(ctx, direction, what.into());
-    }
-    answer::verdict(answer)
+/// The same in tc.
+#[classifier]
+pub fn tc_tell(ctx: TcContext) -> i32 {
+    let answer = stage::word();
+    tell_tc(
+        ctx.skb.skb,
+        stage::direction(),
+        answer::counted(answer).unwrap_or(FORWARDED).into(),
+    );
+    answer::verdict(answer) as i32
 }
 
 /// Whether somebody may want to hear of it. Whether his time is over is seen where it is told: here even a clock would cost.

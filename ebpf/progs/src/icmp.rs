@@ -1,27 +1,29 @@
-//! What [`ebpf_abi::icmp`] decides, in functions of their own: none of it is on the way of packets that find their flow, and
-//! each has a stack of its own.
+//! What [`ebpf_abi::icmp`] decides, in stages: none of it is on the way of packets that find their flow.
 //!
 //! ```text
 //!  entry ---> xdp4, from4, ... ---> the hook's word
 //!    |          |
-//!    |          `--> MESSAGE, or a word that holds an Answer
+//!    |          `--> MESSAGE, ERROR, or a word that holds an Answer: on to the stage
 //!    +--> message ----------------> the hook's word
 //!    |          `--> ERROR
 //!    `--> translate or answer ----> the hook's word
 //! ```
 
-use aya_ebpf::bindings::{__sk_buff, xdp_action, xdp_md};
+use aya_ebpf::bindings::{__sk_buff, xdp_action};
 use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use ebpf_abi::balance::Verdict;
 use ebpf_abi::config::{ANSWERED, Direction, counter};
 use ebpf_abi::event::answer as said;
 use ebpf_abi::icmp::{Answer, answer, message, translate};
 use ebpf_abi::packet::ETHERNET;
+use ebpf_abi::stage::{TcStage, XdpStage};
 
 use crate::maps::{self, Maps4, Maps6};
 use crate::packet::{Frame, Skb};
 use crate::route::{Nowhere, RouteSkb, RouteXdp};
-use crate::{tc_answer, xdp_answer};
+use crate::{event, stage, tc_answer, xdp_answer};
 
 /// No answer of a hook has this bit: there is more to do.
 const ASKS: u32 = 1 << 17;
@@ -56,183 +58,142 @@ fn asked(word: u32) -> Answer {
     }
 }
 
-/// The same context. The compiler would else hand a function what it reads from there, and the verifier wants to see it read.
-#[inline(always)]
-fn whole<T>(ctx: *mut T) -> *mut T {
-    core::hint::black_box(ctx)
-}
-
-macro_rules! functions {
-    ($maps:ident, $xdp:ident, $from:ident, $to:ident, $xdp_message:ident, $xdp_error:ident, $xdp_answer:ident,
-     $from_message:ident, $from_error:ident, $from_answer:ident, $to_message:ident, $to_error:ident) => {
-        /// Goes on with what the first function said.
+macro_rules! stages {
+    ($maps:ident, $xdp:ident, $from:ident, $to:ident,
+     $xdp_message:ident $xdp_error:ident $xdp_answer:ident, $from_message:ident $from_error:ident $from_answer:ident,
+     $to_message:ident $to_error:ident,
+     $XdpMessage:ident $XdpError:ident $XdpAnswer:ident, $FromMessage:ident $FromError:ident $FromAnswer:ident,
+     $ToMessage:ident $ToError:ident) => {
+        /// Goes on with what a function said.
         #[inline(always)]
-        pub fn $xdp(ctx: *mut xdp_md, word: u32) -> u32 {
+        pub fn $xdp(ctx: &XdpContext, word: u32) -> u32 {
             // Where nothing can be sent from here, tc begins anew with it.
-            if word & ASKS != 0 && !RouteXdp(ctx).answers() {
+            if word & ASKS != 0 && !RouteXdp(ctx.ctx).answers() {
                 return xdp_action::XDP_PASS;
             }
-            let word = if word == MESSAGE {
-                $xdp_message(ctx)
-            } else {
-                word
-            };
             match word {
-                ERROR => $xdp_error(ctx),
-                word if word & ASKS != 0 => $xdp_answer(ctx, word),
+                MESSAGE => stage::xdp(ctx, XdpStage::$XdpMessage, word),
+                ERROR => stage::xdp(ctx, XdpStage::$XdpError, word),
+                word if word & ASKS != 0 => stage::xdp(ctx, XdpStage::$XdpAnswer, word),
                 word => word,
             }
         }
 
-        #[inline(never)]
-        fn $xdp_message(ctx: *mut xdp_md) -> u32 {
-            let ctx = whole(ctx);
-            let mut frame = Frame(ctx);
-            let mut maps = $maps(RouteXdp(ctx));
+        #[xdp]
+        pub fn $xdp_message(ctx: XdpContext) -> u32 {
+            let mut frame = Frame(ctx.ctx);
+            let mut maps = $maps(RouteXdp(ctx.ctx));
             let verdict = message(&mut frame, ETHERNET, Direction::Ingress, &mut maps);
-            xdp_answer(&mut frame, verdict, &maps.0)
+            let word = xdp_answer(&mut frame, verdict, &maps.0);
+            event::xdp(&ctx, $xdp(&ctx, word))
         }
 
-        #[inline(never)]
-        fn $xdp_error(ctx: *mut xdp_md) -> u32 {
-            let ctx = whole(ctx);
-            let mut frame = Frame(ctx);
-            let mut maps = $maps(RouteXdp(ctx));
+        #[xdp]
+        pub fn $xdp_error(ctx: XdpContext) -> u32 {
+            let mut frame = Frame(ctx.ctx);
+            let mut maps = $maps(RouteXdp(ctx.ctx));
             let verdict = translate(&mut frame, ETHERNET, Direction::Ingress, &mut maps);
-            xdp_answer(&mut frame, verdict, &maps.0)
+            let word = xdp_answer(&mut frame, verdict, &maps.0);
+            event::xdp(&ctx, $xdp(&ctx, word))
         }
 
-        #[inline(never)]
-        fn $xdp_answer(ctx: *mut xdp_md, word: u32) -> u32 {
-            let ctx = whole(ctx);
-            // The verifier would walk all of this for each word by itself.
-            let what = asked(core::hint::black_box(word));
-            let mut frame = Frame(ctx);
-            let mut maps = $maps(RouteXdp(ctx));
+        #[xdp]
+        pub fn $xdp_answer(ctx: XdpContext) -> u32 {
+            let what = asked(stage::word());
+            let mut frame = Frame(ctx.ctx);
+            let mut maps = $maps(RouteXdp(ctx.ctx));
             let verdict = answer(&mut frame, ETHERNET, what, &mut maps);
             let said = xdp_answer(&mut frame, verdict, &maps.0);
-            if verdict == Verdict::Answered {
+            let said = if verdict == Verdict::Answered {
                 said | refused(what)
             } else {
                 said
-            }
+            };
+            event::xdp(&ctx, said)
         }
 
         /// As above, for what comes through tc.
         #[inline(always)]
-        pub fn $from(ctx: *mut __sk_buff, word: i32) -> i32 {
-            let word = if word as u32 == MESSAGE {
-                $from_message(ctx)
-            } else {
-                word
-            };
+        pub fn $from(ctx: &TcContext, word: i32) -> i32 {
+            let go_on = |stage| stage::tc(ctx, stage, Direction::Ingress, word as u32) as i32;
             match word as u32 {
-                ERROR => $from_error(ctx),
-                asks if asks & ASKS != 0 => $from_answer(ctx, asks),
+                MESSAGE => go_on(TcStage::$FromMessage),
+                ERROR => go_on(TcStage::$FromError),
+                asks if asks & ASKS != 0 => go_on(TcStage::$FromAnswer),
                 _ => word,
             }
         }
 
-        #[inline(never)]
-        fn $from_message(ctx: *mut __sk_buff) -> i32 {
-            let ctx = whole(ctx);
-            let mut maps = $maps(RouteSkb(ctx));
-            match message(&mut Skb(ctx), ETHERNET, Direction::Ingress, &mut maps) {
-                Verdict::Answered => send_back_skb(ctx),
+        #[classifier]
+        pub fn $from_message(ctx: TcContext) -> i32 {
+            let skb = ctx.skb.skb;
+            let mut maps = $maps(RouteSkb(skb));
+            let word = match message(&mut Skb(skb), ETHERNET, Direction::Ingress, &mut maps) {
+                Verdict::Answered => send_back_skb(skb),
                 verdict => tc_answer(verdict),
-            }
+            };
+            event::tc(&ctx, Direction::Ingress, $from(&ctx, word))
         }
 
-        #[inline(never)]
-        fn $from_error(ctx: *mut __sk_buff) -> i32 {
-            let ctx = whole(ctx);
-            let mut maps = $maps(RouteSkb(ctx));
-            match translate(&mut Skb(ctx), ETHERNET, Direction::Ingress, &mut maps) {
+        #[classifier]
+        pub fn $from_error(ctx: TcContext) -> i32 {
+            let skb = ctx.skb.skb;
+            let mut maps = $maps(RouteSkb(skb));
+            let word = match translate(&mut Skb(skb), ETHERNET, Direction::Ingress, &mut maps) {
                 Verdict::Forward => maps.0.send() | said::FORWARDED as i32,
                 verdict => tc_answer(verdict),
-            }
+            };
+            event::tc(&ctx, Direction::Ingress, $from(&ctx, word))
         }
 
-        #[inline(never)]
-        fn $from_answer(ctx: *mut __sk_buff, word: u32) -> i32 {
-            let ctx = whole(ctx);
-            // The verifier would walk all of this for each word by itself.
-            let what = asked(core::hint::black_box(word));
-            let mut maps = $maps(RouteSkb(ctx));
-            match answer(&mut Skb(ctx), ETHERNET, what, &mut maps) {
-                Verdict::Answered => send_back_skb(ctx) | refused(what) as i32,
+        #[classifier]
+        pub fn $from_answer(ctx: TcContext) -> i32 {
+            let skb = ctx.skb.skb;
+            let what = asked(stage::word());
+            let mut maps = $maps(RouteSkb(skb));
+            let said = match answer(&mut Skb(skb), ETHERNET, what, &mut maps) {
+                Verdict::Answered => send_back_skb(skb) | refused(what) as i32,
                 verdict => tc_answer(verdict),
-            }
+            };
+            event::tc(&ctx, Direction::Ingress, said)
         }
 
         /// As above, for what leaves through tc: nothing is answered there.
         #[inline(always)]
-        pub fn $to(ctx: *mut __sk_buff, word: i32) -> i32 {
-            let word = if word as u32 == MESSAGE {
-                $to_message(ctx)
-            } else {
-                word
-            };
-            if word as u32 == ERROR {
-                $to_error(ctx)
-            } else {
-                word
+        pub fn $to(ctx: &TcContext, word: i32) -> i32 {
+            let go_on = |stage| stage::tc(ctx, stage, Direction::Egress, word as u32) as i32;
+            match word as u32 {
+                MESSAGE => go_on(TcStage::$ToMessage),
+                ERROR => go_on(TcStage::$ToError),
+                _ => word,
             }
         }
 
-        #[inline(never)]
-        fn $to_message(ctx: *mut __sk_buff) -> i32 {
-            let ctx = whole(ctx);
-            let verdict = message(
-                &mut Skb(ctx),
-                ETHERNET,
-                Direction::Egress,
-                &mut $maps(Nowhere),
-            );
-            tc_answer(verdict)
+        #[classifier]
+        pub fn $to_message(ctx: TcContext) -> i32 {
+            let mut skb = Skb(ctx.skb.skb);
+            let verdict = message(&mut skb, ETHERNET, Direction::Egress, &mut $maps(Nowhere));
+            event::tc(&ctx, Direction::Egress, $to(&ctx, tc_answer(verdict)))
         }
 
-        #[inline(never)]
-        fn $to_error(ctx: *mut __sk_buff) -> i32 {
-            let ctx = whole(ctx);
-            let verdict = translate(
-                &mut Skb(ctx),
-                ETHERNET,
-                Direction::Egress,
-                &mut $maps(Nowhere),
-            );
-            tc_answer(verdict)
+        #[classifier]
+        pub fn $to_error(ctx: TcContext) -> i32 {
+            let mut skb = Skb(ctx.skb.skb);
+            let verdict = translate(&mut skb, ETHERNET, Direction::Egress, &mut $maps(Nowhere));
+            event::tc(&ctx, Direction::Egress, tc_answer(verdict))
         }
     };
 }
 
-functions!(
-    Maps4,
-    xdp4,
-    from4,
-    to4,
-    xdp_message4,
-    xdp_error4,
-    xdp_answer4,
-    from_message4,
-    from_error4,
-    from_answer4,
-    to_message4,
-    to_error4
+stages!(
+    Maps4, xdp4, from4, to4,
+    xdp_message4 xdp_error4 xdp_answer4, from_message4 from_error4 from_answer4, to_message4 to_error4,
+    Message4 Error4 Answer4, FromMessage4 FromError4 FromAnswer4, ToMessage4 ToError4
 );
-functions!(
-    Maps6,
-    xdp6,
-    from6,
-    to6,
-    xdp_message6,
-    xdp_error6,
-    xdp_answer6,
-    from_message6,
-    from_error6,
-    from_answer6,
-    to_message6,
-    to_error6
+stages!(
+    Maps6, xdp6, from6, to6,
+    xdp_message6 xdp_error6 xdp_answer6, from_message6 from_error6 from_answer6, to_message6 to_error6,
+    Message6 Error6 Answer6, FromMessage6 FromError6 FromAnswer6, ToMessage6 ToError6
 );
 
 /// What was answered did not go on all the same, for its own reason.

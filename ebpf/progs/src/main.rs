@@ -9,6 +9,9 @@
 //! to_netdev     tc egress      egress
 //! ```
 //!
+//! What is not on the way of packets that find their flow is in programs of their own, by [`stage`]: the verifier walks each
+//! within a budget of its own.
+//!
 //! IPv4 and IPv6 are functions of their own, not inlined, so that each has a stack of its own. What becomes of
 //! a packet is counted and told after they returned, by [`event`]: they need all of their stack themselves.
 
@@ -22,6 +25,7 @@ mod object;
 mod packet;
 mod route;
 mod socket;
+mod stage;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
@@ -47,11 +51,11 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let answer = match u16::from_be_bytes(kind) {
-        IPV4 => icmp::xdp4(ctx.ctx, xdp4(ctx.ctx)),
-        IPV6 => icmp::xdp6(ctx.ctx, xdp6(ctx.ctx)),
+        IPV4 => icmp::xdp4(&ctx, xdp4(ctx.ctx)),
+        IPV6 => icmp::xdp6(&ctx, xdp6(ctx.ctx)),
         _ => return xdp_action::XDP_PASS,
     };
-    event::xdp(ctx.ctx, answer)
+    event::xdp(&ctx, answer)
 }
 
 #[inline(never)]
@@ -88,22 +92,22 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
 #[classifier]
 pub fn from_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => icmp::from4(ctx.skb.skb, from4(ctx.skb.skb)),
-        Some(IPV6) => icmp::from6(ctx.skb.skb, from6(ctx.skb.skb)),
+        Some(IPV4) => icmp::from4(&ctx, from4(ctx.skb.skb)),
+        Some(IPV6) => icmp::from6(&ctx, from6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
-    event::tc(ctx.skb.skb, Direction::Ingress, answer)
+    event::tc(&ctx, Direction::Ingress, answer)
 }
 
 /// What goes to the network.
 #[classifier]
 pub fn to_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => icmp::to4(ctx.skb.skb, to4(ctx.skb.skb)),
-        Some(IPV6) => icmp::to6(ctx.skb.skb, to6(ctx.skb.skb)),
+        Some(IPV4) => icmp::to4(&ctx, to4(ctx.skb.skb)),
+        Some(IPV6) => icmp::to6(&ctx, to6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
-    event::tc(ctx.skb.skb, Direction::Egress, answer)
+    event::tc(&ctx, Direction::Egress, answer)
 }
 
 /// The protocol of the packet, its headers pulled to where they can be read; `None` for a VLAN's packet.

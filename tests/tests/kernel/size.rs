@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::{env, fs};
 
+use ebpf_abi::stage::Stage;
 use ebpf_loader::{Hook, SocketHook};
 
 use crate::rig::rig;
@@ -26,6 +27,9 @@ fn programs_are_as_large_as_the_golden_file_says() {
     let mut sizes = Vec::new();
     for hook in Hook::ALL {
         sizes.push((hook.program(), rig.datapath.size(hook).expect("a size")));
+    }
+    for stage in Stage::all() {
+        sizes.push((stage.program(), rig.datapath.stage_size(stage).expect("a size")));
     }
     for hook in SocketHook::ALL {
         sizes.push((hook.program(), rig.datapath.socket_size(hook).expect("a size")));

@@ -30,7 +30,7 @@ pub struct MapRow {
     pub used: Option<usize>,
 }
 
-/// A program at a device.
+/// A program at a device, or one that others go on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProgramRow {
@@ -147,7 +147,8 @@ fn program_rows(pinned: &Pinned) -> Result<Vec<ProgramRow>, Error> {
         verified: found.size.verified,
         link: found.link,
     };
-    Ok(pinned.programs()?.into_iter().map(row).collect())
+    let all = pinned.programs()?.into_iter().chain(pinned.stages()?);
+    Ok(all.map(row).collect())
 }
 
 /// Table of programs.

@@ -246,7 +246,7 @@ fn attached(folder: &Path, hooks: [(Hook, Mode); 2]) -> Result<Datapath> {
 }
 
 /// A service of both families, from objects into the maps.
-fn serve(datapath: &Datapath) -> Result<()> {
+pub(crate) fn serve(datapath: &Datapath) -> Result<()> {
     let mut store = Store::open(datapath)?;
     let addresses: BTreeSet<_> = ["198.51.100.2".parse()?, "2001:db8:c::2".parse()?].into();
     let node = ThisNode {

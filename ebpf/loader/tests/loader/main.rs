@@ -3,5 +3,6 @@
 mod attach;
 mod node;
 mod restart;
+mod stages;
 mod store;
 mod sweep;

@@ -14,13 +14,13 @@ use crate::kernel::{Command, Element, address, array, array_of_maps, bpf, number
 
 /// An array of maps that no program reads.
 #[derive(Debug)]
-pub(super) struct Grace {
+pub(crate) struct Grace {
     outer: OwnedFd,
     inner: OwnedFd,
 }
 
 impl Grace {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         let failed = |source| Error::Access {
             map: "of grace periods",
             call: "BPF_MAP_CREATE",
@@ -31,7 +31,7 @@ impl Grace {
         Ok(Self { outer, inner })
     }
 
-    pub(super) fn wait(&self) -> io::Result<()> {
+    pub(crate) fn wait(&self) -> io::Result<()> {
         let (key, value) = (0_u32, number(self.inner.as_fd()));
         let mut element = Element {
             map: number(self.outer.as_fd()),
