@@ -323,7 +323,8 @@ pub fn rewrite<A: Family, P: Packet>(
         .address(&old.source, &new.source)
         .address(&old.destination, &new.destination);
     A::readdress(packet, at, network, addresses, new, hop).ok_or(DropReason::WriteError)?;
-    if let Fragment::Later(_) = network.fragment {
+    // The checksum of SCTP knows no addresses, and is over ports and all else (RFC 9260 6.8), so ports never change.
+    if matches!(network.fragment, Fragment::Later(_)) || network.protocol == SCTP {
         return Ok(());
     }
     let kind = A::checksum(network.protocol).ok_or(DropReason::NatProtocol)?;

@@ -11,7 +11,7 @@ use ebpf_abi::flow::Way;
 use ebpf_abi::forward::{Gateway, Route};
 use ebpf_abi::maps;
 use ebpf_abi::model::Model;
-use ebpf_abi::packet::{TCP, UDP};
+use ebpf_abi::packet::{SCTP, TCP, UDP};
 use ebpf_abi::service::backend_flag;
 use ebpf_abi::track::tcp;
 use ebpf_abi::{DropReason, V4, V6};
@@ -19,7 +19,7 @@ use ebpf_loader::Hook;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
-use crate::claims::{Ends, node};
+use crate::claims::{Ends, key, node};
 use crate::packet::Frame;
 use crate::rig::{Rig, rig};
 
@@ -200,6 +200,7 @@ claims! {
     a_backend_without_route_is_named Known
     a_client_that_is_its_own_backend_hears_itself Known
     what_comes_to_this_node_and_answers_nobody_passes Known
+    sctp_gets_other_addresses_and_keeps_its_ports Known
 }
 
 mod claim {
@@ -402,6 +403,32 @@ mod claim {
         let frame = Frame::tcp(tcp::ACK, at(A::backend(1), 8080), at(A::here(), 40_000)).build();
         let (verdict, packet, _) = rig.both(hook, &frame, &mut node);
         assert_eq!((verdict, packet), (Verdict::Pass(Pass::NoService), frame));
+    }
+
+    pub(crate) fn sctp_gets_other_addresses_and_keeps_its_ports<A: Routed>(rig: &Rig, hook: Hook) {
+        let mut node = far::<A>();
+        let frontend = *node.frontends.get(&key::<A>(TCP)).expect("there");
+        node.frontends.insert(key::<A>(SCTP), frontend);
+        rig.install(&node);
+        let frame = |from, to| Frame::of(SCTP, 0, from, to).without_sum();
+        let (client, vip) = (at(A::client(1), 179), at(A::vip(1), 80));
+        let octets = frame(client, vip).build();
+        let (verdict, packet, _) = rig.both(hook, &octets, &mut node);
+        // Its checksum is over all of the packet, which nobody will sum up here.
+        assert_eq!(
+            (verdict, packet),
+            (Verdict::Drop(DropReason::L4Checksum), octets.clone())
+        );
+        node.backends.get_mut(&0).expect("there").port = 0;
+        rig.install(&node);
+        let (verdict, packet, _) = rig.both(hook, &octets, &mut node);
+        assert_eq!(verdict, Verdict::Forward);
+        let expected = frame(at(A::here(), 179), at(A::backend(1), 80));
+        assert_eq!(packet, left(hook, expected), "also a port outside the range");
+        let answer = frame(at(A::backend(1), 80), at(A::here(), 179)).build();
+        let (verdict, packet, _) = rig.both(hook, &answer, &mut node);
+        assert_eq!(verdict, Verdict::Forward);
+        assert_eq!(packet, left(hook, frame(vip, client)));
     }
 
     fn redirected(rig: &Rig, hook: Hook, frame: &[u8]) {

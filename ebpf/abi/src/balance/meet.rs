@@ -73,9 +73,7 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         Err(malformed) => return Err(Verdict::Pass(Pass::Malformed(malformed))),
     };
     match network.protocol {
-        TCP | UDP => {}
-        // SCTP has its place here; its checksum is over everything, so ports stay as they are.
-        SCTP => return Err(Verdict::Pass(Pass::Protocol)),
+        TCP | UDP | SCTP => {}
         icmp if icmp == A::ICMP => return Err(Verdict::Message),
         _ => {
             let vip = match concerns {

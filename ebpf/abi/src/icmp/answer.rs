@@ -10,7 +10,7 @@
 use super::{Answer, Answers, Control, Header, forget, may_answer, take, turn_link};
 use crate::balance::Verdict;
 use crate::checksum::Delta;
-use crate::packet::{Fragment, Packet, TCP, UDP};
+use crate::packet::{Fragment, Packet, SCTP, TCP, UDP};
 use crate::reason::DropReason;
 use crate::resize::{Owed, Resize};
 use crate::track::tcp;
@@ -77,7 +77,7 @@ fn make<A: Control, P: Resize, T: Answers<A>>(
     };
     match network.protocol {
         TCP if answer == Answer::Refused => reset(packet, at, rate, &asked, tables),
-        TCP | UDP => error(packet, at, rate, answer, &asked, tables),
+        TCP | UDP | SCTP => error(packet, at, rate, answer, &asked, tables),
         // Above all never an error about an error.
         _ => Err(silent),
     }
@@ -170,6 +170,10 @@ fn error<A: Control, P: Resize, T: Answers<A>>(
         return Err(answer.reason());
     }
     let owed = packet.owed(field).ok_or(DropReason::WriteError)?;
+    // What the device would make of SCTP is no sum of words.
+    if asked.protocol == SCTP && owed == Owed::ByDevice {
+        return Err(answer.reason());
+    }
     if !take(rate, tables) {
         return Err(DropReason::RateLimited);
     }

@@ -10,7 +10,7 @@ use crate::flow::{Flow, Tuple, Way};
 use crate::forward::Route;
 use crate::id::FrontendId;
 use crate::model::Model;
-use crate::packet::{TCP, UDP};
+use crate::packet::{SCTP, TCP, UDP};
 use crate::resize::{Buffer, Owed};
 use crate::service::Frontend;
 use crate::track::tcp;
@@ -300,6 +300,7 @@ both! {
     a_sum_that_the_device_owes_comes_out_right
     the_bucket_ends_answers
     an_error_about_a_flow_to_a_backend_comes_to_the_client
+    an_error_about_sctp_gets_other_addresses_and_nothing_else
     an_error_about_a_reply_comes_to_the_backend
     an_error_about_nothing_of_ours_stays_as_it_is
     an_error_that_cannot_go_on_stays_as_it_is
@@ -489,7 +490,7 @@ mod claim {
     }
 
     pub(super) fn time_exceeded_and_too_big_say_what_they_mean<A: Ends>() {
-        for protocol in [TCP, UDP] {
+        for protocol in [TCP, UDP, SCTP] {
             let asked = refused::<A>(protocol, tcp::ACK, b"data", &[]);
             let (word, inside) = error::<A>(&asked, Answer::TimeExceeded, A::numbers()[1]);
             assert_eq!((word, &inside[..]), ([0; 4], &asked[14..]));
@@ -654,6 +655,43 @@ mod claim {
                 translated(&frame, (vip, client), known, protocol);
             }
         }
+    }
+
+    pub(super) fn an_error_about_sctp_gets_other_addresses_and_nothing_else<A: Ends>() {
+        let [client, vip, backend, router, nat] = A::ends();
+        let mut node = node::<A>(None);
+        let arriving = Tuple {
+            source: A::of(client),
+            destination: A::of(vip),
+            source_port: 4000_u16.to_be(),
+            destination_port: 80_u16.to_be(),
+            protocol: SCTP,
+            ..Tuple::default()
+        };
+        let flow = Flow {
+            source: A::of(nat),
+            destination: A::of(backend),
+            source_port: arriving.source_port,
+            destination_port: arriving.destination_port,
+            frontend: FrontendId::new(5, 1).expect("it fits"),
+            expires: NOW + 10,
+            way: Way::Forward.number(),
+            ..Flow::default()
+        };
+        node.flows.insert(flow.twin(SCTP), flow.back(&arriving));
+        // Ports, verification tag, checksum: eight octets more than any error must hold.
+        let segment: Vec<u8> = [&[0x0f, 0xa0, 0, 80][..], &[0xa5; 12]].concat();
+        let packet = ip(nat, backend, SCTP, &[], &segment);
+        let (kind, code) = A::numbers()[2];
+        let mut frame = Buffer::new(&framed(&icmp(router, nat, kind, code, [0, 0, 5, 0x14], &packet)));
+        let verdict = judged(&mut frame, Direction::Ingress, &mut node);
+        assert_eq!(verdict, Verdict::Forward);
+        let (source, destination, _, _, message) = open(&frame.octets[14..]);
+        assert_eq!((source, destination), (vip, client));
+        assert_eq!(message_sum(source, destination, &message), 0);
+        let (source, destination, protocol, _, inside) = open(&message[8..]);
+        assert_eq!((source, destination, protocol), (client, vip, SCTP));
+        assert_eq!(inside, segment);
     }
 
     pub(super) fn an_error_about_a_reply_comes_to_the_backend<A: Ends>() {

@@ -16,7 +16,7 @@ use crate::checksum::{Delta, ports};
 use crate::config::Direction;
 use crate::flow::{Flow, Tuple, Way};
 use crate::forward::{Ask, Routed};
-use crate::packet::{Fragment, Network, Packet, TCP, UDP, fix_header};
+use crate::packet::{Fragment, Network, Packet, SCTP, TCP, UDP, fix_header};
 use crate::reason::DropReason;
 use crate::track;
 
@@ -83,6 +83,9 @@ fn about_ours<A: Control, P: Packet, T: Tables<A>>(
     Some(done.map_or(Verdict::Drop(DropReason::WriteError), |()| verdict))
 }
 
+/// Behind every packet.
+const NOWHERE: usize = 1 << 16;
+
 /// The packet inside.
 struct Part {
     /// Its IP header.
@@ -107,6 +110,8 @@ fn look_inside<A: Control, P: Packet>(packet: &P, at: usize, end: usize) -> Opti
     let field = match network.protocol {
         TCP => 16,
         UDP => 6,
+        // Nothing of it changes that its checksum is over.
+        SCTP => NOWHERE,
         _ => return None,
     };
     let transport = forget(packet, network.transport)?;
