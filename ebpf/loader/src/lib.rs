@@ -55,7 +55,7 @@ pub use events::{Interest, Listener};
 pub use netns::Surroundings;
 pub use orphans::{Aborted, Orphans};
 pub use pinned::{Pinned, now};
-pub use probe::{Feature, Support, Without, probe};
+pub use probe::{Feature, Sums, Support, Without, probe};
 pub use programs::ProgramInfo;
 pub use resize::Remade;
 pub use run::{Ran, Size};
@@ -164,6 +164,11 @@ pub fn clock() -> u32 {
 impl Datapath {
     /// Loads the programs. Maps that are pinned in the folder are used as they are, others are made and pinned.
     pub fn load(elf: &[u8], settings: &Settings) -> Result<Self, Error> {
+        Self::load_with(elf, settings, Sums::of_kernel())
+    }
+
+    /// The same, with another way to keep checksums right than the kernel's newest.
+    pub fn load_with(elf: &[u8], settings: &Settings, sums: Sums) -> Result<Self, Error> {
         // What is not there yet is made where its parent is.
         let there = settings.folder.ancestors().find(|folder| folder.exists());
         if !there.is_some_and(kernel::is_bpffs) {
@@ -188,6 +193,8 @@ impl Datapath {
                 loader.map_max_entries(map.name, entries);
             }
         }
+        let sums = sums.number();
+        loader.override_global("IPV6_SUMS", &sums, true);
         let ebpf = loader.load(elf)?;
         let remade = old.iter().map(|old| old.hand_over(&pins));
         let remade: Vec<Remade> = remade.collect::<Result<_, _>>().map_err(failed(&pins))?;

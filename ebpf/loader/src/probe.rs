@@ -127,9 +127,9 @@ impl Feature {
             Self::CgroupHooks => Without::Instead("what pods send is balanced packet by packet"),
             Self::Batch => Without::Instead("maps are written element by element"),
             Self::RingBuffer => Without::Instead("there are counters, and no events"),
-            Self::ChecksumIpv6 => Without::Instead(
-                "network cards that sum up whole packets may make IPv6 fail in tc: use XDP, or rx off",
-            ),
+            Self::ChecksumIpv6 => {
+                Without::Instead("checksums of IPv6 are kept right by one more call of the kernel")
+            }
             Self::SocketAbort => Without::Instead("sockets wait for a backend that went, until they give up"),
             Self::Btf
             | Self::MappedArrays
@@ -137,6 +137,32 @@ impl Feature {
             | Self::InnerMaps
             | Self::CoarseClock
             | Self::RedirectNeighbour => Without::Nothing,
+        }
+    }
+}
+
+/// How programs tell the kernel that addresses of IPv6 changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// By [`Feature::ChecksumIpv6`].
+    Told,
+    /// Without: it takes one more call.
+    Untold,
+}
+
+impl Sums {
+    pub(crate) fn of_kernel() -> Self {
+        match support(Feature::ChecksumIpv6) {
+            Support::Used => Self::Told,
+            Support::Missing(_) => Self::Untold,
+        }
+    }
+
+    /// `IPV6_SUMS` of the programs.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Told => 1,
+            Self::Untold => 0,
         }
     }
 }

@@ -163,21 +163,37 @@ impl Packet for Skb {
             Checksum::Tcp | Checksum::Tcp6 => 0,
             Checksum::Udp | Checksum::Udp6 => u64::from(BPF_F_MARK_MANGLED_0),
         };
-        // An IPv6 header has no sum of its own, so new addresses change the sum over the packet only once.
-        let family = match kind {
-            Checksum::Tcp | Checksum::Udp => 0,
-            Checksum::Tcp6 | Checksum::Udp6 => BPF_F_IPV6,
+        let replace = |change: Delta, flags: u64| {
+            // SAFETY: the kernel checks the offset.
+            done(unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, change.raw().into(), flags) })
         };
-        let addresses = flags | family | u64::from(BPF_F_PSEUDO_HDR);
-        // SAFETY: the kernel checks the offset.
-        let done = unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, pseudo.raw().into(), addresses) };
-        if done != 0 {
-            return None;
+        let addresses = flags | u64::from(BPF_F_PSEUDO_HDR);
+        // An IPv6 header has no sum of its own, so new addresses change the sum over the packet only once.
+        match kind {
+            Checksum::Tcp | Checksum::Udp => replace(pseudo, addresses)?,
+            Checksum::Tcp6 | Checksum::Udp6 if knows_ipv6() => replace(pseudo, addresses | BPF_F_IPV6)?,
+            Checksum::Tcp6 | Checksum::Udp6 => {
+                // Without the flag the kernel would change the sum over the packet too, unless it hears of no addresses. Then
+                // it leaves alone what the device has yet to sum up, which is told by that.
+                let before = self.read::<2>(at)?;
+                replace(pseudo, flags)?;
+                if self.read::<2>(at)? == before {
+                    replace(pseudo, addresses)?;
+                }
+            }
         }
-        // SAFETY: as above.
-        let done = unsafe { bpf_l4_csum_replace(self.0, at as u32, 0, inside.raw().into(), flags) };
-        (done == 0).then_some(())
+        replace(inside, flags)
     }
+}
+
+/// Whether the kernel knows [`BPF_F_IPV6`]. Whoever loads the programs says so, and the verifier walks one way only.
+#[unsafe(no_mangle)]
+static IPV6_SUMS: u32 = 1;
+
+#[inline(always)]
+fn knows_ipv6() -> bool {
+    // SAFETY: a number of this program; the compiler must not think that it is always the same.
+    unsafe { core::ptr::read_volatile(&raw const IPV6_SUMS) != 0 }
 }
 
 /// `EFAULT`-like words of the kernel's functions are negative; zero is done.

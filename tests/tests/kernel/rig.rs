@@ -6,7 +6,7 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result};
 use ebpf_abi::maps::{self, Map};
-use ebpf_loader::{Datapath, Feature, MapFd, Settings, Support, Without, probe};
+use ebpf_loader::{Datapath, Feature, MapFd, Settings, Sums, Support, Without, probe};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -75,6 +75,11 @@ pub(crate) fn own_bpffs(folder: &Path, more: CloneFlags) -> Result<()> {
 impl Rig {
     /// Loads the programs as an agent does that has this folder.
     pub(crate) fn load(folder: &Path) -> Result<Self> {
+        Self::load_with(folder, Sums::Told)
+    }
+
+    /// The same, with this way to keep checksums right.
+    pub(crate) fn load_with(folder: &Path, sums: Sums) -> Result<Self> {
         let elf = elf();
         let elf = fs::read(&elf)
             .with_context(|| format!("read {}: `cargo xtask build` makes it", elf.display()))?;
@@ -87,7 +92,7 @@ impl Rig {
             folder: folder.to_owned(),
             entries,
         };
-        let datapath = Datapath::load(&elf, &settings)?;
+        let datapath = Datapath::load_with(&elf, &settings, sums)?;
         let maps = maps::ALL
             .iter()
             .map(|map| Ok((*map, datapath.map(*map)?)))

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use ebpf_abi::config::{Device, device_flag};
 use ebpf_abi::model::Model;
 use ebpf_abi::{V4, V6};
-use ebpf_loader::{Hook, Mode};
+use ebpf_loader::{Hook, Mode, Sums};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
@@ -27,13 +27,25 @@ use crate::rig::{Rig, lacking, own_bpffs};
 const LIMIT: Duration = Duration::from_secs(20);
 /// More than any packet takes.
 const DATA: usize = 64 * 1024;
-const CLIENTS: u16 = 20;
+pub(crate) const CLIENTS: u16 = 20;
 /// The other end of each cable.
 const PEER: &str = "02:00:00:00:00:0b";
 
 #[test]
 fn a_client_is_served_by_a_backend_elsewhere_through_tc() {
-    served(&[(Hook::Ingress, Mode::Tcx)], 0);
+    served(&[(Hook::Ingress, Mode::Tcx)], 0, Peers::SumUp);
+}
+
+#[test]
+fn sums_stay_right_where_the_kernel_knows_no_addresses_of_ipv6() {
+    for peers in [Peers::SumUp, Peers::LeaveSums] {
+        served_with(&[(Hook::Ingress, Mode::Tcx)], 0, peers, Sums::Untold);
+    }
+}
+
+#[test]
+fn sums_stay_right_that_a_sender_leaves_to_its_device() {
+    served(&[(Hook::Ingress, Mode::Tcx)], 0, Peers::LeaveSums);
 }
 
 #[test]
@@ -41,31 +53,52 @@ fn a_client_is_served_by_a_backend_elsewhere_through_xdp_of_the_stack() {
     served(
         &[(Hook::Xdp, Mode::Generic), (Hook::Ingress, Mode::Tcx)],
         device_flag::TAKES_FRAMES,
+        Peers::SumUp,
     );
 }
 
 #[test]
 fn a_client_is_served_by_a_backend_elsewhere_through_xdp_in_the_driver_alone() {
-    served(&[(Hook::Xdp, Mode::Native)], device_flag::TAKES_FRAMES);
+    served(
+        &[(Hook::Xdp, Mode::Native)],
+        device_flag::TAKES_FRAMES,
+        Peers::SumUp,
+    );
 }
 
 #[test]
 fn a_device_that_takes_no_frames_of_xdp_is_served_by_tc() {
-    served(&[(Hook::Xdp, Mode::Native), (Hook::Ingress, Mode::Tcx)], 0);
+    served(
+        &[(Hook::Xdp, Mode::Native), (Hook::Ingress, Mode::Tcx)],
+        0,
+        Peers::SumUp,
+    );
 }
 
-fn served(hooks: &'static [(Hook, Mode)], flags: u32) {
+/// What client and backend do about checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peers {
+    SumUp,
+    /// The device does it, or the kernel where the device does not.
+    LeaveSums,
+}
+
+fn served(hooks: &'static [(Hook, Mode)], flags: u32, peers: Peers) {
+    served_with(hooks, flags, peers, Sums::Told);
+}
+
+fn served_with(hooks: &'static [(Hook, Mode)], flags: u32, peers: Peers, sums: Sums) {
     if let Some(why) = lacking() {
         println!("skipped: {why}");
         return;
     }
-    let scenario = thread::spawn(move || scenario(hooks, flags));
+    let scenario = thread::spawn(move || scenario(hooks, flags, peers, sums));
     let done = scenario.join().expect("the node does not panic");
-    done.unwrap_or_else(|error| panic!("{error:?}"));
+    done.unwrap_or_else(|error| panic!("{peers:?}, {sums:?}: {error:?}"));
 }
 
 /// A thread with a network of its own, which does what it is told.
-struct Place {
+pub(crate) struct Place {
     orders: Sender<Box<dyn FnOnce() + Send>>,
     namespace: String,
 }
@@ -88,7 +121,7 @@ impl Place {
         Ok(Self { orders, namespace })
     }
 
-    fn run<T: Send + 'static>(&self, order: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub(crate) fn run<T: Send + 'static>(&self, order: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let (tell, told) = channel();
         self.orders
             .send(Box::new(move || drop(tell.send(order()))))
@@ -98,9 +131,39 @@ impl Place {
     }
 }
 
-fn scenario(hooks: &[(Hook, Mode)], flags: u32) -> Result<()> {
+fn scenario(hooks: &[(Hook, Mode)], flags: u32, peers: Peers, sums: Sums) -> Result<()> {
     let folder = tempfile::tempdir()?;
     own_bpffs(folder.path(), CloneFlags::CLONE_NEWNET)?;
+    let (client, backend) = network()?;
+    if peers == Peers::LeaveSums {
+        for place in [&client, &backend] {
+            place.run(|| run("ethtool -K peer tx on"))??;
+        }
+    }
+    let mut rig = Rig::load_with(folder.path(), sums)?;
+    for name in ["front", "back"] {
+        for (hook, mode) in hooks {
+            rig.datapath
+                .attach_as(*hook, name, if_nametoindex(name)?, *mode)?;
+        }
+    }
+    install(&rig, flags)?;
+    client.run(|| ask(V4::vip(1)))??;
+    client.run(|| ask(V6::vip(1)))??;
+    let flows = (
+        rig.written(&Model::<V4>::default()).flows.len(),
+        rig.written(&Model::<V6>::default()).flows.len(),
+    );
+    let expected = 2 * 2 * usize::from(CLIENTS);
+    ensure!(
+        flows == (expected, expected),
+        "two entries for each flow: {flows:?}"
+    );
+    Ok(())
+}
+
+/// The network around this thread, which is the node: the client, and the backend, which listens.
+pub(crate) fn network() -> Result<(Place, Place)> {
     let (client, backend) = (Place::new()?, Place::new()?);
     run("sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1")?;
     run("ip link set lo up")?;
@@ -136,47 +199,33 @@ fn scenario(hooks: &[(Hook, Mode)], flags: u32) -> Result<()> {
     }
     backend.run(|| -> Result<()> {
         peer(["10.0.0.1/24", "fd00::1/64"])?;
-        for address in [V4::backend(1), V6::backend(1)] {
-            let listener = TcpListener::bind(SocketAddr::new(address, 8080))?;
-            thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    thread::spawn(move || echo(stream));
-                }
-            });
-            let socket = UdpSocket::bind(SocketAddr::new(address, 8080))?;
-            thread::spawn(move || {
-                let mut buffer = [0; 2048];
-                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(&buffer[..length], from);
-                }
-            });
-        }
-        Ok(())
+        listen([V4::backend(1), V6::backend(1)])
     })??;
     client.run(|| -> Result<()> {
         peer(["198.51.100.1/24", "2001:db8:c::1/64"])?;
         run("ip route add 192.0.2.0/24 via 198.51.100.2")?;
         run("ip route add 2001:db8:f::/64 via 2001:db8:c::2")
     })??;
-    let mut rig = Rig::load(folder.path())?;
-    for name in ["front", "back"] {
-        for (hook, mode) in hooks {
-            rig.datapath
-                .attach_as(*hook, name, if_nametoindex(name)?, *mode)?;
-        }
+    Ok((client, backend))
+}
+
+/// Answers with what comes, until the end.
+pub(crate) fn listen(addresses: [IpAddr; 2]) -> Result<()> {
+    for address in addresses {
+        let listener = TcpListener::bind(SocketAddr::new(address, 8080))?;
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || echo(stream));
+            }
+        });
+        let socket = UdpSocket::bind(SocketAddr::new(address, 8080))?;
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(&buffer[..length], from);
+            }
+        });
     }
-    install(&rig, flags)?;
-    client.run(|| ask(V4::vip(1)))??;
-    client.run(|| ask(V6::vip(1)))??;
-    let flows = (
-        rig.written(&Model::<V4>::default()).flows.len(),
-        rig.written(&Model::<V6>::default()).flows.len(),
-    );
-    let expected = 2 * 2 * usize::from(CLIENTS);
-    ensure!(
-        flows == (expected, expected),
-        "two entries for each flow: {flows:?}"
-    );
     Ok(())
 }
 
@@ -217,7 +266,7 @@ fn install(rig: &Rig, flags: u32) -> Result<()> {
     Ok(())
 }
 
-fn far<A: Ends>() -> Model<A> {
+pub(crate) fn far<A: Ends>() -> Model<A> {
     let mut model = node::<A>(1);
     model.backends.get_mut(&0).expect("there").flags = 0;
     model.config.nat_first = 32_768;
@@ -226,7 +275,7 @@ fn far<A: Ends>() -> Model<A> {
 }
 
 /// Many clients at once; all octets come back as they were sent.
-fn ask(vip: IpAddr) -> Result<()> {
+pub(crate) fn ask(vip: IpAddr) -> Result<()> {
     let vip = SocketAddr::new(vip, 80);
     let mut streams = Vec::new();
     for n in 0..CLIENTS {
@@ -269,7 +318,7 @@ fn echo(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-fn run(command: &str) -> Result<()> {
+pub(crate) fn run(command: &str) -> Result<()> {
     let words: Vec<&str> = command.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
