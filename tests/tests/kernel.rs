@@ -21,6 +21,8 @@ mod icmp;
 mod image;
 #[path = "kernel/packet.rs"]
 mod packet;
+#[path = "kernel/pods.rs"]
+mod pods;
 #[path = "kernel/remote.rs"]
 mod remote;
 #[path = "kernel/rig.rs"]

@@ -11,7 +11,7 @@ use ebpf_abi::config::setting;
 use ebpf_abi::maglev;
 use ebpf_abi::service::{Dispatch, Selection};
 use ebpf_datapath::sizes::{MapSizes, Ratio};
-use ebpf_datapath::{ClusterIps, Family, Forwarding, Honour, Settings, SourceRanges};
+use ebpf_datapath::{ClusterIps, Family, Forwarding, Honour, Pods, Settings, SourceRanges};
 use ipnet::IpNet;
 
 use super::{ConfigError, Reader};
@@ -25,6 +25,9 @@ pub struct Datapath {
     pub switch: Switch,
     /// `devices`
     pub devices: Patterns,
+    /// `bpf-lb-container-devices`: those that lead to pods whose sockets cannot be translated. Not a key of Cilium's, whose
+    /// agent makes these devices itself.
+    pub pods: Patterns,
     /// `nodeport-addresses`. Empty: one address of each device and family.
     pub node_port_addresses: Vec<IpNet>,
     /// `bpf-lb-acceleration`
@@ -47,6 +50,7 @@ impl Default for Datapath {
         Self {
             switch: Switch::Off,
             devices: Patterns::default(),
+            pods: Patterns::default(),
             node_port_addresses: Vec::new(),
             acceleration: Acceleration::Disabled,
             sockets: Switch::On,
@@ -81,14 +85,8 @@ pub(super) fn understand(read: &Reader<'_>, families: Families) -> Result<Datapa
     let defaults = Datapath::default();
     Ok(Datapath {
         switch: switch(read.flag("kube-proxy-replacement", false)?),
-        devices: Patterns::parse(read.text("devices").unwrap_or_default()).map_err(|bad| {
-            read.bad(
-                "devices",
-                &format!(
-                    "names of devices, eth+ for all that begin so, !eth1 for none; {bad:?} is none of them"
-                ),
-            )
-        })?,
+        devices: patterns(read, "devices")?,
+        pods: patterns(read, PODS)?,
         node_port_addresses: networks(read, "nodeport-addresses")?,
         acceleration: match read.text("bpf-lb-acceleration") {
             None | Some("" | "disabled") => Acceleration::Disabled,
@@ -110,6 +108,17 @@ pub(super) fn understand(read: &Reader<'_>, families: Families) -> Result<Datapa
         },
         sizes: sizes(read)?,
         settings: settings(read, families)?,
+    })
+}
+
+const PODS: &str = "bpf-lb-container-devices";
+
+fn patterns(read: &Reader<'_>, key: &'static str) -> Result<Patterns, ConfigError> {
+    Patterns::parse(read.text(key).unwrap_or_default()).map_err(|bad| {
+        read.bad(
+            key,
+            &format!("names of devices, eth+ for all that begin so, !eth1 for none; {bad:?} is none of them"),
+        )
     })
 }
 
@@ -181,6 +190,11 @@ fn settings(read: &Reader<'_>, families: Families) -> Result<Settings, ConfigErr
             ClusterIps::Outside
         } else {
             ClusterIps::Inside
+        },
+        pods: if patterns(read, PODS)?.name_any() {
+            Pods::ByPackets
+        } else {
+            Pods::BySockets
         },
         topology: honour(read.flag("enable-service-topology", false)?),
         source_ranges: if read.flag("bpf-lb-source-range-all-types", false)? {

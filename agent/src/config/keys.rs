@@ -89,6 +89,7 @@ const KEYS: &[Key] = &[
     acted("bpf-lb-algorithm", Form::Value, "How backends are chosen: random or maglev"),
     acted("bpf-lb-algorithm-annotation", Form::Flag, "Let Services choose it with service.cilium.io/lb-algorithm"),
     acted("bpf-lb-answer-rate", Form::Value, "Echo replies, resets and ICMP errors each processor may send in a second; 0: none"),
+    acted("bpf-lb-container-devices", Form::Value, "Devices of pods whose sockets are out of reach, as lxc+: their packets are balanced"),
     acted("bpf-lb-dsr-dispatch", Form::Value, "How packets travel under DSR: opt, ipip or geneve"),
     acted("bpf-lb-external-clusterip", Form::Flag, "Serve cluster addresses to clients outside"),
     acted("bpf-lb-maglev-hash-seed", Form::Value, "12 octets in base64, the same on all nodes"),

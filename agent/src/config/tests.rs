@@ -176,7 +176,7 @@ fn the_load_balancer_is_off_and_has_the_defaults_of_cilium() {
 fn keys_of_the_load_balancer_mean_what_they_mean_to_cilium() {
     use ebpf_abi::config::setting;
     use ebpf_abi::service::{Dispatch, Selection};
-    use ebpf_datapath::{ClusterIps, Forwarding, Honour, SourceRanges};
+    use ebpf_datapath::{ClusterIps, Forwarding, Honour, Pods, SourceRanges};
 
     let found = datapath(
         "kube-proxy-replacement: \"true\"\ndevices: \"eth+ !eth1\"\nbpf-lb-mode: hybrid\nbpf-lb-dsr-dispatch: geneve\n\
@@ -185,7 +185,7 @@ fn keys_of_the_load_balancer_mean_what_they_mean_to_cilium() {
          bpf-lb-algorithm-annotation: false\nnode-port-range: 30000,30100\ncgroup-root: /c\nbpf-root: /b\n\
          enable-service-topology: true\nservice-no-backend-response: drop\nbpf-lb-source-range-all-types: true\n\
          k8s-service-proxy-name: stentor\nfixed-zone-mapping: \"a=1, b=2\"\nbpf-ct-timeout-service-tcp: 1h\n\
-         bpf-lb-vip-echo: false\nbpf-lb-answer-rate: \"7\"\n\
+         bpf-lb-vip-echo: false\nbpf-lb-answer-rate: \"7\"\nbpf-lb-container-devices: lxc+\n\
          bpf-lb-map-max: \"4096\"\nbpf-lb-service-map-max: \"2048\"\nenable-ipv6: false\n",
     );
     assert_eq!(found.switch, datapath::Switch::On);
@@ -214,6 +214,8 @@ fn keys_of_the_load_balancer_mean_what_they_mean_to_cilium() {
     let silent = setting::SILENT_NO_BACKEND | setting::SILENT_ECHO;
     assert_eq!(settings.config.settings & silent, silent);
     assert_eq!(settings.config.answer_rate, 7);
+    assert_eq!(settings.pods, Pods::ByPackets);
+    assert!(found.pods.name_any());
 }
 
 #[test]
@@ -223,6 +225,7 @@ fn bad_values_of_the_load_balancer_are_named_with_those_that_are_allowed() {
         ("bpf-lb-mode: fast", "snat, dsr or hybrid"),
         ("bpf-lb-dsr-dispatch: gre", "opt, ipip or geneve"),
         ("bpf-lb-acceleration: yes", "disabled, native or best-effort"),
+        ("bpf-lb-container-devices: \"+\"", "eth+ for all that begin so"),
         ("bpf-lb-algorithm: leastconn", "random or maglev"),
         ("bpf-lb-maglev-table-size: \"1000\"", "one of 251, 509"),
         ("bpf-lb-maglev-hash-seed: abc", "12 octets in base64"),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ebpf_abi::config::Device as Entry;
+use ebpf_abi::config::{Device as Entry, device_flag};
 use ebpf_abi::{V4, V6};
 use ipnet::IpNet;
 
@@ -101,6 +101,12 @@ impl Patterns {
             list.push(pattern(name.to_owned()));
         }
         Ok(patterns)
+    }
+
+    /// Whether any device is named.
+    #[must_use]
+    pub fn name_any(&self) -> bool {
+        !self.wanted.is_empty()
     }
 
     fn unwanted(&self, name: &str) -> bool {
@@ -200,6 +206,15 @@ pub fn select(device: &Device, patterns: &Patterns) -> Result<(), Unused> {
     }
 }
 
+/// Whether it leads to a pod whose packets are balanced: only if somebody says so.
+#[must_use]
+pub fn leads_to_pod(device: &Device, pods: &Patterns) -> bool {
+    device.role == Role::Own
+        && device.mac.is_some()
+        && pods.wanted(&device.name) == Some(true)
+        && !pods.unwanted(&device.name)
+}
+
 /// Where node ports listen: of each device that is up one address of each family, or, where `networks` are given, all that
 /// are in them. `of_node` are the addresses that the Node object names.
 pub fn node_port_addresses<'a>(
@@ -256,6 +271,17 @@ pub fn entries<'a>(
     let each = devices.into_iter();
     each.map(|device| (device.index, entry(device, of_node)))
         .collect()
+}
+
+/// The same of those that lead to pods: no packet leaves by them as from this node.
+pub fn pods<'a>(devices: impl IntoIterator<Item = &'a Device>) -> impl Iterator<Item = (u32, Entry)> {
+    devices.into_iter().map(|device| {
+        let entry = Entry {
+            flags: device_flag::POD,
+            ..entry(device, &BTreeSet::new())
+        };
+        (device.index, entry)
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -363,6 +389,17 @@ mod tests {
         for bad in ["+", "!", "a+b", "!+", "a/b"] {
             assert_eq!(Patterns::parse(bad), Err(bad.to_owned()));
         }
+    }
+
+    #[test]
+    fn devices_of_pods_are_named_and_never_guessed() {
+        let pod = |name: &str, list: &str| leads_to_pod(&device(name, "veth", &[]), &patterns(list));
+        assert!(!pod("lxc1", ""));
+        assert!(pod("lxc1", "lxc+"));
+        assert!(!pod("lxc1", "lxc+ !lxc1"));
+        assert!(!pod("lxc1", "!lxc2"), "only what is not meant is named");
+        assert!(!pod("eth0", "lxc+"));
+        assert!(!patterns("!lxc2").name_any());
     }
 
     #[test]

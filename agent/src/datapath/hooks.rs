@@ -47,9 +47,19 @@ fn wanted(acceleration: Acceleration) -> &'static [Hook] {
 }
 
 impl Hooks {
-    /// Hangs programs at these devices, and takes them off all others.
-    pub fn follow(&mut self, datapath: &mut Datapath, devices: &[&Device], acceleration: Acceleration) {
-        let indices: BTreeSet<u32> = devices.iter().map(|device| device.index).collect();
+    /// Hangs programs at these devices, and takes them off all others. What comes from pods has sums that are yet to be made,
+    /// and is not for XDP.
+    pub fn follow(
+        &mut self,
+        datapath: &mut Datapath,
+        devices: &[&Device],
+        pods: &[&Device],
+        acceleration: Acceleration,
+    ) {
+        let serving = devices.iter().map(|device| (*device, acceleration));
+        let leading = pods.iter().map(|device| (*device, Acceleration::Disabled));
+        let devices: Vec<(&Device, Acceleration)> = serving.chain(leading).collect();
+        let indices: BTreeSet<u32> = devices.iter().map(|(device, _)| device.index).collect();
         match datapath.detach_others(&indices) {
             Ok(taken) => {
                 for taken in taken {
@@ -62,7 +72,7 @@ impl Hooks {
             ),
         }
         self.devices.retain(|index, _| indices.contains(index));
-        for device in devices {
+        for (device, acceleration) in devices {
             let hooked = self.devices.entry(device.index).or_insert_with(|| Hooked {
                 index: device.index,
                 name: device.name.clone(),

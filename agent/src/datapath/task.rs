@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf_abi::config::Device as DeviceEntry;
+use ebpf_abi::config::{Device as DeviceEntry, device_flag};
 use ebpf_abi::maps;
 use ebpf_abi::service::{Frontend, FrontendKey};
 use ebpf_abi::socket::choice;
@@ -276,9 +276,13 @@ impl Running {
 
     /// Makes everything as it should be. Maps come before programs: a program that starts finds them full.
     fn follow(&mut self, wish: &Wish) -> Result<(), Box<Problem>> {
-        let mut selected: Vec<&Device> = Vec::new();
+        let (mut selected, mut pods): (Vec<&Device>, Vec<&Device>) = (Vec::new(), Vec::new());
         self.unused.clear();
         for device in &*wish.devices {
+            if devices::leads_to_pod(device, &wish.config.pods) {
+                pods.push(device);
+                continue;
+            }
             match devices::select(device, &wish.config.devices) {
                 Ok(()) => selected.push(device),
                 Err(why) => {
@@ -287,7 +291,9 @@ impl Running {
             }
         }
         self.configure(wish, &selected);
-        self.write_devices(devices::entries(selected.iter().copied(), &wish.node.addresses))?;
+        let mut entries = devices::entries(selected.iter().copied(), &wish.node.addresses);
+        entries.extend(devices::pods(pods.iter().copied()));
+        self.write_devices(entries)?;
         let done = self.store.carry_out(&mut self.planner);
         self.read_back();
         let problems = self.planner.problems();
@@ -303,7 +309,7 @@ impl Running {
         let all: BTreeSet<_> = problems.into_iter().chain(refused).collect();
         self.problems = all.iter().map(Problem::from).collect();
         self.hooks
-            .follow(&mut self.datapath, &selected, wish.config.acceleration);
+            .follow(&mut self.datapath, &selected, &pods, wish.config.acceleration);
         self.let_out(&selected)?;
         self.follow_sockets(wish);
         if selected.is_empty() {
@@ -436,7 +442,10 @@ impl Running {
     /// What a device does for XDP is not known yet where it is new, and stays as it is where not.
     fn write_devices(&mut self, mut wished: BTreeMap<u32, DeviceEntry>) -> Result<(), Box<Problem>> {
         for (index, entry) in &mut wished {
-            entry.flags = self.entries.get(index).map_or(0, |old| old.flags);
+            entry.flags |= self
+                .entries
+                .get(index)
+                .map_or(0, |old| old.flags & !device_flag::POD);
         }
         self.put_devices(wished)
     }
@@ -446,7 +455,7 @@ impl Running {
         let judged = frames::judge(selected, &self.hooks.xdp());
         let mut wished = self.entries.clone();
         for (index, entry) in &mut wished {
-            entry.flags = judged.get(index).map_or(0, |(flags, _)| *flags);
+            entry.flags = entry.flags & device_flag::POD | judged.get(index).map_or(0, |(flags, _)| *flags);
         }
         self.out = judged.into_iter().map(|(index, (_, out))| (index, out)).collect();
         self.put_devices(wished)
@@ -501,6 +510,7 @@ impl Running {
     fn leave(mut self) {
         self.hooks.follow(
             &mut self.datapath,
+            &[],
             &[],
             crate::config::datapath::Acceleration::Disabled,
         );

@@ -25,7 +25,7 @@ mod choose;
 mod meet;
 mod open;
 
-use crate::config::{Affinity, AffinityKey, Config, Device, Member};
+use crate::config::{Affinity, AffinityKey, Config, Device, Member, device_flag};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple, Way};
 use crate::forward::{Ask, Routed, length};
 use crate::hash::{jhash_3words, jhash_v6};
@@ -83,6 +83,26 @@ pub enum Pass {
     Later,
 }
 
+/// From where a packet comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The network.
+    Outside,
+    /// A pod of this node, whose sockets nobody translated.
+    Inside,
+}
+
+impl View {
+    /// Of what comes in by this device; `None`: a device that nobody described.
+    #[inline(always)]
+    pub fn by(device: Option<Device>) -> Self {
+        match device {
+            Some(device) if device.flags & device_flag::POD != 0 => Self::Inside,
+            Some(_) | None => Self::Outside,
+        }
+    }
+}
+
 /// What became of an entry that was to be new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -129,6 +149,8 @@ pub trait Tables<A> {
     fn route(&mut self, ask: &Ask<A>) -> Routed;
     /// What leaves by the device of the way that was found.
     fn device(&self) -> Option<Device>;
+    /// From where the packet comes. Asked where a flow opens, and for no other packet.
+    fn view(&self) -> View;
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     fn set_fragment(&mut self, key: &FragmentKey<A>, ports: &FragmentPorts);
     fn random(&mut self) -> u32;
@@ -223,7 +245,7 @@ fn inbound<A: Balanced, P: Packet, T: Tables<A>>(
         // A router would send the packet back, and it would go round until its TTL ends.
         let wildcard = FrontendKey::wildcard(met.tuple.destination);
         return Err(match tables.frontend(&wildcard) {
-            Some(vip) if vip.flags & flag::ROUTABLE != 0 => refuse(tables),
+            Some(vip) if vip.flags & flag::ROUTABLE != 0 || tables.view() == View::Inside => refuse(tables),
             Some(_) => Verdict::Drop(DropReason::NoService),
             None => Verdict::Pass(Pass::NoService),
         });

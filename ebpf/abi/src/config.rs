@@ -135,6 +135,9 @@ pub mod device_flag {
     pub const TAKES_FRAMES: u32 = 1;
     /// Sends a frame back that came in by it when its XDP program says so (`XDP_TX`): cheaper than redirecting it.
     pub const RETURNS_FRAMES: u32 = 2;
+    /// Leads to a pod of this node. What comes in by it is judged as from inside: cluster addresses are open to it, and it keeps
+    /// its address on the way to every backend, because answers come back through here.
+    pub const POD: u32 = 4;
 }
 
 /// Element of `NODES`: where encapsulated packets for backends of a node go.

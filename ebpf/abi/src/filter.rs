@@ -4,7 +4,8 @@
 //! A bit that is set: look closer. The image must set the bits of
 //! - every frontend's address, node addresses with node ports and wildcards included (packets that come to them),
 //! - every address in `DEVICES` (replies to translated flows),
-//! - every local backend (replies that leave).
+//! - every local backend (replies that leave),
+//! - where packets of pods are balanced, every backend (replies to pods), and the source of connections to oneself.
 //!
 //! It sets bits before it writes what they announce, and clears them after it is deleted.
 

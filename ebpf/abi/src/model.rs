@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::V6;
 use crate::address::Address;
-use crate::balance::{Inserted, Tables};
+use crate::balance::{Inserted, Tables, View};
 use crate::checksum::Delta;
 use crate::config::{Affinity, AffinityKey, Config, Device, Member, RangeKey};
 use crate::dsr::{Gap, Room};
@@ -175,6 +175,10 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn device(&self) -> Option<Device> {
         self.devices.get(&self.way.device).copied()
+    }
+
+    fn view(&self) -> View {
+        View::by(self.devices.get(&self.arrived).copied())
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

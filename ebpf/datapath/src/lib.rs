@@ -25,4 +25,4 @@ pub mod sweep;
 
 pub use names::{Family, Protocol, ServiceName, Socket};
 pub use problem::Problem;
-pub use settings::{ClusterIps, Forwarding, Honour, Limits, Settings, SourceRanges, ThisNode};
+pub use settings::{ClusterIps, Forwarding, Honour, Limits, Pods, Settings, SourceRanges, ThisNode};

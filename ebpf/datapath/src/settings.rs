@@ -1,13 +1,15 @@
 //! What is the same for all services: settings of the agent, and the node it runs on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use ebpf_abi::balance::Balanced as _;
 use ebpf_abi::config::Config;
 use ebpf_abi::maglev::Seeds;
 use ebpf_abi::maps;
 use ebpf_abi::service::{Dispatch, Selection};
+use ebpf_abi::{V4, V6};
 
 use crate::names::{Family, Protocol};
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub topology: Honour,
     /// (`bpf-lb-source-range-all-types`)
     pub source_ranges: SourceRanges,
+    /// Whose packets are translated to all backends (`bpf-lb-container-devices`).
+    pub pods: Pods,
     /// (`node-port-range`)
     pub node_ports: RangeInclusive<u16>,
     /// Only Services with this `service.kubernetes.io/service-proxy-name` (`k8s-service-proxy-name`); empty: only those
@@ -63,6 +67,7 @@ impl Default for Settings {
             cluster_ips: ClusterIps::Inside,
             topology: Honour::No,
             source_ranges: SourceRanges::LoadBalancer,
+            pods: Pods::BySockets,
             node_ports: 30_000..=32_767,
             proxy_name: String::new(),
             zones: BTreeMap::new(),
@@ -118,6 +123,27 @@ pub enum SourceRanges {
     LoadBalancer,
     /// All but cluster addresses that are closed to the outside anyway.
     All,
+}
+
+/// Where connections of pods of this node are balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    /// Where they ask for them.
+    BySockets,
+    /// Packet by packet at their devices too, because some of them have sockets that cannot be reached.
+    ByPackets,
+}
+
+impl Pods {
+    /// As whom pods hear themselves: their answers are to be seen.
+    pub(crate) fn to_oneself(self) -> impl Iterator<Item = IpAddr> {
+        let (v4, v6) = (Ipv4Addr::from(V4::LOOPBACK), Ipv6Addr::from(V6::LOOPBACK));
+        let both = match self {
+            Self::ByPackets => Some([IpAddr::V4(v4), IpAddr::V6(v6)]),
+            Self::BySockets => None,
+        };
+        both.into_iter().flatten()
+    }
 }
 
 /// How many entries the maps were made for.

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
-use ebpf_abi::balance::{Inserted, Tables};
+use ebpf_abi::balance::{Inserted, Tables, View};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
 use ebpf_abi::event::{Budget, Listener, RING};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
@@ -267,6 +267,11 @@ macro_rules! tables {
             #[inline(always)]
             fn device(&self) -> Option<Device> {
                 device(self.0.device())
+            }
+
+            #[inline(always)]
+            fn view(&self) -> View {
+                View::by(device(self.0.came()))
             }
 
             #[inline(always)]

@@ -4,7 +4,7 @@
 //! of entries is the mapping: the key of the reply's entry is the address and port taken, and it is written only if nobody
 //! has it. There is no other record of ports.
 
-use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, choose, route, settings};
+use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, View, choose, route, settings};
 use crate::config::{Config, setting};
 use crate::flow::{Flow, Tuple, Way};
 use crate::icmp::refuse;
@@ -33,12 +33,18 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
             return Err(Verdict::Drop(DropReason::SourceRange));
         }
     }
-    if frontend.flags & flag::ROUTABLE == 0 {
-        return Err(Verdict::Drop(DropReason::ClusterIp));
-    }
+    let view = tables.view();
+    let set = match view {
+        View::Outside if frontend.flags & flag::ROUTABLE == 0 => {
+            return Err(Verdict::Drop(DropReason::ClusterIp));
+        }
+        View::Outside => frontend.set,
+        View::Inside => frontend.inner_set,
+    };
     let config = settings(tables);
-    let Some(backend) = choose(met.now, tuple, frontend, frontend.set, &config, tables) else {
-        return Err(if frontend.flags & flag::LOCAL_ONLY != 0 {
+    let Some(backend) = choose(met.now, tuple, frontend, set, &config, tables) else {
+        // Of two sets, the one for the outside is the local one.
+        return Err(if frontend.flags & flag::LOCAL_ONLY != 0 && set == frontend.set {
             Verdict::Drop(DropReason::NoService)
         } else if config.settings & setting::PASS_NO_BACKEND != 0 {
             Verdict::Pass(Pass::NoBackend)
@@ -55,7 +61,7 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
     if tuple.protocol == SCTP && destination_port != tuple.destination_port {
         return Err(Verdict::Drop(DropReason::L4Checksum));
     }
-    let (source, path) = leave(packet, at, met, frontend, &backend, tables)?;
+    let (source, path) = leave(packet, at, met, frontend, &backend, view, tables)?;
     let step = track::begin(met.now, met.seen(), &settings(tables).lifetimes);
     let flow = Flow {
         source,
@@ -88,10 +94,12 @@ fn leave<A: Balanced, P: Packet, T: Tables<A>>(
     met: &Met<A>,
     frontend: &Frontend,
     backend: &Backend<A>,
+    view: View,
     tables: &mut T,
 ) -> Result<(A, Path), Verdict> {
     let hairpin = backend.address == met.tuple.source;
-    if backend.is_local() && !hairpin {
+    // Answers to a pod come back through here from wherever they are.
+    if (backend.is_local() || view == View::Inside) && !hairpin {
         return Ok((met.tuple.source, Path::Stack));
     }
     match Dispatch::from_number(frontend.dispatch) {

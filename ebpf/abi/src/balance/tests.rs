@@ -554,3 +554,54 @@ proptest! {
         prop_assert_eq!(answer[12..24].to_vec(), segment((VIP, 80), (client, port), 0)[12..24].to_vec());
     }
 }
+
+/// The node, asked by a pod behind device 3.
+fn asked_by_pod(backends: u32) -> Model<V4> {
+    let mut node = node(backends);
+    let device = Device {
+        flags: device_flag::POD,
+        ..Device::default()
+    };
+    node.devices.insert(3, device);
+    node.arrived = 3;
+    for frontend in node.frontends.values_mut() {
+        frontend.flags &= !flag::ROUTABLE;
+    }
+    node
+}
+
+#[test]
+fn a_cluster_address_is_open_to_pods_who_keep_their_address_on_every_way() {
+    for flags in [backend_flag::LOCAL, 0] {
+        let mut node = asked_by_pod(1);
+        node.backends
+            .values_mut()
+            .for_each(|backend| backend.flags = flags);
+        let mut packet = request(4000, tcp::SYN);
+        let from = packet[12..16].to_vec();
+        assert_eq!(comes(&mut node, NOW, &mut packet), Verdict::Local);
+        assert_eq!(packet[12..16], from);
+        assert_eq!(packet[16..20], [10, 0, 0, 1]);
+        node.arrived = 0;
+        let closed = comes(&mut node, NOW, &mut request(4001, tcp::SYN));
+        assert_eq!(closed, Verdict::Drop(DropReason::ClusterIp));
+    }
+}
+
+#[test]
+fn pods_have_a_set_of_their_own_and_hear_when_it_is_empty() {
+    let mut node = asked_by_pod(1);
+    node.config.answer_rate = 1;
+    for frontend in node.frontends.values_mut() {
+        frontend.flags |= flag::LOCAL_ONLY;
+        frontend.inner_set = 77;
+    }
+    node.sets.insert(77, Set::default());
+    let refused = Verdict::Answer(Answer::Refused);
+    let silent = Verdict::Drop(DropReason::NoService);
+    assert_eq!(comes(&mut node, NOW, &mut request(4000, tcp::SYN)), refused);
+    for frontend in node.frontends.values_mut() {
+        frontend.set = 77;
+    }
+    assert_eq!(comes(&mut node, NOW, &mut request(4000, tcp::SYN)), silent);
+}

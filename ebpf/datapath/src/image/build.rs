@@ -25,7 +25,7 @@ use super::{MapImage, Table};
 use crate::names::{Family, Socket};
 use crate::problem::Problem;
 use crate::services::{At, FrontendPlan, Plan, ServicePlan, SetPlan};
-use crate::settings::{Settings, ThisNode};
+use crate::settings::{Pods, Settings, ThisNode};
 
 /// The list without any range. It has no entries that could be read back, so its number is fixed.
 const NOBODY: u32 = u32::MAX;
@@ -244,7 +244,8 @@ impl<'a> Builder<'a> {
                 self.image.backends6.insert(id.index(), backend);
             }
         }
-        if plan.at == At::Here {
+        // What answers a pod is seen on its way to it, wherever it comes from.
+        if plan.at == At::Here || self.settings.pods == Pods::ByPackets {
             self.image.watch(socket.address);
         }
     }
@@ -391,6 +392,9 @@ impl<'a> Builder<'a> {
         leave_tombstones(self.before, &mut self.image);
         for address in &node.addresses {
             self.image.watch(*address);
+        }
+        for address in self.settings.pods.to_oneself() {
+            self.image.watch(address);
         }
         let peers = &self.plan.peers;
         for address in peers.here.values() {

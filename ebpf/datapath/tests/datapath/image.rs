@@ -8,13 +8,13 @@ use crds::k8s_openapi::api::core::v1::{
 };
 use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use ebpf_abi::BackendId;
 use ebpf_abi::config::setting;
 use ebpf_abi::maglev::Seeds;
 use ebpf_abi::service::{Selection, flag};
+use ebpf_abi::{BackendId, V4};
 use ebpf_datapath::diff::{Op, apply, diff};
 use ebpf_datapath::image::MapImage;
-use ebpf_datapath::{Family, Limits, Problem, Socket};
+use ebpf_datapath::{Family, Limits, Pods, Problem, Socket};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -320,6 +320,27 @@ fn web(endpoints: &[&str]) -> World {
     ));
     world.add(&slice("web-1", "web", endpoints));
     world
+}
+
+#[test]
+fn where_packets_of_pods_are_balanced_answers_of_every_backend_are_seen_and_those_to_oneself() {
+    let mut world = web(&["10.0.0.1/me", "10.0.0.2/you"]);
+    let seen = |world: &World, octets: [u8; 4]| {
+        let (word, bit) = ebpf_abi::filter::place(&V4(u32::from_ne_bytes(octets)));
+        world.image.filter.get(&word).is_some_and(|bits| bits & bit != 0)
+    };
+    let (here, elsewhere, oneself) = ([10, 0, 0, 1], [10, 0, 0, 2], [169, 254, 42, 1]);
+    for pods in [Pods::BySockets, Pods::ByPackets, Pods::BySockets] {
+        world.settings.pods = pods;
+        world.settle();
+        assert!(seen(&world, here));
+        let all = pods == Pods::ByPackets;
+        assert_eq!(
+            (seen(&world, elsewhere), seen(&world, oneself)),
+            (all, all),
+            "{pods:?}"
+        );
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use ebpf_datapath::diff::{Op, diff};
 use ebpf_datapath::image::{MapImage, build};
 use ebpf_datapath::incremental::{Change, Extent, Incremental};
 use ebpf_datapath::services::{Objects, plan};
-use ebpf_datapath::{Limits, ServiceName, Settings, SourceRanges, ThisNode};
+use ebpf_datapath::{Limits, Pods, ServiceName, Settings, SourceRanges, ThisNode};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -316,6 +316,9 @@ proptest! {
             settings.forwarding = ebpf_datapath::Forwarding::Dsr;
             settings.dsr = ebpf_abi::service::Dispatch::DsrIpip;
         }
+        if history.len() % 3 == 1 {
+            settings.pods = Pods::ByPackets;
+        }
         settings.limits = match tight {
             None => limits,
             Some((tight, 0)) => Limits { frontends: tight, ..limits },
@@ -339,6 +342,13 @@ proptest! {
                 settings.source_ranges = match settings.source_ranges {
                     SourceRanges::All => SourceRanges::LoadBalancer,
                     SourceRanges::LoadBalancer => SourceRanges::All,
+                };
+                planner.configure(node.clone(), settings.clone());
+            }
+            if event == 2 {
+                settings.pods = match settings.pods {
+                    Pods::ByPackets => Pods::BySockets,
+                    Pods::BySockets => Pods::ByPackets,
                 };
                 planner.configure(node.clone(), settings.clone());
             }

@@ -24,7 +24,7 @@ use crate::diff::{Op, diff};
 use crate::image::{MapImage, bit, sets};
 use crate::names::{Family, ServiceName};
 use crate::services::{self, Changed, Plan, Same, ServicePlan};
-use crate::settings::{Settings, ThisNode};
+use crate::settings::{Pods, Settings, ThisNode};
 
 /// What is known of an image that holds all of a plan.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Keyed {
     lists: BTreeMap<Vec<IpNet>, usize>,
     /// How many addresses want each bit of the filter.
     watched: HashMap<(u32, u64), usize>,
+    pods: Pods,
 }
 
 impl Keyed {
@@ -46,6 +47,7 @@ impl Keyed {
             numbers: HashMap::new(),
             lists: BTreeMap::new(),
             watched: HashMap::new(),
+            pods: settings.pods,
         };
         if keyed.held.known_nodes.len() != image.nodes.len() {
             return None;
@@ -61,8 +63,9 @@ impl Keyed {
             keyed.enter(service, &mut filter)?;
         }
         let here = plan.peers.here.values().copied();
-        for address in local(image)
+        for address in answering(image, settings.pods)
             .into_iter()
+            .chain(settings.pods.to_oneself())
             .chain(node.addresses.iter().copied())
             .chain(here)
         {
@@ -257,10 +260,10 @@ impl Keyed {
         image: &mut MapImage,
     ) {
         let mut touched = touched;
-        for address in local(old) {
+        for address in answering(old, self.pods) {
             self.unwatch(address, &mut touched);
         }
-        for address in local(image) {
+        for address in answering(image, self.pods) {
             self.watch(address, &mut touched);
         }
         image.filter.clear();
@@ -415,12 +418,13 @@ fn copy<K: Ord, V: Clone>(from: &BTreeMap<K, V>, key: K, to: &mut BTreeMap<K, V>
     }
 }
 
-/// Addresses of backends on this node.
-fn local(image: &MapImage) -> Vec<IpAddr> {
+/// Addresses of backends whose answers are seen here.
+fn answering(image: &MapImage, pods: Pods) -> Vec<IpAddr> {
+    let all = pods == Pods::ByPackets;
     let v4 = image.backends4.iter();
-    let v4 = v4.filter(|(place, backend)| backend.id.lives_at(**place) && backend.is_local());
+    let v4 = v4.filter(|(place, backend)| backend.id.lives_at(**place) && (all || backend.is_local()));
     let v6 = image.backends6.iter();
-    let v6 = v6.filter(|(place, backend)| backend.id.lives_at(**place) && backend.is_local());
+    let v6 = v6.filter(|(place, backend)| backend.id.lives_at(**place) && (all || backend.is_local()));
     let v4 = v4.map(|(_, backend)| IpAddr::V4(backend.address.into()));
     v4.chain(v6.map(|(_, backend)| IpAddr::V6(backend.address.into())))
         .collect()
