@@ -139,6 +139,10 @@ fn scenario(hooks: &[(Hook, Mode)], flags: u32, peers: Peers, sums: Sums) -> Res
         for place in [&client, &backend] {
             place.run(|| run("ethtool -K peer tx on"))??;
         }
+        // The sum is made where the packet leaves: who gets it sees whether it is right.
+        for name in ["front", "back"] {
+            run(&format!("ethtool -K {name} tx off"))?;
+        }
     }
     let mut rig = Rig::load_with(folder.path(), sums)?;
     for name in ["front", "back"] {
