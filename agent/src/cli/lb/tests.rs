@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ebpf_abi::config::{Affinity, AffinityKey, PRESENT, RangeKey, setting};
+use ebpf_abi::config::{Affinity, AffinityKey, Device, PRESENT, RangeKey, device_flag, setting};
 use ebpf_abi::event::{Event, Kind};
 use ebpf_abi::flow::{Flow, Tuple, Way};
 use ebpf_abi::model::Model;
@@ -422,6 +422,24 @@ fn a_walk_names_the_first_no() {
         assert_eq!((no.step, walk.outcome), (step, outcome), "{walk:?}");
         assert!(!no.remedy.is_empty());
     }
+}
+
+#[test]
+fn a_walk_from_a_pods_device_is_one_from_inside() {
+    let mut node = serving();
+    node.arrived = 3;
+    let device = Device {
+        flags: device_flag::POD,
+        ..Device::default()
+    };
+    node.devices.insert(3, device);
+    let walk = walked(&node, "198.51.100.1:1", "10.96.0.7:5432");
+    assert!(
+        walk.no.as_ref().is_none_or(|no| no.step != "scope"),
+        "{:?}",
+        walk.no
+    );
+    assert_ne!(walk.outcome, Outcome::Dropped(DropReason::ClusterIp));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::super::commands::{Done, Exit, Failure, print_one};
 use super::args::{TraceArgs, TraceProtocol};
 use super::look::{self, Look, Names};
-use super::walk::{Answer, Outcome, Question, Walk, walk};
+use super::walk::{Answer, Outcome, Question, Walk, set_for, walk};
 use super::{failed, frame};
 
 /// What a drop's event takes to arrive at most.
@@ -108,6 +108,10 @@ fn asked<A: Pins>(
     let Some(tuple) = question.tuple::<A>() else {
         return Ok((walk(&model, names, question), Kernel::default()));
     };
+    // It says whether the packet comes from the network or from a pod.
+    if let Some(device) = &args.device {
+        model.arrived = nix::net::if_::if_nametoindex(device.as_str()).unwrap_or(0);
+    }
     // Only what this packet meets of what programs write: the tables may be large.
     let flows = pinned.map(A::FLOWS)?;
     if let Some(flow) = flows.get::<Tuple<A>, Flow<A>>(&tuple)? {
@@ -127,9 +131,10 @@ fn asked<A: Pins>(
         if let Some(affinity) = pinned.map(A::AFFINITY)?.get::<_, Affinity>(&client)? {
             model.affinities.insert(client, affinity);
         }
-        let table = tables::table(pinned, frontend.set, model.config.maglev_size)?;
+        let set = set_for(&model, &frontend);
+        let table = tables::table(pinned, set, model.config.maglev_size)?;
         if !table.is_empty() {
-            model.maglev.insert(frontend.set, table);
+            model.maglev.insert(set, table);
         }
     }
     let walk = walk(&model, names, question);
@@ -145,7 +150,7 @@ fn asked<A: Pins>(
     }
     let by_chance = frontend.is_some_and(|frontend| {
         Selection::from_number(frontend.selection) == Selection::Random
-            && !model.maglev.contains_key(&frontend.set)
+            && !model.maglev.contains_key(&set_for(&model, &frontend))
             && !model.flows.contains_key(&tuple)
     });
     let kernel = in_kernel(

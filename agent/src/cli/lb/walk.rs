@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ebpf_abi::balance::{Tables as _, Verdict, ingress};
+use ebpf_abi::balance::{Tables as _, Verdict, View, ingress};
 use ebpf_abi::config::{Device, setting};
 use ebpf_abi::flow::Tuple;
 use ebpf_abi::forward::Route;
@@ -200,7 +200,7 @@ fn told<A: Pins>(
     let service = named(names, frontend.service);
     walk.yes("frontend", format!("{end} is a {} of {service}", kind(&frontend)));
     allowed(walk, model, &frontend, tuple, question.source.ip());
-    let (serving, draining) = members(model, frontend.set);
+    let (serving, draining) = members(model, set_for(model, &frontend));
     if serving.is_empty() {
         let local = if frontend.flags & flag::LOCAL_ONLY != 0 {
             " on this node"
@@ -262,12 +262,23 @@ fn allowed<A: Pins>(
             ),
         }
     }
-    if frontend.flags & flag::ROUTABLE == 0 {
-        walk.no(
+    match model.view() {
+        View::Outside if frontend.flags & flag::ROUTABLE == 0 => walk.no(
             "scope",
             "only clients inside the cluster may come to this address",
-            "use a LoadBalancer or NodePort address, or set bpf-lb-external-clusterip",
-        );
+            "use a LoadBalancer or NodePort address, or set bpf-lb-external-clusterip; a pod comes by its own device: \
+             name it with --device",
+        ),
+        View::Outside => {}
+        View::Inside => walk.yes("scope", "comes from a pod of this node, which is inside the cluster"),
+    }
+}
+
+/// Who serves those that come from there.
+pub(super) fn set_for<A: Pins>(model: &Model<A>, frontend: &Frontend) -> u32 {
+    match model.view() {
+        View::Outside => frontend.set,
+        View::Inside => frontend.inner_set,
     }
 }
 
@@ -291,8 +302,10 @@ fn decided<A: Pins>(walk: &mut Walk, model: &Model<A>, tuple: &Tuple<A>, questio
             "backend",
             format!("{}, {}, {at}", place(&after, id), backend_state(backend)),
         );
-        if !backend.is_local() {
-            walk.note("forwarding", forwarding(dispatch));
+        match after.view() {
+            View::Outside if !backend.is_local() => walk.note("forwarding", forwarding(dispatch)),
+            View::Outside => {}
+            View::Inside => walk.note("forwarding", "through the stack, with the pod's own address"),
         }
     }
     if let Verdict::Drop(reason) = verdict {
