@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod metrics;
+pub mod operator;
 pub mod plan;
 pub mod problem;
 pub mod render;

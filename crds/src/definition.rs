@@ -24,6 +24,10 @@ use crate::pod_ip_pool::CiliumPodIPPool;
 pub const SCHEMA_VERSION_LABEL: &str = "io.cilium.k8s.crd.schema.version";
 /// Cilium's number for the schemas ours accept documents of.
 pub const SCHEMA_VERSION: &str = "1.32.3";
+/// The same for what is ours in them: optional fields, which Cilium's definition of the same number lacks.
+pub const ADDITIONS_LABEL: &str = "stentor.io/additions";
+/// Counts up with every change of a definition that leaves [`SCHEMA_VERSION`] as it is.
+pub const ADDITIONS: &str = "1";
 
 /// The definition of every kind of ours, read or not, by name.
 #[must_use]
@@ -100,7 +104,10 @@ fn generated(kind: Kind) -> Option<CustomResourceDefinition> {
 
 fn finished(outline: Outline) -> Json {
     let mut definition = serde_json::to_value(outline.generated).unwrap_or_default();
-    definition["metadata"]["labels"] = json!({ SCHEMA_VERSION_LABEL: SCHEMA_VERSION });
+    definition["metadata"]["labels"] = json!({
+        SCHEMA_VERSION_LABEL: SCHEMA_VERSION,
+        ADDITIONS_LABEL: ADDITIONS,
+    });
     let stored = definition["spec"]["versions"][0].take();
     let version = |(number, version): (usize, &Version)| {
         let mut stated = stored.clone();

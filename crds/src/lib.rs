@@ -60,7 +60,9 @@ pub mod text;
 mod yaml;
 
 pub use check::{CheckOptions, check};
-pub use definition::{SCHEMA_VERSION, SCHEMA_VERSION_LABEL, definition, definitions};
+pub use definition::{
+    ADDITIONS, ADDITIONS_LABEL, SCHEMA_VERSION, SCHEMA_VERSION_LABEL, definition, definitions,
+};
 pub use endpoint::{EndpointState, NotReady};
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};

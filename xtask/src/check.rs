@@ -124,7 +124,8 @@ const PLACES: [Place; 9] = [
 ];
 
 /// Folders of pure functions and what must not be in them, tests aside.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
+    "agent/src/operator/plan",
     "agent/src/plan",
     "ebpf/abi/src",
     "ebpf/datapath/src",

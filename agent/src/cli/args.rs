@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::client::DEFAULT_SOCKET;
 use super::lb::args::{BpfCommand, LbCommand, Maps, MonitorArgs};
+use super::operator::OperatorArgs;
 use crate::config::Given;
 use crate::config::keys::{self, Form};
 use crate::shell::log::Format;
@@ -49,6 +50,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
+    /// Run the operator of a Kubernetes cluster: it gives Services addresses, and nodes their BGP configuration.
+    Operator(OperatorArgs),
     /// Show how the agent is: sessions, addresses, problems. The first line is the verdict.
     Status(StatusArgs),
     /// Sessions, routes and policies.

@@ -8,6 +8,7 @@ mod datapath;
 mod datapath_table;
 pub mod explain;
 pub mod lb;
+pub mod operator;
 pub mod tables;
 
 use std::ffi::OsString;
@@ -47,6 +48,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     };
     let done = match cli.command {
         Command::Agent(args) => crate::run::start(args),
+        Command::Operator(args) => crate::operator::start(args),
         Command::Status(args) => commands::status(&args),
         Command::Bgp(command) => commands::bgp(&command),
         Command::Vip(command) => commands::vip(&command),

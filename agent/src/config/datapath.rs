@@ -223,7 +223,7 @@ fn lifetime(read: &Reader<'_>, key: &'static str, default: u32) -> Result<u32, C
 }
 
 /// In seconds.
-fn duration(text: &str) -> Option<u32> {
+pub(crate) fn duration(text: &str) -> Option<u32> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
     }

@@ -10,6 +10,7 @@
 pub mod datapath;
 pub mod follow;
 pub(crate) mod keys;
+pub mod operator;
 mod read;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub struct Config {
     pub bgp: BgpControlPlane,
     pub options: Options,
     pub datapath: datapath::Datapath,
+    pub operator: operator::Operator,
 }
 
 /// Keys and values from the command line.
@@ -252,6 +254,7 @@ fn understand(values: &BTreeMap<String, Value>) -> Result<Config, ConfigError> {
             lb_ipam,
         },
         datapath: datapath::understand(&read, families)?,
+        operator: operator::understand(&read)?,
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -15,14 +15,14 @@ pub(super) enum Kind {
 
 /// Durations, sorted into [`BUCKETS`].
 #[derive(Debug, Clone, Default)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     counts: [u64; BUCKETS.len()],
     count: u64,
     sum: f64,
 }
 
 impl Histogram {
-    pub(super) fn observe(&mut self, duration: Duration) {
+    pub(crate) fn observe(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         for (count, bound) in self.counts.iter_mut().zip(BUCKETS) {
             *count += u64::from(seconds <= bound);
@@ -34,14 +34,14 @@ impl Histogram {
 
 /// A page under way.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(crate) struct Page {
     text: String,
     name: &'static str,
 }
 
 impl Page {
     /// Starts a family; samples follow.
-    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub(crate) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -51,12 +51,12 @@ impl Page {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    pub(crate) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         let name = self.name;
         self.line(name, "", labels, None, value);
     }
 
-    pub(super) fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
+    pub(crate) fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
         let name = self.name;
         for (count, bound) in histogram.counts.iter().zip(BUCKETS) {
             self.line(name, "_bucket", labels, Some(&bound.to_string()), count);
@@ -66,7 +66,7 @@ impl Page {
         self.line(name, "_count", labels, None, histogram.count);
     }
 
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         self.text
     }
 

@@ -5,8 +5,8 @@
 //! summed up instead of spoiling the scrape.
 
 mod datapath;
-mod exposition;
-mod process;
+pub(crate) mod exposition;
+pub(crate) mod process;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use crate::api::reason;
 use crate::api::status::{self, Facts, Identity};
 use crate::api::view::{Verdict, Vip, VipState};
 use crate::config::BgpControlPlane;
-use crate::plan::Desired;
+use crate::plan::{Desired, LbIpamReport};
 
 use exposition::{Histogram, Kind, Page};
 
@@ -68,7 +68,7 @@ impl Metrics {
         let mut page = Page::default();
         sessions(&mut page, facts);
         self.reconciliation(&mut page);
-        lb_ipam(&mut page, facts);
+        lb_ipam(&mut page, &facts.snapshot.desired.lb_ipam);
         features(&mut page, facts);
         datapath::write(&mut page, facts.snapshot);
         ours(&mut page, facts, identity);
@@ -196,8 +196,7 @@ fn sessions(page: &mut Page, facts: Facts<'_>) {
 }
 
 /// In Cilium the operator serves these.
-fn lb_ipam(page: &mut Page, facts: Facts<'_>) {
-    let report = &facts.snapshot.desired.lb_ipam;
+pub(crate) fn lb_ipam(page: &mut Page, report: &LbIpamReport) {
     let conflicting = report
         .pools
         .values()

@@ -8,7 +8,7 @@ use super::exposition::{Kind, Page};
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What can't be read is left out.
-pub(super) fn write(page: &mut Page) {
+pub(crate) fn write(page: &mut Page) {
     if let Some(bytes) = resident_bytes() {
         page.family(
             "process_resident_memory_bytes",

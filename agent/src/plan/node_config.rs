@@ -174,10 +174,7 @@ pub(crate) fn senior<'a, T>(
     node: &NodeFacts<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Stored<'a, T>> {
-    let mut selecting: Vec<_> = objects
-        .filter(|stored| selects(selector(stored.object), node))
-        .collect();
-    selecting.sort_by_key(Stored::seniority);
+    let selecting = selecting(objects, selector, node);
     let (winner, losers) = selecting.split_first()?;
     for loser in losers {
         problems.push(Problem::at(
@@ -192,6 +189,19 @@ pub(crate) fn senior<'a, T>(
         ));
     }
     Some(*winner)
+}
+
+/// The objects that select a node, the one that has it first.
+pub(crate) fn selecting<'a, T>(
+    objects: impl Iterator<Item = Stored<'a, T>>,
+    selector: impl Fn(&'a T) -> Option<&'a LabelSelector>,
+    node: &NodeFacts<'_>,
+) -> Vec<Stored<'a, T>> {
+    let mut selecting: Vec<_> = objects
+        .filter(|stored| selects(selector(stored.object), node))
+        .collect();
+    selecting.sort_by_key(Stored::seniority);
+    selecting
 }
 
 fn selects(selector: Option<&LabelSelector>, node: &NodeFacts<'_>) -> bool {
@@ -245,6 +255,7 @@ fn of_cluster_config<'a>(
     let over = world.objects.node_override(me.name);
     let over: &'a [InstanceOverride] = over.map_or(&[], |over| &over.object.spec.bgp_instances);
     let pool_ids = pool_ids(&world.objects, options, nodes);
+    let made = world.objects.node_config(me.name);
     let instances = config.object.spec.bgp_instances.iter().enumerate();
     instances
         .map(|(at, instance)| {
@@ -270,7 +281,9 @@ fn of_cluster_config<'a>(
                 name: instance.name.clone(),
                 local_asn: over.and_then(|over| over.local_asn).or(instance.local_asn),
                 router_id: router_id(given, world, options, me, || {
-                    pool_ids.get(&key(me.name, &instance.name)).copied()
+                    // An operator sees all nodes, and gave it out.
+                    let told = made.and_then(|made| told_id(made.object, &instance.name));
+                    told.or_else(|| pool_ids.get(&key(me.name, &instance.name)).copied())
                 }),
                 local_port: over.and_then(InstanceOverride::port).or(instance.local_port),
                 multipath: instance.multipath,
@@ -306,6 +319,19 @@ fn router_id(
     }
 }
 
+/// What an operator wrote into the node config that it made.
+pub(crate) fn told_id(
+    made: &crds::bgp::node_config::CiliumBGPNodeConfig,
+    instance: &str,
+) -> Option<RouterId> {
+    let mut instances = made.spec.bgp_instances.iter();
+    let id = instances
+        .find(|made| made.name == instance)?
+        .router_id
+        .as_deref()?;
+    RouterId::new(id.parse().ok()?).ok()
+}
+
 /// Mode `ip-pool` for a node config written by hand: as if it alone asked.
 fn assigned(world: &World, options: &Options, me: &NodeFacts<'_>, instance: &str) -> Option<RouterId> {
     let RouterIdMode::IpPool(pool) = options.router_id else {
@@ -313,7 +339,7 @@ fn assigned(world: &World, options: &Options, me: &NodeFacts<'_>, instance: &str
     };
     let key = key(me.name, instance);
     let taken = given_ids(&world.objects);
-    router_id::assign(pool, &BTreeSet::from([key.clone()]), &taken)
+    router_id::assign(pool, &BTreeSet::from([key.clone()]), &BTreeMap::new(), &taken)
         .get(&key)
         .copied()
 }
@@ -343,11 +369,11 @@ fn pool_ids(
             }
         }
     }
-    router_id::assign(pool, &keys, &given_ids(objects))
+    router_id::assign(pool, &keys, &BTreeMap::new(), &given_ids(objects))
 }
 
 /// Router IDs somebody wrote, anywhere in the cluster.
-fn given_ids(objects: &Objects) -> BTreeSet<Ipv4Addr> {
+pub(crate) fn given_ids(objects: &Objects) -> BTreeSet<Ipv4Addr> {
     let overrides = objects.overrides().flat_map(|over| {
         over.object
             .spec

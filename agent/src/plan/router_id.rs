@@ -60,12 +60,14 @@ pub fn of_node(node: &str, ipv4: Option<Ipv4Addr>, mac: Option<[u8; 6]>) -> Resu
     Ok(RouterId::new(Ipv4Addr::new(a, b, c, d | 1)).unwrap_or_else(|_| unreachable!("the last bit is set")))
 }
 
-/// Mode `ip-pool`: the IDs of every key that needs one. `taken` are IDs given by hand, anywhere in the cluster.
-/// A key missing from the answer found the pool exhausted.
+/// Mode `ip-pool`: the IDs of every key that needs one. `held`: what keys were given before; it stays theirs if it is of
+/// the pool. `taken` are IDs given by hand, anywhere in the cluster. A key missing from the answer found the pool
+/// exhausted.
 #[must_use]
 pub fn assign(
     pool: Ipv4Net,
     keys: &BTreeSet<String>,
+    held: &BTreeMap<String, RouterId>,
     taken: &BTreeSet<Ipv4Addr>,
 ) -> BTreeMap<String, RouterId> {
     let (first, size) = usable(pool);
@@ -78,7 +80,18 @@ pub fn assign(
             .unwrap_or(u64::MAX),
     );
     let mut ids = BTreeMap::new();
+    for (key, id) in held.iter().filter(|(key, _)| keys.contains(*key)) {
+        let bits = id.get();
+        let of_pool = (u64::from(first)..u64::from(first) + size).contains(&u64::from(bits));
+        if of_pool && used.insert(bits) {
+            free = free.saturating_sub(1);
+            ids.insert(key.clone(), *id);
+        }
+    }
     for key in keys {
+        if ids.contains_key(key) {
+            continue;
+        }
         if free == 0 {
             break;
         }
@@ -147,7 +160,7 @@ mod tests {
     fn pool_ids_are_unique_inside_the_pool_and_keep_away_from_taken_ones() {
         let all: BTreeSet<String> = (0..200).map(|n| format!("node-{n}/main")).collect();
         let taken = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(192, 0, 2, 1)]);
-        let ids = assign(pool("10.0.0.0/24"), &all, &taken);
+        let ids = assign(pool("10.0.0.0/24"), &all, &BTreeMap::new(), &taken);
         let values: BTreeSet<String> = ids.values().map(ToString::to_string).collect();
         assert_eq!((ids.len(), values.len()), (200, 200));
         for bad in ["10.0.0.0", "10.0.0.255", "10.0.0.7"] {
@@ -160,25 +173,59 @@ mod tests {
         let ids = assign(
             pool("10.0.0.0/30"),
             &keys(&["a/x", "b/x", "c/x"]),
+            &BTreeMap::new(),
             &BTreeSet::new(),
         );
         assert_eq!(ids.keys().collect::<Vec<_>>(), ["a/x", "b/x"]);
         assert_eq!(
-            assign(pool("10.0.0.1/32"), &keys(&["a/x"]), &BTreeSet::new()).len(),
+            assign(
+                pool("10.0.0.1/32"),
+                &keys(&["a/x"]),
+                &BTreeMap::new(),
+                &BTreeSet::new()
+            )
+            .len(),
             1
         );
         assert_eq!(
-            assign(pool("0.0.0.0/32"), &keys(&["a/x"]), &BTreeSet::new()).len(),
+            assign(
+                pool("0.0.0.0/32"),
+                &keys(&["a/x"]),
+                &BTreeMap::new(),
+                &BTreeSet::new()
+            )
+            .len(),
             0
         );
     }
 
     #[test]
+    fn what_was_given_out_stays_and_is_given_to_nobody_else() {
+        let first = assign(
+            pool("10.0.0.0/29"),
+            &keys(&["b/x"]),
+            &BTreeMap::new(),
+            &BTreeSet::new(),
+        );
+        let all = keys(&["a/x", "b/x", "c/x", "d/x", "e/x", "f/x"]);
+        let then = assign(pool("10.0.0.0/29"), &all, &first, &BTreeSet::new());
+        assert_eq!(then.get("b/x"), first.get("b/x"));
+        let values: BTreeSet<String> = then.values().map(ToString::to_string).collect();
+        assert_eq!((then.len(), values.len()), (6, 6));
+        // Of another pool, or given by hand since: it goes.
+        let moved = assign(pool("10.9.0.0/29"), &all, &then, &BTreeSet::new());
+        assert!(moved.values().all(|id| id.to_string().starts_with("10.9.")));
+        let taken = BTreeSet::from([Ipv4Addr::from_bits(then["b/x"].get())]);
+        let moved = assign(pool("10.0.0.0/28"), &all, &then, &taken);
+        assert_ne!(moved["b/x"], then["b/x"]);
+    }
+
+    #[test]
     fn a_node_that_leaves_moves_almost_nobody() {
         let mut all: BTreeSet<String> = (0..100).map(|n| format!("node-{n}/main")).collect();
-        let before = assign(pool("10.0.0.0/16"), &all, &BTreeSet::new());
+        let before = assign(pool("10.0.0.0/16"), &all, &BTreeMap::new(), &BTreeSet::new());
         all.remove("node-0/main");
-        let after = assign(pool("10.0.0.0/16"), &all, &BTreeSet::new());
+        let after = assign(pool("10.0.0.0/16"), &all, &BTreeMap::new(), &BTreeSet::new());
         let moved = after
             .iter()
             .filter(|(key, id)| before.get(*key) != Some(id))

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use crds::k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
 use crds::lb_ip_pool::{AllowFirstLastIps, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock};
 use crds::{Kind, Object, ObjectRef, Parsed, text};
 use lbipam::{
@@ -44,7 +44,7 @@ pub(crate) enum Ingress {
 }
 
 impl Ingress {
-    fn vip(&self) -> Option<IpAddr> {
+    pub(crate) fn vip(&self) -> Option<IpAddr> {
         match self {
             Self::Vip(address) => Some(*address),
             Self::NotVip(_) | Self::Hostname => None,
@@ -114,7 +114,10 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
             };
             let (from_pools, foreign): (Vec<_>, Vec<_>) = ingress.into_iter().partition(in_a_pool);
             let held = from_pools.iter().filter_map(Ingress::vip);
-            requests.push(request(service, spec, &reference, held, &foreign, world, options));
+            // Addresses outside of every pool are somebody else's here, so there is nothing to retain.
+            let origins = BTreeMap::new();
+            let asked = request(service, spec, &reference, held, &foreign, origins, world, options);
+            requests.push(asked);
             asking.push(reference.clone());
             ingress = foreign;
         }
@@ -151,7 +154,7 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
 }
 
 /// Whether the pools serve a Service of this class.
-fn is_ours(class: Option<&str>, options: &Options) -> bool {
+pub(crate) fn is_ours(class: Option<&str>, options: &Options) -> bool {
     match options.lb_ipam {
         LbIpam::Off => false,
         LbIpam::Default => matches!(class, None | Some(BGP_CLASS | L2_CLASS)),
@@ -181,12 +184,18 @@ fn nobody(world: &World, reference: &ServiceRef, options: &Options, pools: &[Poo
     }
 }
 
-fn request(
+/// What a Service asks of the pools. `in_status`: what it has of theirs; `foreign`: what it has of others.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a Service, what it has from whom, and the ground"
+)]
+pub(crate) fn request(
     service: Stored<'_, Service>,
     spec: &ServiceSpec,
     reference: &ServiceRef,
     in_status: impl Iterator<Item = IpAddr>,
     foreign: &[Ingress],
+    origins: BTreeMap<IpAddr, String>,
     world: &World,
     options: &Options,
 ) -> Request {
@@ -244,8 +253,7 @@ fn request(
         },
         selector,
         held,
-        // Addresses outside of every pool are somebody else's here, so there is nothing to retain.
-        origins: BTreeMap::new(),
+        origins,
     }
 }
 
@@ -284,7 +292,7 @@ fn port(port: &ServicePort) -> Option<Port> {
     Some(Port { number, protocol })
 }
 
-fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
+pub(crate) fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
     let spec = &pool.object.spec;
     Pool {
         created: created(pool.parsed),
@@ -320,7 +328,7 @@ fn block(block: &PoolBlock) -> Option<Block> {
     Range::new(start, stop).ok().map(Block::Range)
 }
 
-fn contains(pools: &[Pool], address: IpAddr) -> bool {
+pub(crate) fn contains(pools: &[Pool], address: IpAddr) -> bool {
     pools
         .iter()
         .flat_map(|pool| &pool.blocks)
@@ -334,20 +342,26 @@ fn created(parsed: &Parsed) -> Option<i64> {
 
 /// The ingress entries of a Service's status.
 fn given(service: Stored<'_, Service>) -> Vec<Ingress> {
-    let status = service.object.status.as_ref();
+    entries(service.object).iter().filter_map(ingress).collect()
+}
+
+pub(crate) fn entries(service: &Service) -> &[LoadBalancerIngress] {
+    let status = service.status.as_ref();
     let ingress = status
         .and_then(|status| status.load_balancer.as_ref())
         .and_then(|lb| lb.ingress.as_deref());
-    let entries = ingress.unwrap_or_default().iter().filter_map(|entry| {
-        let Some(address) = entry.ip.as_deref().and_then(|ip| ip.parse().ok()) else {
-            return entry.hostname.as_ref().map(|_| Ingress::Hostname);
-        };
-        match entry.ip_mode.as_deref() {
-            None | Some("VIP") => Some(Ingress::Vip(address)),
-            Some(_) => Some(Ingress::NotVip(address)),
-        }
-    });
-    entries.collect()
+    ingress.unwrap_or_default()
+}
+
+/// `None`: it says nothing.
+pub(crate) fn ingress(entry: &LoadBalancerIngress) -> Option<Ingress> {
+    let Some(address) = entry.ip.as_deref().and_then(|ip| ip.parse().ok()) else {
+        return entry.hostname.as_ref().map(|_| Ingress::Hostname);
+    };
+    match entry.ip_mode.as_deref() {
+        None | Some("VIP") => Some(Ingress::Vip(address)),
+        Some(_) => Some(Ingress::NotVip(address)),
+    }
 }
 
 /// First and last address of each block of a pool.

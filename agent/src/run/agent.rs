@@ -16,7 +16,6 @@ mod events;
 mod keeping;
 mod problems;
 mod reload;
-mod signals;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,13 +47,13 @@ use crate::metrics::Metrics;
 use crate::plan::{Desired, VipChange, vip_changes};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
+use crate::shell::signals::{Heard, Signals};
 use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
 use crate::world::{ServiceRef, World};
 
 use balancing::Balancer;
 use problems::Problems;
-use signals::{Heard, Signals};
 
 /// News of the kernel under way.
 const NEWS: usize = 64;

@@ -1,7 +1,11 @@
-//! The dirty edges: kernel routes and links, the service manager, Leases, logs. Each only carries values.
+//! The dirty edges: kernel routes and links, the service manager, Leases and other objects at an API server, logs. Each
+//! only carries values.
 
+pub mod definitions;
 pub mod health;
 pub mod lease;
 pub mod log;
 pub mod netlink;
 pub mod notify;
+pub(crate) mod signals;
+pub mod writes;

@@ -8,7 +8,7 @@
 //! - A file that can't be read keeps its objects. A file that is gone takes its objects with it. A folder that is
 //!   gone keeps everything: it is more likely a mount that is missing than a wish to withdraw all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,6 +132,8 @@ impl Folder {
             changes,
             problems,
             kept,
+            // Whatever stands in a folder can be read.
+            refused: BTreeSet::new(),
         }
     }
 

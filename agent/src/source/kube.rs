@@ -17,6 +17,7 @@
 mod mirror;
 mod trim;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Batch, Rescan, rescans};
 use mirror::{Failure, Mirror, News};
+use trim::Reader;
 
 /// News under way from all watches.
 const NEWS: usize = 1024;
@@ -75,6 +77,14 @@ pub enum Nodes {
     All,
 }
 
+/// What of the cluster an operator follows: of these kinds everything, but of Secrets only names, and of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorScope {
+    pub kinds: BTreeSet<Kind>,
+    /// `None`: no Secret is read.
+    pub secrets_namespace: Option<String>,
+}
+
 /// A cluster that can be connected to.
 #[derive(Clone)]
 pub struct Cluster(Config);
@@ -112,6 +122,11 @@ impl Cluster {
         Ok(Self(config))
     }
 
+    /// Connects to it, with what the client repeats by itself.
+    pub(crate) fn client(self) -> Result<Client, ClusterError> {
+        Client::try_from(self.0).map_err(|error| ClusterError::Credentials(chain(&error)))
+    }
+
     /// Connects to it, for whoever must know what became of each single request.
     pub(crate) fn client_without_retries(mut self) -> Result<Client, ClusterError> {
         self.0.default_retry = false;
@@ -134,16 +149,35 @@ pub fn start(
     cluster: Cluster,
     scope: &Scope,
 ) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
-    let client = Client::try_from(cluster.0).map_err(|error| ClusterError::Credentials(chain(&error)))?;
+    spawn(cluster, watches(scope))
+}
+
+/// The same for an operator: objects keep their versions, so that they can be written over, and their status.
+///
+/// # Errors
+/// [`ClusterError::Credentials`]
+pub fn start_operator(
+    cluster: Cluster,
+    scope: &OperatorScope,
+) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
+    spawn(cluster, operator_watches(scope))
+}
+
+fn spawn(
+    cluster: Cluster,
+    watches: Vec<Watch>,
+) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
+    let client = cluster.client()?;
     let (rescan, asked) = rescans();
     let (out, batches) = mpsc::channel(1);
-    let task = tokio::spawn(run(client, watches(scope), asked, out));
+    let task = tokio::spawn(run(client, watches, asked, out));
     Ok((rescan, batches, task))
 }
 
 /// One kind to follow, and which objects of it.
 struct Watch {
     kind: Kind,
+    reader: Reader,
     version: Version,
     namespace: Option<String>,
     /// Of fields; `None`: all of them.
@@ -173,12 +207,43 @@ fn watches(scope: &Scope) -> Vec<Watch> {
         };
         Some(Watch {
             kind,
+            reader: Reader::Agent,
             version: *kind.versions().first()?,
             namespace,
             fields,
         })
     };
     Kind::ALL.into_iter().filter_map(watch).collect()
+}
+
+fn operator_watches(scope: &OperatorScope) -> Vec<Watch> {
+    let watch = |kind: &Kind| {
+        let namespace = match kind {
+            Kind::Secret => Some(scope.secrets_namespace.clone()?),
+            Kind::CiliumBGPClusterConfig
+            | Kind::CiliumBGPPeerConfig
+            | Kind::CiliumBGPAdvertisement
+            | Kind::CiliumBGPNodeConfig
+            | Kind::CiliumBGPNodeConfigOverride
+            | Kind::CiliumBGPPeeringPolicy
+            | Kind::CiliumLoadBalancerIPPool
+            | Kind::CiliumPodIPPool
+            | Kind::CiliumNode
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Node
+            | Kind::Namespace
+            | Kind::Pod => None,
+        };
+        Some(Watch {
+            kind: *kind,
+            reader: Reader::Operator,
+            version: *kind.versions().first()?,
+            namespace,
+            fields: None,
+        })
+    };
+    scope.kinds.iter().filter_map(watch).collect()
 }
 
 async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<Batch>) {
@@ -262,7 +327,7 @@ async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
 
 fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
     let kind = watch.kind;
-    let json = |object| whole(kind, api_version, object);
+    let json = |object| whole(watch, api_version, object);
     match event {
         Event::Init => News::ListBegan { kind },
         Event::InitApply(object) => News::Listed {
@@ -283,15 +348,15 @@ fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
 }
 
 /// The object as its manifest would be. Items of a list do not say what they are.
-fn whole(kind: Kind, api_version: &str, object: DynamicObject) -> Value {
+fn whole(watch: &Watch, api_version: &str, object: DynamicObject) -> Value {
     let mut members = match object.data {
         Value::Object(members) => members,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
     };
     members.insert("apiVersion".to_owned(), json!(api_version));
-    members.insert("kind".to_owned(), json!(kind.as_str()));
+    members.insert("kind".to_owned(), json!(watch.kind.as_str()));
     members.insert("metadata".to_owned(), json!(object.metadata));
-    trim::trimmed(kind, Value::Object(members))
+    trim::trimmed(watch.kind, watch.reader, Value::Object(members))
 }
 
 fn failure(error: &watcher::Error) -> Failure {

@@ -6,9 +6,10 @@ pub mod folder;
 pub mod kept;
 pub mod kube;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crds::{ObjectRef, Parsed};
+use crds::{Kind, ObjectRef, Parsed};
 use tokio::sync::mpsc;
 
 use crate::problem::Problem;
@@ -46,4 +47,6 @@ pub struct Batch {
     pub problems: Vec<Problem>,
     /// Objects in force that their files do not say any more, by reference: all there are now.
     pub kept: Vec<Kept>,
+    /// Kinds that can not be had now: what is known of their objects is old, or nothing.
+    pub refused: BTreeSet<Kind>,
 }

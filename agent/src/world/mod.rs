@@ -2,10 +2,12 @@
 
 mod objects;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use crds::Kind;
 
 use crate::datapath::Served;
 use crate::datapath::devices::Device;
@@ -23,6 +25,8 @@ pub struct World {
     pub objects: Objects,
     /// What the source has to complain about: unreadable files, broken documents, duplicates.
     pub source_problems: Vec<Problem>,
+    /// Kinds whose objects can not be had now: what is known of them is old, or nothing.
+    pub refused: BTreeSet<Kind>,
     pub observed: Observed,
 }
 
@@ -79,6 +83,7 @@ impl World {
             node: node.into(),
             objects: Objects::default(),
             source_problems: Vec::new(),
+            refused: BTreeSet::new(),
             observed: Observed::default(),
         }
     }
@@ -92,5 +97,6 @@ impl World {
             }
         }
         self.source_problems = batch.problems;
+        self.refused = batch.refused;
     }
 }

@@ -121,7 +121,7 @@ fn prefixes(answer: &Value) -> Vec<String> {
 }
 
 /// The agent that was built with these tests, or is built now.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("STENTOR_BINARY") {
         return Ok(PathBuf::from(given));
     }

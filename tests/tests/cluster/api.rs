@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use crds::k8s_openapi::api::coordination::v1::Lease;
 use crds::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
-    Api as Resource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    Api as Resource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams,
 };
 use kube::discovery::{Scope, pinned_kind};
 use kube::runtime::conditions::is_crd_established;
@@ -96,6 +97,41 @@ impl Api {
         let name = object.metadata.name.context("an object has a name")?;
         api.delete(&name, &DeleteParams::default()).await?;
         Ok(())
+    }
+
+    /// What is there by the name of a document, if anything.
+    pub(crate) async fn find(&self, document: &Value) -> Result<Option<Value>> {
+        let (api, object) = self.resource(document).await?;
+        let name = object.metadata.name.context("an object has a name")?;
+        let found = api.get_opt(&name).await?;
+        Ok(found.map(serde_json::to_value).transpose()?)
+    }
+
+    /// Every object of the kind of a document, in its namespace if it has one.
+    pub(crate) async fn all(&self, document: &Value) -> Result<Vec<Value>> {
+        let (api, _) = self.resource(document).await?;
+        let list = api.list(&ListParams::default()).await?;
+        list.items
+            .into_iter()
+            .map(|object| Ok(serde_json::to_value(object)?))
+            .collect()
+    }
+
+    /// Writes the status of an object as it is said, by somebody who asks nobody.
+    pub(crate) async fn status(&self, document: &Value, status: Value) -> Result<()> {
+        let (api, object) = self.resource(document).await?;
+        let name = object.metadata.name.context("an object has a name")?;
+        let patch = Patch::Merge(json!({ "status": status }));
+        api.patch_status(&name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Deletes what may be gone already.
+    pub(crate) async fn remove(&self, document: &Value) -> Result<()> {
+        match self.find(document).await? {
+            Some(_) => self.delete(document).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn leases(&self, namespace: &str) -> Resource<Lease> {

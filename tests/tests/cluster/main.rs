@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod definitions;
 mod lease;
+mod operator;
 mod processes;
 mod source;
 
@@ -22,7 +23,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 17] = [
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,
@@ -63,6 +64,26 @@ const TESTS: [(&str, Test); 12] = [
     (
         "lease::killed_cut_off_or_resigned_there_is_one_holder_at_a_time",
         lease::one_holder_at_a_time,
+    ),
+    (
+        "operator::definitions_are_installed_and_upgraded_and_never_downgraded",
+        operator::definitions,
+    ),
+    (
+        "operator::services_get_addresses_conditions_and_events_and_a_restart_writes_nothing",
+        operator::addresses,
+    ),
+    (
+        "operator::pools_that_conflict_shrink_or_go_say_so_and_move_only_who_must",
+        operator::pools,
+    ),
+    (
+        "operator::one_of_two_replicas_acts_and_the_other_takes_over",
+        operator::takes_over,
+    ),
+    (
+        "operator::node_configs_follow_their_cluster_config_and_its_nodes_and_conditions_say_the_rest",
+        operator::bgp,
     ),
     (
         "definitions::stock_ones_judge_the_same_documents_the_same",

@@ -187,7 +187,14 @@ impl Mirror {
             changes,
             problems,
             kept: Vec::new(),
+            refused: self.refused(),
         })
+    }
+
+    fn refused(&self) -> BTreeSet<Kind> {
+        let kinds = self.kinds.iter();
+        let refused = kinds.filter(|(_, followed)| followed.refused.is_some());
+        refused.map(|(kind, _)| *kind).collect()
     }
 
     fn follow(&mut self, kind: Kind) -> &mut Followed {

@@ -4,30 +4,76 @@
 //! says the same again is the same.
 
 use crds::Kind;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+/// Who will read what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Agent,
+    /// It writes: over the version it saw, and not what the status says already.
+    Operator,
+}
 
 /// Metadata that is held.
-const METADATA: [&str; 7] = [
+const METADATA: [&str; 8] = [
     "annotations",
     "creationTimestamp",
     "deletionTimestamp",
     "labels",
     "name",
     "namespace",
+    // Who made it.
+    "ownerReferences",
     // Another object of the same name is another Service.
     "uid",
 ];
+/// The same, for who writes.
+const METADATA_TO_WRITE: [&str; 2] = ["generation", "resourceVersion"];
 /// A copy of the whole object, which `kubectl apply` leaves.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
+pub(super) fn trimmed(kind: Kind, reader: Reader, mut object: Value) -> Value {
     if let Some(metadata) = members(&mut object, "metadata") {
-        metadata.retain(|name, _| METADATA.contains(&name.as_str()));
+        metadata.retain(|name, _| {
+            let name = name.as_str();
+            METADATA.contains(&name) || (reader == Reader::Operator && METADATA_TO_WRITE.contains(&name))
+        });
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
             annotations.remove(LAST_APPLIED);
         }
     }
-    let (spec, status): (Kept, Kept) = match kind {
+    let (spec, status) = match reader {
+        Reader::Agent => for_agent(kind),
+        Reader::Operator => for_operator(kind),
+    };
+    keep(&mut object, "spec", spec);
+    keep(&mut object, "status", status);
+    match (kind, reader) {
+        (Kind::CiliumNode, _) => {
+            if let Some(spec) = members(&mut object, "spec")
+                && let Some(Value::Object(ipam)) = spec.get_mut("ipam")
+            {
+                // `pool` has every address a pod may get.
+                ipam.remove("pool");
+                if reader == Reader::Agent {
+                    ipam.retain(|name, _| matches!(name.as_str(), "podCIDRs" | "pools"));
+                }
+            }
+        }
+        (Kind::Node, Reader::Operator) => without_heartbeats(&mut object),
+        // That it is there is all that counts.
+        (Kind::Secret, Reader::Operator) => {
+            if let Value::Object(members) = &mut object {
+                members.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+            }
+        }
+        (_, Reader::Agent | Reader::Operator) => {}
+    }
+    object
+}
+
+fn for_agent(kind: Kind) -> (Kept, Kept) {
+    match kind {
         Kind::Service => (Kept::All, Kept::Only(&["loadBalancer"])),
         Kind::Node => (Kept::Only(&["podCIDR", "podCIDRs"]), Kept::Only(&["addresses"])),
         Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
@@ -46,17 +92,48 @@ pub(super) fn trimmed(kind: Kind, mut object: Value) -> Value {
         | Kind::EndpointSlice
         | Kind::Secret
         | Kind::Namespace => (Kept::All, Kept::Nothing),
-    };
-    keep(&mut object, "spec", spec);
-    keep(&mut object, "status", status);
-    if kind == Kind::CiliumNode
-        && let Some(spec) = members(&mut object, "spec")
-        && let Some(Value::Object(ipam)) = spec.get_mut("ipam")
-    {
-        // `pool` has every address a pod may get.
-        ipam.retain(|name, _| matches!(name.as_str(), "podCIDRs" | "pools"));
     }
-    object
+}
+
+fn for_operator(kind: Kind) -> (Kept, Kept) {
+    match kind {
+        Kind::Service => (Kept::All, Kept::Only(&["conditions", "loadBalancer"])),
+        Kind::Node => (
+            Kept::Only(&["podCIDR", "podCIDRs", "taints"]),
+            Kept::Only(&["addresses", "conditions"]),
+        ),
+        Kind::CiliumBGPClusterConfig | Kind::CiliumBGPPeerConfig | Kind::CiliumLoadBalancerIPPool => {
+            (Kept::All, Kept::All)
+        }
+        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        // An agent's report is no business of who made the object.
+        Kind::CiliumBGPNodeConfig
+        | Kind::CiliumBGPAdvertisement
+        | Kind::CiliumBGPNodeConfigOverride
+        | Kind::CiliumBGPPeeringPolicy
+        | Kind::CiliumPodIPPool
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::Namespace
+        | Kind::Pod => (Kept::All, Kept::Nothing),
+    }
+}
+
+/// Of the conditions only whether the node is ready. Its version goes too: nobody writes Nodes here, and each sign of
+/// life has a new one.
+fn without_heartbeats(node: &mut Value) {
+    if let Some(metadata) = members(node, "metadata") {
+        metadata.retain(|name, _| !METADATA_TO_WRITE.contains(&name.as_str()));
+    }
+    let Some(status) = members(node, "status") else {
+        return;
+    };
+    if let Some(Value::Array(conditions)) = status.get_mut("conditions") {
+        conditions.retain(|condition| condition["type"] == "Ready");
+        for condition in conditions {
+            *condition = json!({ "type": "Ready", "status": condition["status"] });
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -104,8 +181,11 @@ mod tests {
                 },
             })
         };
-        let held = trimmed(Kind::Node, node("7", "2026-01-01T00:00:00Z"));
-        assert_eq!(held, trimmed(Kind::Node, node("8", "2026-01-01T00:05:00Z")));
+        let held = trimmed(Kind::Node, Reader::Agent, node("7", "2026-01-01T00:00:00Z"));
+        assert_eq!(
+            held,
+            trimmed(Kind::Node, Reader::Agent, node("8", "2026-01-01T00:05:00Z"))
+        );
         assert_eq!(held["status"]["addresses"][0]["address"], "10.0.0.1");
         assert_eq!(held["spec"], json!({ "podCIDRs": ["10.1.0.0/24"] }));
     }
@@ -117,7 +197,7 @@ mod tests {
             "spec": { "type": "LoadBalancer" },
             "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] }, "conditions": [] },
         });
-        let held = trimmed(Kind::Service, service);
+        let held = trimmed(Kind::Service, Reader::Agent, service);
         assert_eq!(
             held["metadata"]["annotations"],
             json!({ "lbipam.cilium.io/ips": "10.0.0.1" })

@@ -1,0 +1,165 @@
+//! What should be written, from what is known: [`reconcile`] is a function of the [`World`], the configuration and the
+//! time that new conditions carry, and of nothing else. Planned over what it led to, it wants nothing.
+//!
+//! ```text
+//!   World --> addresses ------> status of Services and pools --+
+//!     |-----> node_addresses ---> status of other Services ----+
+//!     |-----> node_configs ---> node configs, conditions ------+--> writes, each over the version that was seen
+//!     +-----> peer_secrets ---> conditions of peer configs ----+
+//! ```
+//!
+//! Each part says of which kinds it must know every object. While one of these can not be had, the part is off and says
+//! why: an empty list of pools and no list of pools are two things.
+
+pub(crate) mod addresses;
+#[cfg(test)]
+mod bench;
+pub(crate) mod conditions;
+mod node_addresses;
+mod node_configs;
+mod peer_secrets;
+pub mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crds::Kind;
+use crds::k8s_openapi::jiff::Timestamp;
+
+use crate::config::operator::NodeIpam;
+use crate::config::{BgpControlPlane, Config};
+use crate::plan::LbIpamReport;
+use crate::plan::options::LbIpam;
+use crate::world::{ServiceRef, World};
+
+use write::Write;
+
+/// What the operator does, one by one to be switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Addresses of Services out of pools.
+    LbIpam,
+    /// Addresses of nodes for Services.
+    NodeIpam,
+    /// BGP configurations of nodes.
+    Bgp,
+    /// Whether the Secrets are there that peer configs name.
+    PeerSecrets,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [Self::LbIpam, Self::NodeIpam, Self::Bgp, Self::PeerSecrets];
+
+    /// For people, logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LbIpam => "lb-ipam",
+            Self::NodeIpam => "node-ipam",
+            Self::Bgp => "bgp",
+            Self::PeerSecrets => "peer-secrets",
+        }
+    }
+
+    /// Kinds of which every object must be known.
+    #[must_use]
+    pub fn needs(self) -> &'static [Kind] {
+        match self {
+            Self::LbIpam => &[Kind::Service, Kind::CiliumLoadBalancerIPPool],
+            Self::NodeIpam => &[Kind::Service, Kind::EndpointSlice, Kind::Node],
+            Self::Bgp => &[
+                Kind::CiliumBGPClusterConfig,
+                Kind::CiliumBGPNodeConfig,
+                Kind::CiliumBGPNodeConfigOverride,
+                Kind::CiliumBGPPeerConfig,
+                Kind::CiliumNode,
+                Kind::Node,
+            ],
+            Self::PeerSecrets => &[Kind::CiliumBGPPeerConfig, Kind::Secret],
+        }
+    }
+
+    #[must_use]
+    pub fn is_on(self, config: &Config) -> bool {
+        match self {
+            Self::LbIpam => match config.options.lb_ipam {
+                LbIpam::Default | LbIpam::OnlyNamedClasses => true,
+                LbIpam::Off => false,
+            },
+            Self::NodeIpam => match config.operator.node_ipam {
+                NodeIpam::Off => false,
+                NodeIpam::OnlyNamedClass | NodeIpam::Default => true,
+            },
+            Self::Bgp => config.bgp == BgpControlPlane::Enabled,
+            Self::PeerSecrets => {
+                config.bgp == BgpControlPlane::Enabled && config.options.secrets_namespace.is_some()
+            }
+        }
+    }
+}
+
+/// The kinds to follow.
+#[must_use]
+pub fn kinds(config: &Config) -> BTreeSet<Kind> {
+    let on = Part::ALL.into_iter().filter(|part| part.is_on(config));
+    on.flat_map(Part::needs).copied().collect()
+}
+
+/// Everything that is to be written.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub writes: Vec<Write>,
+    /// What Services have by this plan: it is known to the next one, whether or not it was seen by then.
+    pub held: BTreeMap<ServiceRef, Vec<IpAddr>>,
+    pub report: Report,
+}
+
+/// What is told in metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub lb_ipam: Option<LbIpamReport>,
+    /// Parts that are switched on and can not work, and for want of which kinds.
+    pub off: BTreeMap<Part, Vec<Kind>>,
+}
+
+/// Plans all parts.
+#[must_use]
+pub fn reconcile(world: &World, config: &Config, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    for part in Part::ALL.into_iter().filter(|part| part.is_on(config)) {
+        let needs = part.needs().iter();
+        let lacking: Vec<Kind> = needs
+            .filter(|kind| world.refused.contains(kind))
+            .copied()
+            .collect();
+        if !lacking.is_empty() {
+            plan.report.off.insert(part, lacking);
+            continue;
+        }
+        match part {
+            Part::LbIpam => {
+                let found = addresses::addresses(world, &config.options, now);
+                plan.writes.extend(found.writes);
+                plan.held = found.held;
+                plan.report.lb_ipam = Some(found.report);
+            }
+            Part::NodeIpam => {
+                let ipam = config.operator.node_ipam;
+                plan.writes
+                    .extend(node_addresses::node_addresses(world, ipam, now));
+            }
+            Part::Bgp => {
+                let report = config.operator.report;
+                plan.writes
+                    .extend(node_configs::node_configs(world, &config.options, report, now));
+            }
+            Part::PeerSecrets => {
+                let namespace = config.options.secrets_namespace.as_deref().unwrap_or_default();
+                let report = config.operator.report;
+                plan.writes
+                    .extend(peer_secrets::peer_secrets(world, namespace, report, now));
+            }
+        }
+    }
+    plan
+}

@@ -1,0 +1,105 @@
+//! What the operator wants written, as values.
+
+use crds::ObjectRef;
+use serde_json::Value;
+
+/// One write, and what to tell people once it is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    pub target: Target,
+    pub basis: Basis,
+    pub order: Order,
+    pub notes: Vec<Note>,
+}
+
+/// What is written to. Of each there is at most one write in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub object: ObjectRef,
+    pub part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// All but its status.
+    Object,
+    Status,
+}
+
+/// The state of the object that the plan saw. A write over any other is refused by the API server, and planned anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    Absent,
+    /// Its `resourceVersion`.
+    Version(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// The whole object.
+    Create(Value),
+    /// JSON merge patch (RFC 7386): members that are named are replaced, lists as a whole.
+    Merge(Value),
+    /// Strategic merge patch: of lists with keys, the entries that are named. Only core kinds know it.
+    Strategic(Value),
+    Delete,
+}
+
+/// A decision and its reason, for a Kubernetes Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub weight: Weight,
+    /// What was done, in one word of upper camel case.
+    pub action: &'static str,
+    /// Stable, in upper camel case.
+    pub reason: &'static str,
+    pub text: String,
+    pub about: About,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    Normal,
+    /// A person may have to act.
+    Warning,
+}
+
+/// The object an Event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub object: ObjectRef,
+    pub api_version: String,
+    pub uid: Option<String>,
+}
+
+impl About {
+    #[must_use]
+    pub fn of(parsed: &crds::Parsed) -> Self {
+        Self {
+            object: parsed.reference.clone(),
+            api_version: parsed.reference.kind.api_version(parsed.version),
+            uid: parsed.object.metadata().uid.clone(),
+        }
+    }
+}
+
+impl Target {
+    #[must_use]
+    pub fn status(parsed: &crds::Parsed) -> Self {
+        Self {
+            object: parsed.reference.clone(),
+            part: Part::Status,
+        }
+    }
+}
+
+impl Basis {
+    /// What was seen of an object. `None`: it has no version, so nothing can be written over it.
+    #[must_use]
+    pub fn of(parsed: &crds::Parsed) -> Option<Self> {
+        let version = parsed.object.metadata().resource_version.as_deref();
+        version
+            .filter(|version| !version.is_empty())
+            .map(|version| Self::Version(version.to_owned()))
+    }
+}

@@ -1,0 +1,120 @@
+//! `/healthz` and `/metrics` over TCP.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::metrics;
+use super::run::State;
+
+/// Connections served at once; the next waits in the listen queue.
+const CONNECTIONS: usize = 32;
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// After a failed accept (out of descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// The loop gives a sign of life every few seconds. One that gives none for so long is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What a listener offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surface {
+    Health,
+    Metrics,
+}
+
+/// Listens at once, so that a port in use is found out before anything else happens.
+pub(super) fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, surface: Surface, state: watch::Receiver<Arc<State>>) {
+    let mut open = JoinSet::new();
+    loop {
+        while open.try_join_next().is_some() {}
+        while open.len() >= CONNECTIONS {
+            open.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                open.spawn(connection(stream, surface, state.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, surface: Surface, state: watch::Receiver<Arc<State>>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(surface, request.uri().path(), &state.borrow(), Instant::now());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ANSWER_LIMIT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if tokio::time::timeout(ANSWER_LIMIT, connection).await.is_err() {
+        tracing::debug!("a request took too long");
+    }
+}
+
+fn answer(surface: Surface, path: &str, state: &State, now: Instant) -> Response<Full<Bytes>> {
+    let (code, text) = match (surface, path) {
+        (Surface::Health, "/healthz") => {
+            let silent = now.saturating_duration_since(state.alive);
+            if silent < STUCK {
+                (StatusCode::OK, "ok\n".to_owned())
+            } else {
+                let text = format!("no sign of life for {} s\n", silent.as_secs());
+                (StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+        }
+        (Surface::Metrics, "/metrics") => (StatusCode::OK, metrics::page(state)),
+        (Surface::Health | Surface::Metrics, _) => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = code;
+    let kind = match surface {
+        Surface::Health => HeaderValue::from_static("text/plain; charset=utf-8"),
+        Surface::Metrics => crate::metrics::CONTENT_TYPE_VALUE,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_without_a_sign_of_life_is_unwell() {
+        let now = Instant::now();
+        let state = State::new(now);
+        let code = |at, path| answer(Surface::Health, path, &state, at).status();
+        assert_eq!(code(now, "/healthz"), StatusCode::OK);
+        assert_eq!(code(now + STUCK, "/healthz"), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(code(now, "/metrics"), StatusCode::NOT_FOUND);
+        assert_eq!(
+            answer(Surface::Metrics, "/metrics", &state, now).status(),
+            StatusCode::OK
+        );
+    }
+}
