@@ -13,6 +13,8 @@ mod attach;
 mod claims;
 #[path = "kernel/differential.rs"]
 mod differential;
+#[path = "kernel/direct.rs"]
+mod direct;
 #[path = "kernel/events.rs"]
 mod events;
 #[path = "kernel/icmp.rs"]

@@ -5,12 +5,6 @@
 enum Use {
     /// It decides something.
     Acted { form: Form, help: &'static str },
-    /// The same, with values that ask for something this version lacks.
-    Partly {
-        form: Form,
-        help: &'static str,
-        lacking: &'static [&'static str],
-    },
     /// It asks for something this version lacks, unless it has this value.
     Lacking { harmless: &'static str },
     /// It says how Cilium does what happens here in another way, or not at all.
@@ -35,7 +29,7 @@ pub(crate) enum Form {
 /// The keys that decide something: each is an option of the agent too.
 pub(crate) fn options() -> impl Iterator<Item = (&'static str, Form, &'static str)> {
     KEYS.iter().filter_map(|key| match key.used {
-        Use::Acted { form, help } | Use::Partly { form, help, .. } => Some((key.name, form, help)),
+        Use::Acted { form, help } => Some((key.name, form, help)),
         Use::Lacking { .. } | Use::Moot => None,
     })
 }
@@ -44,13 +38,6 @@ const fn acted(name: &'static str, form: Form, help: &'static str) -> Key {
     Key {
         name,
         used: Use::Acted { form, help },
-    }
-}
-
-const fn partly(name: &'static str, form: Form, help: &'static str, lacking: &'static [&'static str]) -> Key {
-    Key {
-        name,
-        used: Use::Partly { form, help, lacking },
     }
 }
 
@@ -96,8 +83,8 @@ const KEYS: &[Key] = &[
     acted("bpf-lb-maglev-map-max", Form::Value, "Sets of backends that may have a Maglev table"),
     acted("bpf-lb-maglev-table-size", Form::Value, "Length of each Maglev table, a prime of the list"),
     acted("bpf-lb-map-max", Form::Value, "Size of all maps of the load balancer that have no key of their own"),
-    partly("bpf-lb-mode", Form::Value, "How packets get to other nodes: snat (dsr and hybrid come later)", &["dsr", "hybrid"]),
-    partly("bpf-lb-mode-annotation", Form::Flag, "Let Services choose it with service.cilium.io/forwarding-mode (comes later)", &["true"]),
+    acted("bpf-lb-mode", Form::Value, "How packets get to other nodes: snat, dsr, or hybrid (TCP dsr, UDP snat)"),
+    acted("bpf-lb-mode-annotation", Form::Flag, "Let Services choose it with service.cilium.io/forwarding-mode"),
     moot("bpf-lb-rev-nat-map-max"),
     acted("bpf-lb-service-backend-map-max", Form::Value, "Backends, of each family"),
     acted("bpf-lb-service-map-max", Form::Value, "Frontends, of each family"),
@@ -154,7 +141,6 @@ pub(super) fn known(key: &str) -> bool {
 pub(super) fn without_effect(key: &str, value: &str) -> bool {
     KEYS.iter().any(|known| match known.used {
         Use::Lacking { harmless } => known.name == key && value.trim() != harmless,
-        Use::Partly { lacking, .. } => known.name == key && lacking.contains(&value.trim()),
         Use::Acted { .. } | Use::Moot => false,
     })
 }

@@ -128,10 +128,8 @@ fn what_is_no_map_is_no_configuration() {
 
 #[test]
 fn unknown_keys_and_wishes_without_effect_are_warned_of() {
-    let (_, warnings) = from_text(
-        "enable-bgp-controlplane: true\nflavour: sweet\nenable-l2-announcements: true\nbpf-lb-mode: dsr\n",
-    )
-    .unwrap();
+    let (_, warnings) =
+        from_text("enable-bgp-controlplane: true\nflavour: sweet\nenable-l2-announcements: true\n").unwrap();
     let texts: Vec<(u32, &str, &str)> = warnings
         .iter()
         .map(|w| (w.line, w.reason, w.message.as_str()))
@@ -149,11 +147,6 @@ fn unknown_keys_and_wishes_without_effect_are_warned_of() {
                 3,
                 "config-without-effect",
                 "enable-l2-announcements: true has no effect: this version does not do that"
-            ),
-            (
-                4,
-                "config-without-effect",
-                "bpf-lb-mode: dsr has no effect: this version does not do that"
             ),
         ]
     );

@@ -15,7 +15,7 @@ use ebpf_abi::{V4, V6};
 use ebpf_datapath::image::MapImage;
 use ebpf_datapath::incremental::{Change, Incremental};
 use ebpf_datapath::sizes::MapSizes;
-use ebpf_datapath::{Forwarding, Honour, Limits, Settings, Socket, ThisNode};
+use ebpf_datapath::{Limits, Settings, Socket, ThisNode};
 use ebpf_loader::{Datapath, Feature, MapFd, Store, Support, Surroundings, Sweeper, Swept, clock};
 use tokio::sync::watch;
 
@@ -427,10 +427,6 @@ impl Running {
         };
         let settings = Settings {
             limits: self.limits,
-            // The programs of this version do not return directly; the configuration's warnings say so. Packets that
-            // ask for it would be lost.
-            forwarding: Forwarding::Snat,
-            forwarding_annotation: Honour::No,
             ..wish.config.settings.clone()
         };
         if (&node, &settings) != (&self.node, &self.settings) {

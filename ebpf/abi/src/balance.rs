@@ -22,25 +22,29 @@
 //! held against two arrays, so it ends with them. Changed source ranges hold for new flows.
 
 mod choose;
+mod direct;
 mod meet;
 mod open;
+mod returned;
 
-use crate::config::{Affinity, AffinityKey, Config, Device, Member, device_flag};
+use crate::config::{Affinity, AffinityKey, Config, Device, Member, Node, RangeKey, device_flag};
+use crate::dsr::{Carried, Opens, Room, Vip, tunnel};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple, Way};
 use crate::forward::{Ask, Routed, length};
 use crate::hash::{jhash_3words, jhash_v6};
 use crate::icmp::{Answer, refuse};
 use crate::id::{BackendId, FrontendId};
-use crate::packet::{Family, Hop, Malformed, Packet, rewrite};
+use crate::packet::{ETHERNET, Hop, Malformed, Packet, UDP, rewrite};
 use crate::reason::DropReason;
-use crate::service::{Backend, Frontend, FrontendKey, Set, flag};
+use crate::service::{Backend, Dispatch, Frontend, FrontendKey, Set, flag};
 use crate::track::{self, State, Tell};
 use crate::{V4, V6};
 
 pub use choose::{ATTEMPTS, choose};
 use meet::{Concerns, Met, meet, settings};
 pub use open::PROBES;
-use open::open;
+use open::{admit, open, source_is_refused};
+pub use returned::{Opened, unwrap};
 
 /// The end of a packet's way through a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,14 @@ pub enum Verdict {
     Answer(Answer),
     /// The packet has become the answer to itself: back to where it came from.
     Answered,
+    /// Untouched, for a frontend, and of no flow that is known: [`begin`] decides.
+    New,
+    /// Untouched, of a flow that returns directly, to this backend: [`send_on`] decides.
+    Direct(Opens, BackendId),
+    /// Untouched, and it brings its VIP along: [`remember`] decides.
+    Returned,
+    /// Untouched, and perhaps wrapped by another node: [`unwrap`] decides.
+    Wrapped,
 }
 
 /// Why a packet was not touched.
@@ -127,6 +139,7 @@ pub trait Tables<A> {
     fn slot(&self, slot: u32) -> Option<BackendId>;
     fn maglev(&self, set: u32, place: u32) -> Option<BackendId>;
     fn backend(&self, index: u32) -> Option<Backend<A>>;
+    fn node(&self, index: u32) -> Option<Node>;
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     fn set_affinity(&mut self, key: &AffinityKey<A>, affinity: &Affinity);
     fn is_member(&self, member: &Member) -> bool;
@@ -157,7 +170,7 @@ pub trait Tables<A> {
 }
 
 /// What differs between the families.
-pub trait Balanced: Family {
+pub trait Balanced: Carried {
     /// The number that picks a place of a Maglev table.
     fn hash(tuple: &Tuple<Self>, source_port: u16, config: &Config) -> u32;
     /// What flows that leave by the device have as their source; zero: it has none.
@@ -198,10 +211,56 @@ impl Balanced for V6 {
     const LOOPBACK: Self = Self([u32::from_ne_bytes([0xfe, 0x80, 0, 0]), 0, 0, 1_u32.to_be()]);
 }
 
-/// A packet from the network, its IP header at `at`.
+/// A packet from the network, its IP header at `at`: [`arrive`], and [`begin`] where that goes on.
 #[inline(always)]
 pub fn ingress<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
-    inbound(packet, at, tables).unwrap_or_else(|verdict| verdict)
+    match arrive(packet, at, tables) {
+        Verdict::New => begin(packet, at, tables),
+        verdict => verdict,
+    }
+}
+
+/// A packet from the network, its IP header at `at`: whether it concerns the programs, and what becomes of it if its flow is
+/// known.
+#[inline(always)]
+pub fn arrive<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+    known(packet, at, From::Outside, tables).unwrap_or_else(|verdict| verdict)
+}
+
+/// After [`Verdict::New`]: who may come, who serves, and the entries of the flow.
+#[inline(always)]
+pub fn begin<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+    new(packet, at, From::Outside, tables).unwrap_or_else(|verdict| verdict)
+}
+
+/// After [`Opened::Inside`]: the packet that another node wrapped. It has chosen this node, so no other one is tried, and
+/// nobody is answered: that would go to the other node.
+#[inline(always)]
+pub fn inside<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+    let verdict = match known(packet, at, From::Node, tables) {
+        Err(Verdict::New) => new(packet, at, From::Node, tables),
+        done => done,
+    };
+    only_here(verdict.unwrap_or_else(|verdict| verdict))
+}
+
+/// What becomes of a packet of another node, which is delivered here or not at all.
+#[inline(always)]
+fn only_here(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Local | Verdict::Drop(_) => verdict,
+        Verdict::Answer(answer) => Verdict::Drop(answer.reason()),
+        Verdict::Pass(_) => Verdict::Drop(DropReason::NoService),
+        Verdict::Reply
+        | Verdict::Forward
+        | Verdict::Message
+        | Verdict::Error
+        | Verdict::Answered
+        | Verdict::New
+        | Verdict::Direct(..)
+        | Verdict::Returned
+        | Verdict::Wrapped => Verdict::Drop(DropReason::EncapsulationProhibited),
+    }
 }
 
 /// A packet to the network, its IP header at `at`: only flows that are known are translated back.
@@ -210,48 +269,191 @@ pub fn egress<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, t
     outbound(packet, at, tables).unwrap_or_else(|verdict| verdict)
 }
 
+/// Who sent a packet here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Outside,
+    /// Another node, which a client sent it to.
+    Node,
+}
+
+impl From {
+    #[inline(always)]
+    const fn concerns(self) -> Concerns {
+        match self {
+            Self::Outside => Concerns::Destination,
+            Self::Node => Concerns::Anyway,
+        }
+    }
+
+    /// The frontend that a packet is for.
+    #[inline(always)]
+    fn frontend<A: Balanced, T: Tables<A>>(self, tuple: &Tuple<A>, tables: &T) -> Option<Frontend> {
+        let (address, port) = (tuple.destination, tuple.destination_port);
+        match self {
+            Self::Outside => tables.frontend(&FrontendKey::new(address, port, tuple.protocol)),
+            Self::Node => frontend_of_any(&address, port, tuple.protocol, tables),
+        }
+    }
+}
+
+/// A frontend of this node or of another one: node ports are the same everywhere.
+#[inline(always)]
+fn frontend_of_any<A: Balanced, T: Tables<A>>(
+    address: &A,
+    port: u16,
+    protocol: u8,
+    tables: &T,
+) -> Option<Frontend> {
+    if tables.in_range(RangeKey::<A>::PEERS, address) {
+        let here = A::known_as(&settings(tables).node);
+        return tables.frontend(&FrontendKey::new(here, port, protocol));
+    }
+    tables.frontend(&FrontendKey::new(*address, port, protocol))
+}
+
 /// `Err` where the packet goes no further through here; it is the verdict.
 #[inline(always)]
-fn inbound<A: Balanced, P: Packet, T: Tables<A>>(
+fn known<A: Balanced, P: Packet, T: Tables<A>>(
     packet: &mut P,
     at: usize,
+    from: From,
     tables: &mut T,
 ) -> Result<Verdict, Verdict> {
-    let met = meet(packet, at, Concerns::Destination, tables)?;
-    if let Some(flow) = tables.flow(&met.tuple)
-        && let Some((step, place)) = alive(&met, &flow, tables)
-    {
-        let path = match place {
-            Place::Here => Path::Stack,
-            Place::Elsewhere => {
-                // Answers leave as from the VIP. To backends, all flows ask alike, as the first packet of each did.
-                let source = match flow.way() {
-                    Way::Forward => A::default(),
-                    Way::Reply => flow.source,
-                };
-                route(packet, at, &met, source, flow.destination, tables)?;
-                Path::Routed
+    let met = meet(packet, at, from.concerns(), tables)?;
+    if let Some(flow) = tables.flow(&met.tuple) {
+        if flow.dispatch != Dispatch::Snat.number() {
+            if from == From::Outside && direct::is_usable(&met, &flow, tables) {
+                return Err(Verdict::Direct(Opens::Nothing, flow.backend));
             }
-        };
-        carry_on(&met, &flow, step, tables);
-        return translate(packet, at, &met, &flow, path);
+        } else if from == From::Outside
+            && returned::is(&flow)
+            && (brings_vip::<A, P>(packet, at, &met) || returned::ends(&met, &flow))
+        {
+            return Err(Verdict::Returned);
+        } else if let Some((step, place)) = alive(&met, &flow, tables)
+            && (place == Place::Here || from == From::Outside)
+        {
+            let path = match place {
+                Place::Here => Path::Stack,
+                Place::Elsewhere => {
+                    // Answers leave as from the VIP. To backends, all flows ask alike, as the first packet of each did.
+                    let source = match flow.way() {
+                        Way::Forward => A::default(),
+                        Way::Reply => flow.source,
+                    };
+                    route(packet, at, &met, source, flow.destination, tables)?;
+                    Path::Routed
+                }
+            };
+            carry_on(&met, &flow, step, tables);
+            return translate(packet, at, &met, &flow, path);
+        }
     }
-    let key = FrontendKey::new(
-        met.tuple.destination,
-        met.tuple.destination_port,
-        met.tuple.protocol,
-    );
-    let Some(frontend) = tables.frontend(&key) else {
-        // A router would send the packet back, and it would go round until its TTL ends.
-        let wildcard = FrontendKey::wildcard(met.tuple.destination);
-        return Err(match tables.frontend(&wildcard) {
-            Some(vip) if vip.flags & flag::ROUTABLE != 0 || tables.view() == View::Inside => refuse(tables),
-            Some(_) => Verdict::Drop(DropReason::NoService),
-            None => Verdict::Pass(Pass::NoService),
-        });
+    if from == From::Outside
+        && (met.tuple.protocol, met.tuple.destination_port) == (UDP, tunnel::PORT)
+        && is_this_node(&met.tuple.destination, tables)
+    {
+        return Err(Verdict::Wrapped);
+    }
+    if from.frontend(&met.tuple, tables).is_some() {
+        return Err(Verdict::New);
+    }
+    // A router would send the packet back, and it would go round until its TTL ends.
+    let wildcard = FrontendKey::wildcard(met.tuple.destination);
+    let vip = tables.frontend(&wildcard);
+    if vip.is_none() && from == From::Outside && brings_vip::<A, P>(packet, at, &met) {
+        return Err(Verdict::Returned);
+    }
+    Err(match vip {
+        Some(vip) if vip.flags & flag::ROUTABLE != 0 || tables.view() == View::Inside => refuse(tables),
+        Some(_) => Verdict::Drop(DropReason::NoService),
+        None => Verdict::Pass(Pass::NoService),
+    })
+}
+
+/// The same for a packet that a flow begins with.
+#[inline(always)]
+fn new<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    at: usize,
+    from: From,
+    tables: &mut T,
+) -> Result<Verdict, Verdict> {
+    let met = meet(packet, at, from.concerns(), tables)?;
+    // It was there just now.
+    let frontend = from
+        .frontend(&met.tuple, tables)
+        .ok_or(Verdict::Drop(DropReason::NoService))?;
+    // Another node has looked at who asks.
+    let view = match from {
+        From::Outside => tables.view(),
+        From::Node => View::Outside,
     };
-    let (flow, path) = open(packet, at, &met, &frontend, tables)?;
+    let chosen = admit(&met, &frontend, from, view, tables)?;
+    // However it was chosen, the verifier walks what follows once.
+    let place = packet.forget(chosen.id.index());
+    let backend = tables.backend(place).filter(|backend| backend.id.lives_at(place));
+    let backend = backend.ok_or(Verdict::Drop(DropReason::NoService))?;
+    if (from, view) == (From::Outside, View::Outside)
+        && direct::applies(&met.tuple.source, &frontend, &backend, tables)
+    {
+        return Err(Verdict::Direct(Opens::Flow, backend.id));
+    }
+    let (flow, path) = open(packet, at, &met, &frontend, &backend, view, tables)?;
     translate(packet, at, &met, &flow, path)
+}
+
+/// Whether a packet says which VIP it was sent to. Without options or extension headers it does not.
+#[inline(always)]
+fn brings_vip<A: Balanced, P: Packet>(packet: &P, at: usize, met: &Met<A>) -> bool {
+    met.network.transport != at + A::HEADER && A::has(packet, at)
+}
+
+/// Whether it is the address that other nodes send wrapped packets to.
+#[inline(always)]
+fn is_this_node<A: Balanced, T: Tables<A>>(address: &A, tables: &T) -> bool {
+    *address != A::default() && *address == A::known_as(&settings(tables).node)
+}
+
+/// After [`Verdict::Direct`]: sends the packet on to the node of its backend, which is at this place.
+#[inline(always)]
+pub fn send_on<A: Balanced, P: Room, T: Tables<A>>(
+    packet: &mut P,
+    opens: Opens,
+    place: u32,
+    tables: &mut T,
+) -> Verdict {
+    let done = meet(packet, ETHERNET, Concerns::Destination, tables)
+        .and_then(|met| direct::send(packet, &met, opens, place, tables));
+    done.unwrap_or_else(|verdict| verdict)
+}
+
+/// After [`Verdict::Returned`]: remembers the VIP for answers.
+#[inline(always)]
+pub fn remember<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, tables: &mut T) -> Verdict {
+    let done = meet(packet, ETHERNET, Concerns::Destination, tables).and_then(|met| {
+        match A::find(packet, ETHERNET) {
+            Some(vip) => returned::remember(&met, &vip, tables),
+            None => {
+                returned::unlearn(&met, tables);
+                Err(Verdict::Pass(Pass::NoService))
+            }
+        }
+    });
+    done.unwrap_or_else(|verdict| verdict)
+}
+
+/// The same after [`Opened::Brought`], which said the VIP.
+#[inline(always)]
+pub fn brought<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    vip: &Vip<A>,
+    tables: &mut T,
+) -> Verdict {
+    let done = meet(packet, ETHERNET, Concerns::Destination, tables)
+        .and_then(|met| returned::remember(&met, vip, tables));
+    only_here(done.unwrap_or_else(|verdict| verdict))
 }
 
 #[inline(always)]
@@ -300,12 +502,15 @@ fn alive<A: Balanced, T: Tables<A>>(
     {
         return None;
     }
-    let backend = tables
-        .backend(flow.backend.index())
-        .filter(|backend| backend.id == flow.backend)?;
-    // A backend that is leaving keeps what it has, and gets nothing new.
-    if met.seen().opens() && !backend.is_active() {
-        return None;
+    // What came here by direct return belongs to nobody but its VIP.
+    if !flow.backend.is_none() {
+        let backend = tables
+            .backend(flow.backend.index())
+            .filter(|backend| backend.id == flow.backend)?;
+        // A backend that is leaving keeps what it has, and gets nothing new.
+        if met.seen().opens() && !backend.is_active() {
+            return None;
+        }
     }
     let lifetimes = settings(tables).lifetimes;
     let step = track::step(met.now, flow.state, flow.expires, met.seen(), &lifetimes)?;
@@ -347,9 +552,17 @@ fn route<A: Balanced, P: Packet, T: Tables<A>>(
     };
     match tables.route(&ask) {
         Routed::Found => Ok(()),
-        Routed::TooBig(fits) => Err(Verdict::Answer(Answer::TooBig(fits))),
-        Routed::Nowhere => Err(Verdict::Drop(DropReason::NoRoute)),
-        Routed::Elsewhere => Err(Verdict::Pass(Pass::Later)),
+        other => Err(refused(other)),
+    }
+}
+
+/// What becomes of a packet that no way was found for.
+#[inline(always)]
+fn refused(routed: Routed) -> Verdict {
+    match routed {
+        Routed::TooBig(fits) => Verdict::Answer(Answer::TooBig(fits)),
+        Routed::Found | Routed::Nowhere => Verdict::Drop(DropReason::NoRoute),
+        Routed::Elsewhere => Verdict::Pass(Pass::Later),
     }
 }
 
@@ -364,11 +577,16 @@ fn carry_on<A: Balanced, T: Tables<A>>(met: &Met<A>, flow: &Flow<A>, step: track
         return;
     }
     let lifetimes = settings(tables).lifetimes;
-    let key = flow.twin(met.tuple.protocol);
+    // A flow that came here by direct return is answered from an address that its packets do not have.
+    let key = if flow.backend.is_none() {
+        met.tuple.reversed()
+    } else {
+        flow.twin(met.tuple.protocol)
+    };
     let told = tables.refresh_flow(&key, |state, expires| {
         track::told(met.now, state, expires, step.tell, met.seen(), &lifetimes)
     });
-    if told.is_none() {
+    if told.is_none() && !flow.backend.is_none() {
         let (state, expires) = track::told(
             met.now,
             State::default(),

@@ -79,6 +79,13 @@ impl Gap {
         }
     }
 
+    /// The same, as packets count.
+    #[inline(always)]
+    pub const fn length(self) -> u16 {
+        let [low, high, ..] = self.octets().to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
     /// Where it begins.
     #[inline(always)]
     pub const fn at(self) -> usize {
@@ -103,11 +110,51 @@ pub struct Vip<A> {
     pub port: u16,
 }
 
-/// What the family of the client's packet means for headers around it or in it.
-pub trait Carried: Family + option::Optional + tunnel::Inside {}
+/// What the family of the client's packet means for headers around it or in it, over the same family.
+pub trait Carried: Family + option::Optional + tunnel::Inside {
+    /// Octets of the header without options.
+    const HEADER: usize;
+    const OPTION_GAP: Gap;
+    const IPIP_GAP: Gap;
+    const GENEVE_GAP: Gap;
+    /// Zero if the node has no address of the family.
+    fn known_as(node: &Node) -> Self;
+    fn underlay(source: Self, destination: Self) -> Underlay;
+}
 
-impl Carried for V4 {}
-impl Carried for V6 {}
+impl Carried for V4 {
+    const HEADER: usize = 20;
+    const OPTION_GAP: Gap = Gap::Option4;
+    const IPIP_GAP: Gap = Gap::Ipip4;
+    const GENEVE_GAP: Gap = Gap::Geneve4V4;
+
+    #[inline(always)]
+    fn known_as(node: &Node) -> Self {
+        node.v4
+    }
+
+    #[inline(always)]
+    fn underlay(source: Self, destination: Self) -> Underlay {
+        Underlay::V4 { source, destination }
+    }
+}
+
+impl Carried for V6 {
+    const HEADER: usize = 40;
+    const OPTION_GAP: Gap = Gap::Option6;
+    const IPIP_GAP: Gap = Gap::Ipip6;
+    const GENEVE_GAP: Gap = Gap::Geneve6V6;
+
+    #[inline(always)]
+    fn known_as(node: &Node) -> Self {
+        node.v6
+    }
+
+    #[inline(always)]
+    fn underlay(source: Self, destination: Self) -> Underlay {
+        Underlay::V6 { source, destination }
+    }
+}
 
 /// How the packet of a flow travels to the backend's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,8 +78,6 @@ pub enum Kind {
 
 /// The address family as ICMP has it.
 pub trait Control: Balanced {
-    /// Octets of an IP header without options.
-    const HEADER: usize;
     /// Octets of the packet inside an error, at most: the whole must get through anywhere.
     const LONGEST: usize;
     const ECHO_REPLY: u8;
@@ -138,7 +136,6 @@ impl<A: Control> Header<A> {
 }
 
 impl Control for V4 {
-    const HEADER: usize = 20;
     /// RFC 1812 4.3.2.3: 576 in all.
     const LONGEST: usize = 576 - 28;
     const ECHO_REPLY: u8 = 0;
@@ -244,7 +241,6 @@ impl Control for V4 {
 }
 
 impl Control for V6 {
-    const HEADER: usize = 40;
     /// RFC 4443 2.4: 1280 in all.
     const LONGEST: usize = 1280 - 48;
     const ECHO_REPLY: u8 = 129;
@@ -444,7 +440,7 @@ fn take<A, T: Answers<A>>(rate: u32, tables: &mut T) -> bool {
 /// The same place, of which the compiler then knows nothing. Else it leaves out looks at the end of the packet that others
 /// make needless, or takes them out of loops, and the verifier does not follow.
 #[inline(always)]
-fn forget<P: Packet>(packet: &P, at: usize) -> Option<usize> {
+pub(crate) fn forget<P: Packet>(packet: &P, at: usize) -> Option<usize> {
     usize::try_from(packet.forget(u32::try_from(at).ok()?)).ok()
 }
 

@@ -66,6 +66,7 @@ macro_rules! id {
             }
 
             /// Whether this, found at place `index`, is the id of an owner: neither nobody nor a tombstone.
+            #[inline(always)]
             pub const fn lives_at(self, index: u32) -> bool {
                 !self.is_none() && self.index() == index
             }

@@ -6,7 +6,7 @@ use crate::V6;
 use crate::address::Address;
 use crate::balance::{Inserted, Tables, View};
 use crate::checksum::Delta;
-use crate::config::{Affinity, AffinityKey, Config, Device, Member, RangeKey};
+use crate::config::{Affinity, AffinityKey, Config, Device, Member, Node, RangeKey};
 use crate::dsr::{Gap, Room};
 use crate::filter;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
@@ -36,6 +36,7 @@ pub struct Model<A: Ord> {
     pub flows: BTreeMap<Tuple<A>, Flow<A>>,
     pub fragments: BTreeMap<FragmentKey<A>, FragmentPorts>,
     pub devices: BTreeMap<u32, Device>,
+    pub nodes: BTreeMap<u32, Node>,
     /// Ways out by destination, and what fits through; `None`: not from this hook. To all others there is none.
     pub routes: BTreeMap<A, Option<(Route, u16)>>,
     /// The way that was found last.
@@ -100,6 +101,10 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn backend(&self, index: u32) -> Option<Backend<A>> {
         self.backends.get(&index).copied()
+    }
+
+    fn node(&self, index: u32) -> Option<Node> {
+        self.nodes.get(&index).copied()
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {

@@ -4,6 +4,10 @@
 
 #[cfg(any(test, feature = "model"))]
 use crate::checksum::Delta;
+#[cfg(any(test, feature = "model"))]
+use crate::dsr::{Gap, Room};
+#[cfg(any(test, feature = "model"))]
+use crate::model::Growing;
 use crate::packet::Packet;
 #[cfg(any(test, feature = "model"))]
 use crate::packet::{Checksum, ETHERNET, Octets};
@@ -95,5 +99,16 @@ impl Resize for Buffer {
 
     fn owed(&mut self, _: usize) -> Option<Owed> {
         Some(self.owed)
+    }
+}
+
+#[cfg(any(test, feature = "model"))]
+impl Room for Buffer {
+    fn open(&mut self, gap: Gap) -> Option<()> {
+        Growing(&mut self.octets).open(gap)
+    }
+
+    fn close(&mut self, octets: usize, inside: u16) -> Option<()> {
+        Growing(&mut self.octets).close(octets, inside)
     }
 }

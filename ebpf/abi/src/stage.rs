@@ -1,11 +1,17 @@
 //! Stages: programs that others go on with by tail calls, because the verifier walks each program by itself, within a budget.
 //!
 //! ```text
-//!  xdp_netdev ---> its verdict                         most packets, and all that find their flow
+//!  xdp_netdev --------------------> its verdict        most packets, and all that find their flow
 //!      |
-//!      `--> XDP_STAGES[Message4] --> XDP_STAGES[Error4] --> its verdict
-//!                  |                        `------------> somebody listens: XDP_STAGES[Tell]
-//!                  `--> XDP_STAGES[Answer4] --> its verdict
+//!      +---> New ----> Direct ----> its verdict        a new flow; one whose answers do not come back here
+//!      |
+//!      +---> Message ---> Error --> its verdict        ICMP
+//!      |
+//!      +---> Answer --------------> its verdict        the packet becomes its own answer, from wherever
+//!      |
+//!      +---> Unwrap ---> Inside, Brought; Returned     packets of other nodes
+//!      |
+//!      `---> Tell                                      from the end of each, where somebody listens
 //! ```
 //!
 //! A program array holds programs of one hook, so XDP and tc have one each. What a stage needs beside the packet is in
@@ -14,6 +20,21 @@
 //!
 //! The kernel empties an array when nobody in user space holds it, also while programs use it. So each start makes arrays of
 //! its own, fills them before any program hangs anywhere, and pins them: one that ran before goes on with its own stages.
+
+#[cfg(any(test, feature = "model"))]
+use crate::balance::{
+    Opened, Pass, Verdict, arrive, begin, brought, egress, inside, remember, send_on, unwrap,
+};
+#[cfg(any(test, feature = "model"))]
+use crate::config::Direction;
+#[cfg(any(test, feature = "model"))]
+use crate::dsr::Vip;
+#[cfg(any(test, feature = "model"))]
+use crate::icmp::{Answers, Control, answer, message, translate};
+#[cfg(any(test, feature = "model"))]
+use crate::packet::ETHERNET;
+#[cfg(any(test, feature = "model"))]
+use crate::resize::Buffer;
 
 macro_rules! stages {
     ($(#[$doc:meta])* $kind:ident, $array:literal: $($name:ident = $program:literal,)*) => {
@@ -56,18 +77,42 @@ stages! {
     Error6 = "xdp_error6",
     Answer4 = "xdp_answer4",
     Answer6 = "xdp_answer6",
+    New4 = "xdp_new4",
+    New6 = "xdp_new6",
+    Direct4 = "xdp_direct4",
+    Direct6 = "xdp_direct6",
+    Returned4 = "xdp_returned4",
+    Returned6 = "xdp_returned6",
+    Unwrap4 = "xdp_unwrap4",
+    Unwrap6 = "xdp_unwrap6",
+    Inside4 = "xdp_inside4",
+    Inside6 = "xdp_inside6",
+    Brought4 = "xdp_brought4",
+    Brought6 = "xdp_brought6",
     Tell = "xdp_tell",
 }
 
 stages! {
     /// After `from_netdev` and `to_netdev`.
     TcStage, "TC_STAGES":
-    FromMessage4 = "from_message4",
-    FromMessage6 = "from_message6",
-    FromError4 = "from_error4",
-    FromError6 = "from_error6",
-    FromAnswer4 = "from_answer4",
-    FromAnswer6 = "from_answer6",
+    Message4 = "from_message4",
+    Message6 = "from_message6",
+    Error4 = "from_error4",
+    Error6 = "from_error6",
+    Answer4 = "from_answer4",
+    Answer6 = "from_answer6",
+    New4 = "from_new4",
+    New6 = "from_new6",
+    Direct4 = "from_direct4",
+    Direct6 = "from_direct6",
+    Returned4 = "from_returned4",
+    Returned6 = "from_returned6",
+    Unwrap4 = "from_unwrap4",
+    Unwrap6 = "from_unwrap6",
+    Inside4 = "from_inside4",
+    Inside6 = "from_inside6",
+    Brought4 = "from_brought4",
+    Brought6 = "from_brought6",
     ToMessage4 = "to_message4",
     ToMessage6 = "to_message6",
     ToError4 = "to_error4",
@@ -114,6 +159,44 @@ impl Stage {
             Self::Xdp(stage) => stage.program(),
             Self::Tc(stage) => stage.program(),
         }
+    }
+}
+
+/// What a program and all its stages make of a packet, outside of the kernel.
+#[cfg(any(test, feature = "model"))]
+pub fn whole<A: Control, T: Answers<A>>(
+    packet: &mut Buffer,
+    direction: Direction,
+    tables: &mut T,
+) -> Verdict {
+    let mut verdict = match direction {
+        Direction::Ingress => arrive(packet, ETHERNET, tables),
+        Direction::Egress | Direction::Socket => egress(packet, ETHERNET, tables),
+    };
+    loop {
+        verdict = match verdict {
+            Verdict::Message => message(packet, ETHERNET, direction, tables),
+            Verdict::Error => translate(packet, ETHERNET, direction, tables),
+            Verdict::New => begin(packet, ETHERNET, tables),
+            Verdict::Answer(what) => return answer(packet, ETHERNET, what, tables),
+            Verdict::Direct(opens, backend) => send_on(packet, opens, backend.index(), tables),
+            Verdict::Returned => remember(packet, tables),
+            Verdict::Wrapped => {
+                let mut vip = Vip::default();
+                match unwrap(packet, tables, &mut vip) {
+                    Opened::Nothing => Verdict::Pass(Pass::Protocol),
+                    Opened::Inside => inside(packet, ETHERNET, tables),
+                    Opened::Brought => brought(packet, &vip, tables),
+                    Opened::Drop(reason) => Verdict::Drop(reason),
+                }
+            }
+            Verdict::Pass(_)
+            | Verdict::Local
+            | Verdict::Reply
+            | Verdict::Forward
+            | Verdict::Drop(_)
+            | Verdict::Answered => return verdict,
+        };
     }
 }
 

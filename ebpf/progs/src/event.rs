@@ -53,7 +53,7 @@ pub fn tc(ctx: &TcContext, direction: Direction, answer: i32) -> i32 {
 /// Tells what became of a packet, and ends as the program before would have.
 #[xdp]
 pub fn xdp_tell(ctx: XdpContext) -> u32 {
-    let answer = stage::word();
+    let answer = stage::answer();
     tell_xdp(ctx.ctx, answer::counted(answer).unwrap_or(FORWARDED).into());
     answer::verdict(answer)
 }
@@ -61,7 +61,7 @@ pub fn xdp_tell(ctx: XdpContext) -> u32 {
 /// The same in tc.
 #[classifier]
 pub fn tc_tell(ctx: TcContext) -> i32 {
-    let answer = stage::word();
+    let answer = stage::answer();
     tell_tc(
         ctx.skb.skb,
         stage::direction(),

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! program       hook           asks
-//! xdp_netdev    XDP            ingress
-//! from_netdev   tc ingress     ingress
+//! xdp_netdev    XDP            arrive
+//! from_netdev   tc ingress     arrive
 //! to_netdev     tc egress      egress
 //! ```
 //!
@@ -18,9 +18,11 @@
 #![no_std]
 #![no_main]
 
+mod direct;
 mod event;
 mod icmp;
 mod maps;
+mod new;
 mod object;
 mod packet;
 mod route;
@@ -30,7 +32,7 @@ mod stage;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use ebpf_abi::balance::{Verdict, egress, ingress};
+use ebpf_abi::balance::{Verdict, arrive, egress};
 use ebpf_abi::config::Direction;
 use ebpf_abi::event::answer;
 use ebpf_abi::packet::{ETHERNET, Packet};
@@ -51,8 +53,8 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let answer = match u16::from_be_bytes(kind) {
-        IPV4 => icmp::xdp4(&ctx, xdp4(ctx.ctx)),
-        IPV6 => icmp::xdp6(&ctx, xdp6(ctx.ctx)),
+        IPV4 => stage::xdp4(&ctx, xdp4(ctx.ctx)),
+        IPV6 => stage::xdp6(&ctx, xdp6(ctx.ctx)),
         _ => return xdp_action::XDP_PASS,
     };
     event::xdp(&ctx, answer)
@@ -62,7 +64,7 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
 fn xdp4(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
     let mut maps = Maps4(RouteXdp(ctx));
-    let verdict = ingress(&mut frame, ETHERNET, &mut maps);
+    let verdict = arrive(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }
 
@@ -70,7 +72,7 @@ fn xdp4(ctx: *mut xdp_md) -> u32 {
 fn xdp6(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
     let mut maps = Maps6(RouteXdp(ctx));
-    let verdict = ingress(&mut frame, ETHERNET, &mut maps);
+    let verdict = arrive(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }
 
@@ -80,9 +82,13 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
         Verdict::Pass(_) => xdp_action::XDP_PASS,
         Verdict::Local | Verdict::Reply => xdp_action::XDP_PASS | answer::FORWARDED,
         Verdict::Forward => route.send(frame) | answer::FORWARDED,
-        Verdict::Message => icmp::MESSAGE,
-        Verdict::Error => icmp::ERROR,
-        Verdict::Answer(what) => icmp::word(what),
+        Verdict::Message => stage::MESSAGE,
+        Verdict::Error => stage::ERROR,
+        Verdict::Answer(what) => stage::asking(what),
+        Verdict::New => stage::NEW,
+        Verdict::Direct(opens, backend) => stage::direct(opens, backend),
+        Verdict::Returned => stage::RETURNED,
+        Verdict::Wrapped => stage::WRAPPED,
         Verdict::Answered => icmp::send_back_frame(frame),
         Verdict::Drop(reason) => xdp_action::XDP_DROP | answer::dropped(reason),
     }
@@ -92,8 +98,8 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
 #[classifier]
 pub fn from_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => icmp::from4(&ctx, from4(ctx.skb.skb)),
-        Some(IPV6) => icmp::from6(&ctx, from6(ctx.skb.skb)),
+        Some(IPV4) => stage::from4(&ctx, from4(ctx.skb.skb)),
+        Some(IPV6) => stage::from6(&ctx, from6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
     event::tc(&ctx, Direction::Ingress, answer)
@@ -103,8 +109,8 @@ pub fn from_netdev(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_netdev(ctx: TcContext) -> i32 {
     let answer = match kind(ctx.skb.skb) {
-        Some(IPV4) => icmp::to4(&ctx, to4(ctx.skb.skb)),
-        Some(IPV6) => icmp::to6(&ctx, to6(ctx.skb.skb)),
+        Some(IPV4) => stage::to4(&ctx, to4(ctx.skb.skb)),
+        Some(IPV6) => stage::to6(&ctx, to6(ctx.skb.skb)),
         _ => return TC_ACT_OK,
     };
     event::tc(&ctx, Direction::Egress, answer)
@@ -124,7 +130,7 @@ fn kind(ctx: *mut __sk_buff) -> Option<u16> {
 #[inline(never)]
 fn from4(ctx: *mut __sk_buff) -> i32 {
     let mut maps = Maps4(RouteSkb(ctx));
-    match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
+    match arrive(&mut Skb(ctx), ETHERNET, &mut maps) {
         Verdict::Forward => maps.0.send() | answer::FORWARDED as i32,
         verdict => tc_answer(verdict),
     }
@@ -133,7 +139,7 @@ fn from4(ctx: *mut __sk_buff) -> i32 {
 #[inline(never)]
 fn from6(ctx: *mut __sk_buff) -> i32 {
     let mut maps = Maps6(RouteSkb(ctx));
-    match ingress(&mut Skb(ctx), ETHERNET, &mut maps) {
+    match arrive(&mut Skb(ctx), ETHERNET, &mut maps) {
         Verdict::Forward => maps.0.send() | answer::FORWARDED as i32,
         verdict => tc_answer(verdict),
     }
@@ -157,9 +163,13 @@ fn tc_answer(verdict: Verdict) -> i32 {
         Verdict::Pass(_) => TC_ACT_OK,
         // Whoever knows a way out has taken it.
         Verdict::Local | Verdict::Reply | Verdict::Forward => TC_ACT_OK | answer::FORWARDED as i32,
-        Verdict::Message => icmp::MESSAGE as i32,
-        Verdict::Error => icmp::ERROR as i32,
-        Verdict::Answer(what) => icmp::word(what) as i32,
+        Verdict::Message => stage::MESSAGE as i32,
+        Verdict::Error => stage::ERROR as i32,
+        Verdict::Answer(what) => stage::asking(what) as i32,
+        Verdict::New => stage::NEW as i32,
+        Verdict::Direct(opens, backend) => stage::direct(opens, backend) as i32,
+        Verdict::Returned => stage::RETURNED as i32,
+        Verdict::Wrapped => stage::WRAPPED as i32,
         // Sent back by whoever made the answer.
         Verdict::Answered => TC_ACT_SHOT,
         Verdict::Drop(reason) => TC_ACT_SHOT | answer::dropped(reason) as i32,

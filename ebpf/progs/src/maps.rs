@@ -194,6 +194,11 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn node(&self, index: u32) -> Option<Node> {
+                NODES.get(index).copied()
+            }
+
+            #[inline(always)]
             fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
                 // SAFETY: the value is copied at once; a recycled one is caught by the backend's id.
                 unsafe { $affinity.get(key).copied() }

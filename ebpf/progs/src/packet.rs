@@ -1,13 +1,18 @@
 //! The two kinds of packets the kernel hands to a program. Every access is checked against the end of the packet anew: the
 //! verifier wants to see it, and helpers that change a packet forget what was checked.
 
-use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md};
+use aya_ebpf::bindings::bpf_adj_room_mode::{BPF_ADJ_ROOM_MAC, BPF_ADJ_ROOM_NET};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md,
+};
 use aya_ebpf::helpers::generated::{
     bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
     bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
 };
 use ebpf_abi::checksum::Delta;
+use ebpf_abi::dsr::{ETHERTYPE_V4, Gap, Room};
 use ebpf_abi::packet::{Checksum, ETHERNET, Packet, fix_header, fix_transport};
 use ebpf_abi::resize::{Owed, Resize};
 
@@ -15,6 +20,8 @@ use ebpf_abi::resize::{Owed, Resize};
 const DEEPEST: usize = 2047;
 /// What a packet's headers may need to be read: Ethernet, IPv6 with some extension headers, TCP.
 const HEADERS: u32 = 192;
+/// What an ICMP error holds of a packet at most, and Ethernet.
+const QUOTED: u32 = 14 + 1232;
 
 /// A frame in XDP.
 pub struct Frame(pub *mut xdp_md);
@@ -114,9 +121,20 @@ impl Skb {
     /// Brings the headers to where they can be read, if they are not there.
     #[inline(always)]
     pub fn pull(&self) {
+        self.bring(HEADERS);
+    }
+
+    /// The same for all that an ICMP error holds of a packet: it is summed up.
+    #[inline(always)]
+    pub fn pull_quoted(&self) {
+        self.bring(QUOTED);
+    }
+
+    #[inline(always)]
+    fn bring(&self, most: u32) {
         // SAFETY: as above.
         let (start, end, len) = unsafe { ((*self.0).data, (*self.0).data_end, (*self.0).len) };
-        let wanted = if len < HEADERS { len } else { HEADERS };
+        let wanted = if len < most { len } else { most };
         if start as usize + wanted as usize > end as usize {
             // SAFETY: as above. Where it fails, reads fail and the packet is malformed.
             let _ = unsafe { bpf_skb_pull_data(self.0, wanted) };
@@ -270,3 +288,83 @@ impl Resize for Skb {
 
 /// Linux 6.16 and what it was backported to; newer than the bindings.
 const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Flags of the kernel for a gap: each packet that a large one is cut into gets the outer headers too, and keeps its length.
+const fn outer(gap: Gap) -> u32 {
+    const GENEVE: u32 = BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+    BPF_F_ADJ_ROOM_FIXED_GSO
+        | match gap {
+            Gap::Option4 | Gap::Option6 => 0,
+            Gap::Ipip4 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+            Gap::Ipip6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            Gap::Geneve4V4 | Gap::Geneve4V6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | GENEVE,
+            Gap::Geneve6V4 | Gap::Geneve6V6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | GENEVE,
+        }
+}
+
+impl Frame {
+    /// Moves the first octets of the packet to the front, over a gap.
+    #[inline(always)]
+    fn lift<const N: usize>(&mut self, over: usize) -> Option<()> {
+        let front = self.read::<N>(over)?;
+        self.write(0, front)
+    }
+}
+
+impl Room for Frame {
+    #[inline(always)]
+    fn open(&mut self, gap: Gap) -> Option<()> {
+        // SAFETY: the context is valid.
+        if unsafe { bpf_xdp_adjust_head(self.0, -(gap.octets() as i32)) } != 0 {
+            return None;
+        }
+        match gap {
+            Gap::Option4 => self.lift::<34>(gap.octets()),
+            Gap::Option6 => self.lift::<54>(gap.octets()),
+            Gap::Ipip4 | Gap::Ipip6 | Gap::Geneve4V4 | Gap::Geneve4V6 | Gap::Geneve6V4 | Gap::Geneve6V6 => {
+                self.lift::<ETHERNET>(gap.octets())
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn close(&mut self, octets: usize, _: u16) -> Option<()> {
+        let front = self.read::<12>(0)?;
+        // SAFETY: the context is valid.
+        if unsafe { bpf_xdp_adjust_head(self.0, octets as i32) } != 0 {
+            return None;
+        }
+        self.write(0, front)
+    }
+}
+
+impl Room for Skb {
+    #[inline(always)]
+    fn open(&mut self, gap: Gap) -> Option<()> {
+        let (mode, inner) = match gap {
+            Gap::Option4 | Gap::Option6 => (BPF_ADJ_ROOM_NET, 0),
+            Gap::Ipip4 | Gap::Ipip6 => (BPF_ADJ_ROOM_MAC, 0),
+            // How long the Ethernet header inside is.
+            Gap::Geneve4V4 | Gap::Geneve4V6 | Gap::Geneve6V4 | Gap::Geneve6V6 => {
+                (BPF_ADJ_ROOM_MAC, (ETHERNET as u64) << 56)
+            }
+        };
+        let flags = u64::from(outer(gap)) | inner;
+        // SAFETY: the context is valid.
+        let done = unsafe { bpf_skb_adjust_room(self.0, gap.octets() as i32, mode, flags) };
+        (done == 0).then(|| self.pull())
+    }
+
+    #[inline(always)]
+    fn close(&mut self, octets: usize, inside: u16) -> Option<()> {
+        let family = if inside == ETHERTYPE_V4 {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+        } else {
+            BPF_F_ADJ_ROOM_DECAP_L3_IPV6
+        };
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | family);
+        // SAFETY: the context is valid.
+        let done = unsafe { bpf_skb_adjust_room(self.0, -(octets as i32), BPF_ADJ_ROOM_MAC, flags) };
+        (done == 0).then(|| self.pull())
+    }
+}

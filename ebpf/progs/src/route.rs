@@ -42,9 +42,10 @@ pub struct RouteSkb(pub *mut __sk_buff);
 pub struct Nowhere;
 
 /// An address as the kernel's function has it: family and words.
-pub trait Asked: Copy {
+pub trait Asked: Copy + Default {
     const FAMILY: u8;
     fn words(&self) -> [u32; 4];
+    fn of(words: [u32; 4]) -> Self;
 }
 
 impl Asked for V4 {
@@ -53,6 +54,10 @@ impl Asked for V4 {
     fn words(&self) -> [u32; 4] {
         [self.0, 0, 0, 0]
     }
+    #[inline(always)]
+    fn of([first, ..]: [u32; 4]) -> Self {
+        Self(first)
+    }
 }
 
 impl Asked for V6 {
@@ -60,6 +65,10 @@ impl Asked for V6 {
     #[inline(always)]
     fn words(&self) -> [u32; 4] {
         self.0
+    }
+    #[inline(always)]
+    fn of(words: [u32; 4]) -> Self {
+        Self(words)
     }
 }
 
@@ -267,7 +276,8 @@ impl Lookup {
         self.length = ask.length;
         self.device = came;
         self.class = 0;
-        self.source = ask.source.words();
+        // Where it is zero, the compiler would call a function that writes octet by octet.
+        self.source = ask.source.words().map(core::hint::black_box);
         self.destination = ask.destination.words();
     }
 

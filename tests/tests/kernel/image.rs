@@ -3,17 +3,17 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use ebpf_abi::balance::{Verdict, egress, ingress};
-use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, PRESENT, device_flag};
+use ebpf_abi::balance::Verdict;
+use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, Node, PRESENT, device_flag};
 use ebpf_abi::filter;
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
-use ebpf_abi::icmp::{Control, answer as answers, message, translate};
+use ebpf_abi::icmp::Control;
 use ebpf_abi::maps::{self, Map};
 use ebpf_abi::model::Model;
-use ebpf_abi::packet::Octets;
 use ebpf_abi::plain::Plain;
 use ebpf_abi::resize::Buffer;
 use ebpf_abi::service::Backend;
+use ebpf_abi::stage::whole;
 use ebpf_abi::{V4, V6};
 use ebpf_loader::{Hook, MapFd};
 
@@ -73,6 +73,9 @@ impl Rig {
         for (tuple, flow) in &model.flows {
             self.put(A::FLOWS, tuple, flow);
         }
+        for (index, node) in &model.nodes {
+            self.put(maps::NODES, index, node);
+        }
         for (index, device) in &model.devices {
             self.put(maps::DEVICES, index, device);
         }
@@ -120,6 +123,9 @@ impl Rig {
         self.map(A::BACKENDS)
             .put_all(&places, &backends)
             .expect("backends");
+        self.map(maps::NODES)
+            .put_all(&places, &vec![Node::default(); count])
+            .expect("nodes");
         self.clear::<u32, Device>(maps::DEVICES);
         for set in 0..PLACES {
             self.map(maps::MAGLEV).remove(&set).expect("a table");
@@ -162,23 +168,9 @@ impl Rig {
         let ran = self.datapath.run(hook, frame).expect("the program runs");
         let after = seconds();
         let here = |now, model: &mut Model<A>| {
-            let mut packet = frame.to_vec();
+            let mut packet = Buffer::new(frame);
             model.now = now;
-            let verdict = match hook {
-                Hook::Xdp | Hook::Ingress => ingress(&mut Octets(&mut packet), 14, model),
-                Hook::Egress => egress(&mut Octets(&mut packet), 14, model),
-            };
-            let mut packet = Buffer::new(&packet);
-            let direction = hook.direction();
-            let verdict = match verdict {
-                Verdict::Message => message(&mut packet, 14, direction, model),
-                verdict => verdict,
-            };
-            let verdict = match verdict {
-                Verdict::Error => translate(&mut packet, 14, direction, model),
-                Verdict::Answer(what) => answers(&mut packet, 14, what, model),
-                verdict => verdict,
-            };
+            let verdict = whole(&mut packet, hook.direction(), model);
             let mut packet = packet.octets;
             // In tc the kernel writes it, after the program.
             if let (Hook::Xdp, Verdict::Forward) = (hook, verdict) {
@@ -241,7 +233,16 @@ fn answer(hook: Hook, verdict: Verdict, device: u32) -> u32 {
         (Hook::Ingress | Hook::Egress, Verdict::Drop(_)) => TC_SHOT,
         (Hook::Ingress | Hook::Egress, Verdict::Forward | Verdict::Answered) => TC_REDIRECT,
         (Hook::Xdp, Verdict::Answered) => XDP_TX,
-        (_, Verdict::Message | Verdict::Error | Verdict::Answer(_)) => panic!("{verdict:?} is not the end"),
+        (
+            _,
+            Verdict::Message
+            | Verdict::Error
+            | Verdict::Answer(_)
+            | Verdict::New
+            | Verdict::Direct(..)
+            | Verdict::Returned
+            | Verdict::Wrapped,
+        ) => panic!("{verdict:?} is not the end"),
         (Hook::Ingress | Hook::Egress, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => TC_OK,
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use ebpf_abi::balance::{Pass, Verdict};
-use ebpf_abi::config::{Device, device_flag, drop_counter};
+use ebpf_abi::config::{Device, Node, device_flag, drop_counter};
 use ebpf_abi::flow::Way;
 use ebpf_abi::forward::{Gateway, Route};
 use ebpf_abi::maps;
@@ -27,7 +27,7 @@ const XDP_REDIRECT: u32 = 4;
 const TC_REDIRECT: u32 = 7;
 
 /// What a family needs to be routed.
-trait Routed: Ends {
+pub(crate) trait Routed: Ends {
     const FAMILY: u32;
     /// This node's address on `out`, and the router there.
     fn here() -> IpAddr;
@@ -35,6 +35,9 @@ trait Routed: Ends {
     fn loopback() -> IpAddr;
     fn gateway() -> Gateway;
     fn device(device: &mut Device);
+    /// The node that `there` is the address of, and the same address.
+    fn node(address: IpAddr) -> Node;
+    fn there() -> IpAddr;
 }
 
 impl Routed for V4 {
@@ -58,6 +61,15 @@ impl Routed for V4 {
     fn device(device: &mut Device) {
         device.v4 = Self::of(Self::here());
     }
+    fn node(address: IpAddr) -> Node {
+        Node {
+            v4: Self::of(address),
+            ..Node::default()
+        }
+    }
+    fn there() -> IpAddr {
+        [10, 0, 0, 200].into()
+    }
 }
 
 impl Routed for V6 {
@@ -80,17 +92,26 @@ impl Routed for V6 {
     fn device(device: &mut Device) {
         device.v6 = Self::of(Self::here());
     }
+    fn node(address: IpAddr) -> Node {
+        Node {
+            v6: Self::of(address),
+            ..Node::default()
+        }
+    }
+    fn there() -> IpAddr {
+        [0xfd00, 0, 0, 0, 0, 0, 0, 200].into()
+    }
 }
 
 /// Whether the router's Ethernet address is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Neighbour {
+pub(crate) enum Neighbour {
     Known,
     Unknown,
 }
 
 /// This thread gets a network of its own: the loopback device, and `out`, behind which a router knows everybody.
-fn network(neighbour: Neighbour) {
+pub(crate) fn network(neighbour: Neighbour) {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
     run(
         "sysctl -qw net.ipv4.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.accept_dad=0",
@@ -128,7 +149,7 @@ fn run(command: &str) {
 }
 
 /// A node whose only backend is behind the router. The maps say the same as the network.
-fn far<A: Routed>() -> Model<A> {
+pub(crate) fn far<A: Routed>() -> Model<A> {
     let index = if_nametoindex("out").expect("the device");
     let mut model = node::<A>(1);
     model.backends.get_mut(&0).expect("there").flags = 0;
@@ -146,22 +167,22 @@ fn far<A: Routed>() -> Model<A> {
         gateway: A::gateway(),
         ethernet: [2, 0, 0, 0, 0, 0x0b, 2, 0, 0, 0, 0, 0x0a],
     };
-    for end in [A::client(1), A::client(2), A::backend(1)] {
+    for end in [A::client(1), A::client(2), A::backend(1), A::there()] {
         model.routes.insert(A::of(end), Some((route, 1500)));
     }
     model
 }
 
-fn at(address: IpAddr, port: u16) -> SocketAddr {
+pub(crate) fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-fn request<A: Ends>(protocol: u8, port: u16, flags: u8) -> Frame {
+pub(crate) fn request<A: Ends>(protocol: u8, port: u16, flags: u8) -> Frame {
     Frame::of(protocol, flags, at(A::client(1), port), at(A::vip(1), 80))
 }
 
 /// The frame as it leaves by `out`: one hop later, and in XDP with the Ethernet header of the router.
-fn left(hook: Hook, frame: Frame) -> Vec<u8> {
+pub(crate) fn left(hook: Hook, frame: Frame) -> Vec<u8> {
     let mut octets = frame.hops(63).build();
     if hook == Hook::Xdp {
         octets[..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x0b, 2, 0, 0, 0, 0, 0x0a]);

@@ -92,12 +92,10 @@ impl What {
 pub(crate) enum Note {
     HostPortElsewhere,
     HostPortOfHost,
-    /// Lacking: goes as soon as there is what it names.
-    NoDsr,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 3] = [Self::HostPortElsewhere, Self::HostPortOfHost, Self::NoDsr];
+    pub(crate) const ALL: [Self; 2] = [Self::HostPortElsewhere, Self::HostPortOfHost];
 
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -107,7 +105,6 @@ impl Note {
             Self::HostPortOfHost => {
                 "a pod in the host's network listens on the port itself: nothing is translated"
             }
-            Self::NoDsr => "lacking: packets are not sent by direct server return yet",
         }
     }
 
@@ -170,10 +167,6 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
                 ));
                 continue;
             }
-            if let Some(note) = lacking(mode, row) {
-                notes.push((row, note));
-                continue;
-            }
             for policy in Policy::ALL {
                 let service = Service { place, policy };
                 // There is one host port, whatever policies services have.
@@ -193,12 +186,11 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
         };
         for what in [What::Fragments, What::Probes] {
             let row = Row { asker, place, what };
-            if let Some(note) = lacking(mode, row) {
-                notes.push((row, note));
-                continue;
-            }
             let manners: Vec<Manner> = match what {
-                What::Probes => (1..=HOPS).map(Manner::Probe).collect(),
+                What::Probes => (1..=HOPS)
+                    .filter(|hops| !is_between(mode, row, *hops))
+                    .map(Manner::Probe)
+                    .collect(),
                 What::Fragments | What::Flows(_) => vec![Manner::Fragments],
             };
             for family in Family::ALL {
@@ -211,20 +203,12 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
     (cases, notes)
 }
 
-/// What the programs cannot do yet.
-fn lacking(mode: Mode, row: Row) -> Option<Note> {
-    let kind = match row.what {
-        What::Flows(kind) => kind,
-        What::Fragments | What::Probes => Kind::LoadBalancer,
-    };
-    let (chooser, view) = row.asker.chooser(kind);
-    let remote = row.place.site() != chooser;
-    match (kind, row.what, view) {
-        (_, _, View::Inside) => None,
-        (Kind::ClusterIp, _, View::Outside) => None,
-        (_, _, View::Outside) if remote && mode.forwarding != Forwarding::Snat => Some(Note::NoDsr),
-        (_, _, View::Outside) => None,
-    }
+/// Whether it ends at the router between the nodes, when the option has sent it on to the backend's own address: the router
+/// speaks of an address that the client has never asked for, and nobody translates that.
+fn is_between(mode: Mode, row: Row, hops: u32) -> bool {
+    let (chooser, view) = row.asker.chooser(Kind::LoadBalancer);
+    let remote = view == View::Outside && row.place.site() != chooser;
+    remote && mode.forwarding == Forwarding::DsrOption && hops == 3
 }
 
 fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, manner: Manner) -> Case {
@@ -235,6 +219,8 @@ fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, mann
     let own = row.asker.address(family);
     let remote = service.place.site() != chooser;
     let client = match view {
+        // What one node asks another is answered through that one: its own pods may be who answers.
+        View::Outside if remote && row.asker == Asker::FarHost => chooser.address(family),
         View::Outside if remote && keeps_source(mode, manner) == Source::Node => chooser.address(family),
         View::Outside | View::Inside => own,
     };

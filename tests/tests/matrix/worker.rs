@@ -31,6 +31,8 @@ const STREAM: usize = 64 * 1024;
 const DATAGRAM: usize = 1350;
 /// Three fragments.
 const LONG: usize = 4000;
+/// How long to wait before what may be lost is sent again.
+const AGAIN: Duration = Duration::from_secs(3);
 /// Sockets at a time.
 const AT_ONCE: usize = 64;
 
@@ -184,7 +186,13 @@ async fn put(question: &Question) -> Outcome {
             }
             Manner::Fragments => {
                 let socket = UdpSocket::bind(any(question.to)).await?;
-                datagram(&socket, question.to, LONG, 4).await
+                // Headers of direct server return take room: the first one may only come to the news of what fits.
+                loop {
+                    let asked = datagram(&socket, question.to, LONG, 4);
+                    if let Ok(answer) = timeout(AGAIN, asked).await {
+                        break answer;
+                    }
+                }
             }
             Manner::Probe(hops) => {
                 let socket = UdpSocket::bind(any(question.to)).await?;

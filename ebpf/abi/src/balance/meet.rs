@@ -1,7 +1,8 @@
 //! The beginning of every decision: whether a packet concerns the programs at all, and what it says.
 
-use super::{Balanced, Pass, Tables, Verdict};
+use super::{Balanced, Pass, Tables, Verdict, is_this_node};
 use crate::config::{Config, setting};
+use crate::dsr::tunnel;
 use crate::flow::{FRAGMENT_LIFETIME, FragmentKey, FragmentPorts, Tuple};
 use crate::packet::{Fragment, Malformed, Network, Packet, SCTP, TCP, UDP, transport};
 use crate::reason::DropReason;
@@ -13,6 +14,8 @@ use crate::track::{self, Seen};
 pub(super) enum Concerns {
     Source,
     Destination,
+    /// Neither: another node says that it does.
+    Anyway,
 }
 
 /// A packet that may concern them, with all that decisions need.
@@ -56,11 +59,12 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
     let Some((source, destination)) = A::addresses(packet, at) else {
         return Err(Verdict::Pass(Pass::Malformed(Malformed::Network)));
     };
-    let own = match concerns {
-        Concerns::Source => &source,
-        Concerns::Destination => &destination,
+    let ours = match concerns {
+        Concerns::Source => tables.may_be_ours(&source),
+        Concerns::Destination => tables.may_be_ours(&destination),
+        Concerns::Anyway => true,
     };
-    if !tables.may_be_ours(own) {
+    if !ours {
         return Err(Verdict::Pass(Pass::NotOurs));
     }
     if settings(tables).settings & setting::ENABLED == 0 {
@@ -75,9 +79,14 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
     match network.protocol {
         TCP | UDP | SCTP => {}
         icmp if icmp == A::ICMP => return Err(Verdict::Message),
+        tunnel::IPIP | tunnel::IP6IP
+            if concerns == Concerns::Destination && is_this_node(&destination, tables) =>
+        {
+            return Err(Verdict::Wrapped);
+        }
         _ => {
             let vip = match concerns {
-                Concerns::Source => None,
+                Concerns::Source | Concerns::Anyway => None,
                 Concerns::Destination => tables.frontend(&FrontendKey::wildcard(destination)),
             };
             return Err(match vip {

@@ -4,7 +4,7 @@
 //! of entries is the mapping: the key of the reply's entry is the address and port taken, and it is written only if nobody
 //! has it. There is no other record of ports.
 
-use super::{Balanced, Inserted, Met, Pass, Path, Tables, Verdict, View, choose, route, settings};
+use super::{Balanced, From, Inserted, Met, Pass, Path, Tables, Verdict, View, choose, route, settings};
 use crate::config::{Config, setting};
 use crate::flow::{Flow, Tuple, Way};
 use crate::icmp::refuse;
@@ -16,30 +16,26 @@ use crate::track;
 /// How many ports are tried for a flow. When three quarters of them are taken, one flow in a hundred finds none.
 pub const PROBES: u32 = 16;
 
-/// A new flow: who may serve it, and its two entries.
+/// Whether a client may come, and who serves it.
 #[inline(always)]
-pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
-    packet: &P,
-    at: usize,
+pub(super) fn admit<A: Balanced, T: Tables<A>>(
     met: &Met<A>,
     frontend: &Frontend,
+    from: From,
+    view: View,
     tables: &mut T,
-) -> Result<(Flow<A>, Path), Verdict> {
+) -> Result<Backend<A>, Verdict> {
     let tuple = &met.tuple;
-    if frontend.ranges != 0 {
-        let listed = tables.in_range(frontend.ranges, &tuple.source);
-        let denies = frontend.flags & flag::DENY_RANGES != 0;
-        if listed == denies {
-            return Err(Verdict::Drop(DropReason::SourceRange));
-        }
+    if source_is_refused(&tuple.source, frontend, tables) {
+        return Err(Verdict::Drop(DropReason::SourceRange));
     }
-    let view = tables.view();
-    let set = match view {
-        View::Outside if frontend.flags & flag::ROUTABLE == 0 => {
+    let set = match (from, view) {
+        (From::Outside | From::Node, View::Outside) if frontend.flags & flag::ROUTABLE == 0 => {
             return Err(Verdict::Drop(DropReason::ClusterIp));
         }
-        View::Outside => frontend.set,
-        View::Inside => frontend.inner_set,
+        (From::Outside, View::Outside) => frontend.set,
+        (From::Outside, View::Inside) => frontend.inner_set,
+        (From::Node, View::Outside | View::Inside) => frontend.local_set,
     };
     let config = settings(tables);
     let Some(backend) = choose(met.now, tuple, frontend, set, &config, tables) else {
@@ -52,6 +48,32 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
             refuse(tables)
         });
     };
+    Ok(backend)
+}
+
+/// Whether the source ranges of a frontend keep this client out.
+#[inline(always)]
+pub(super) fn source_is_refused<A: Balanced, T: Tables<A>>(
+    source: &A,
+    frontend: &Frontend,
+    tables: &T,
+) -> bool {
+    frontend.ranges != 0
+        && tables.in_range(frontend.ranges, source) == (frontend.flags & flag::DENY_RANGES != 0)
+}
+
+/// The two entries of a new flow, and its way.
+#[inline(always)]
+pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &P,
+    at: usize,
+    met: &Met<A>,
+    frontend: &Frontend,
+    backend: &Backend<A>,
+    view: View,
+    tables: &mut T,
+) -> Result<(Flow<A>, Path), Verdict> {
+    let tuple = &met.tuple;
     let destination_port = if backend.port == 0 {
         tuple.destination_port
     } else {
@@ -61,7 +83,7 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
     if tuple.protocol == SCTP && destination_port != tuple.destination_port {
         return Err(Verdict::Drop(DropReason::L4Checksum));
     }
-    let (source, path) = leave(packet, at, met, frontend, &backend, view, tables)?;
+    let (source, path) = leave(packet, at, met, backend, view, tables)?;
     let step = track::begin(met.now, met.seen(), &settings(tables).lifetimes);
     let flow = Flow {
         source,
@@ -73,11 +95,11 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
         expires: step.expires,
         state: step.state,
         way: Way::Forward.number(),
-        dispatch: frontend.dispatch,
+        dispatch: Dispatch::Snat.number(),
         pad: 0,
     };
     // The way back first: an answer must not overtake it.
-    let source_port = reserve(met, &flow, tables).map_err(Verdict::Drop)?;
+    let source_port = reserve(packet, met, &flow, tables).map_err(Verdict::Drop)?;
     let flow = Flow { source_port, ..flow };
     if tables.set_flow(tuple, &flow).is_none() {
         tables.delete_flow(&flow.twin(tuple.protocol));
@@ -92,7 +114,6 @@ fn leave<A: Balanced, P: Packet, T: Tables<A>>(
     packet: &P,
     at: usize,
     met: &Met<A>,
-    frontend: &Frontend,
     backend: &Backend<A>,
     view: View,
     tables: &mut T,
@@ -101,13 +122,6 @@ fn leave<A: Balanced, P: Packet, T: Tables<A>>(
     // Answers to a pod come back through here from wherever they are.
     if (backend.is_local() || view == View::Inside) && !hairpin {
         return Ok((met.tuple.source, Path::Stack));
-    }
-    match Dispatch::from_number(frontend.dispatch) {
-        Dispatch::Snat => {}
-        Dispatch::DsrOption | Dispatch::DsrIpip | Dispatch::DsrGeneve if backend.is_local() => {}
-        Dispatch::DsrOption | Dispatch::DsrIpip | Dispatch::DsrGeneve => {
-            return Err(Verdict::Drop(DropReason::NoTunnelEndpoint));
-        }
     }
     route(packet, at, met, A::default(), backend.address, tables)?;
     let source = if backend.is_local() {
@@ -123,7 +137,8 @@ fn leave<A: Balanced, P: Packet, T: Tables<A>>(
 
 /// Writes the entry of the answers to a flow, and returns the port that the flow got: its own where that is free.
 #[inline(always)]
-fn reserve<A: Balanced, T: Tables<A>>(
+fn reserve<A: Balanced, P: Packet, T: Tables<A>>(
+    packet: &P,
     met: &Met<A>,
     flow: &Flow<A>,
     tables: &mut T,
@@ -145,6 +160,7 @@ fn reserve<A: Balanced, T: Tables<A>>(
     } else {
         draw(&config, tables.random())
     };
+    let mut taken = NONE;
     for _ in 0..PROBES {
         let flow = Flow {
             source_port: port,
@@ -152,22 +168,28 @@ fn reserve<A: Balanced, T: Tables<A>>(
         };
         let key = flow.twin(tuple.protocol);
         match tables.insert_flow(&key, &reply) {
-            Inserted::New => return Ok(port),
+            Inserted::New => taken = port.into(),
             Inserted::Full => return Err(DropReason::FlowTableFull),
             Inserted::Exists => {
-                if is_free(met, &key, &reply, holds, tables) {
+                // What comparing tells the verifier of the clock, it is not to know the next time round.
+                let now = packet.forget(met.now);
+                if is_free(now, &key, &reply, holds, tables) {
                     tables.set_flow(&key, &reply).ok_or(DropReason::FlowTableFull)?;
-                    return Ok(port);
+                    taken = port.into();
                 }
             }
         }
-        if keeps {
+        if keeps || taken != NONE {
             break;
         }
         port = draw(&config, tables.random());
     }
-    Err(DropReason::NoNatMapping)
+    // Whichever it was, the verifier walks what follows once.
+    u16::try_from(packet.forget(taken)).map_err(|_| DropReason::NoNatMapping)
 }
+
+/// No port.
+const NONE: u32 = 1 << 16;
 
 /// How long a mapping is its owner's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +203,7 @@ enum Holds {
 /// Whether an entry that is there may be written over: nobody's any more, or this very flow's, whose other entry was lost.
 #[inline(always)]
 fn is_free<A: Balanced, T: Tables<A>>(
-    met: &Met<A>,
+    now: u32,
     key: &Tuple<A>,
     reply: &Flow<A>,
     holds: Holds,
@@ -201,7 +223,7 @@ fn is_free<A: Balanced, T: Tables<A>>(
         reply.destination,
         reply.destination_port,
     );
-    same || track::is_expired(met.now, other.expires)
+    same || track::is_expired(now, other.expires)
         || (holds == Holds::UntilClosed && other.state.is_closed())
         || tables.live_frontend(other.frontend.index()) != Some(other.frontend)
 }

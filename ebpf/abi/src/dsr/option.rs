@@ -27,6 +27,8 @@ const HEADER6: u8 = 60;
 pub trait Optional: Family {
     /// Puts the option into a packet whose IP header follows Ethernet.
     fn insert<P: Room>(packet: &mut P, vip: &Vip<Self>) -> Result<(), DropReason>;
+    /// Whether the packet whose IP header is at `at` begins with the option.
+    fn has<P: Packet>(packet: &P, at: usize) -> bool;
     /// The option of the packet whose IP header is at `at`, if it is the first one.
     fn find<P: Packet>(packet: &P, at: usize) -> Option<Vip<Self>>;
 }
@@ -64,9 +66,14 @@ impl Optional for V4 {
     }
 
     #[inline(always)]
+    fn has<P: Packet>(packet: &P, at: usize) -> bool {
+        packet.read::<1>(at).is_some_and(|[first]| first >= 0x47)
+            && packet.read::<2>(at + 20) == Some([KIND4, 8])
+    }
+
+    #[inline(always)]
     fn find<P: Packet>(packet: &P, at: usize) -> Option<Vip<Self>> {
-        let [first] = packet.read::<1>(at)?;
-        if first < 0x47 {
+        if !Self::has(packet, at) {
             return None;
         }
         let [kind, length, f, e, d, c, b, a] = packet.read::<8>(at + 20)?;
@@ -100,13 +107,16 @@ impl Optional for V6 {
     }
 
     #[inline(always)]
+    fn has<P: Packet>(packet: &P, at: usize) -> bool {
+        packet.read::<1>(at + 6) == Some([HEADER6])
+            && packet
+                .read::<4>(at + 40)
+                .is_some_and(|[_, length, kind, inside]| [length, kind, inside] == [2, KIND6, 0x14])
+    }
+
+    #[inline(always)]
     fn find<P: Packet>(packet: &P, at: usize) -> Option<Vip<Self>> {
-        let [next] = packet.read::<1>(at + 6)?;
-        if next != HEADER6 {
-            return None;
-        }
-        let [_, length, kind, inside] = packet.read::<4>(at + 40)?;
-        if length != 2 || kind != KIND6 || inside != 0x14 {
+        if !Self::has(packet, at) {
             return None;
         }
         let address = packet.read::<16>(at + 44)?;

@@ -18,6 +18,7 @@ use crate::flow::{Flow, Tuple, Way};
 use crate::forward::{Ask, Routed};
 use crate::packet::{Fragment, Network, Packet, SCTP, TCP, UDP, fix_header};
 use crate::reason::DropReason;
+use crate::service::Dispatch;
 use crate::track;
 
 /// Octets of an ICMP header; the packet inside begins there.
@@ -64,8 +65,12 @@ fn about_ours<A: Control, P: Packet, T: Tables<A>>(
     let verdict = match (direction, flow.way()) {
         (Direction::Egress, Way::Forward) | (Direction::Socket, _) => return None,
         (Direction::Egress, Way::Reply) => Verdict::Reply,
-        // A client that is seen as itself is served here.
-        (Direction::Ingress, Way::Forward) if flow.source == key.source => Verdict::Local,
+        // A client that is seen as itself is served here, unless answers do not come back here.
+        (Direction::Ingress, Way::Forward)
+            if flow.source == key.source && flow.dispatch == Dispatch::Snat.number() =>
+        {
+            Verdict::Local
+        }
         (Direction::Ingress, Way::Forward | Way::Reply) => {
             match onward(packet, at, &outer, &key, &flow, tables) {
                 Ok(()) => Verdict::Forward,
