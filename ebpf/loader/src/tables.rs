@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use ebpf_abi::balance::Balanced;
-use ebpf_abi::config::Device;
+use ebpf_abi::config::{Device, Node};
 use ebpf_abi::maps::{self, Maps};
 use ebpf_abi::model::Model;
 use ebpf_abi::plain::{Plain, from_octets};
@@ -73,6 +73,7 @@ pub fn read<A: Pins>(pinned: &Pinned) -> Result<Model<A>, Error> {
         devices: all(pinned, maps::DEVICES, |_, device: &Device| {
             *device != Device::default()
         })?,
+        nodes: all(pinned, maps::NODES, |_, node: &Node| *node != Node::default())?,
         ..Model::default()
     })
 }

@@ -3,12 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ebpf_abi::balance::{Tables as _, Verdict, View, ingress};
+use ebpf_abi::balance::{Tables as _, Verdict, View, ingress, send_on};
 use ebpf_abi::config::{Device, setting};
 use ebpf_abi::flow::Tuple;
 use ebpf_abi::forward::Route;
 use ebpf_abi::model::Model;
-use ebpf_abi::packet::{ETHERNET, Octets};
+use ebpf_abi::packet::ETHERNET;
+use ebpf_abi::resize::Buffer;
 use ebpf_abi::service::{Frontend, FrontendKey, flag};
 use ebpf_abi::{DropReason, V4, V6};
 use ebpf_loader::tables::Pins;
@@ -287,8 +288,11 @@ fn decided<A: Pins>(walk: &mut Walk, model: &Model<A>, tuple: &Tuple<A>, questio
     let mut after = model.clone();
     after.now = question.now;
     routes(&mut after);
-    let mut frame = question.frame.to_vec();
-    let verdict = ingress(&mut Octets(&mut frame), ETHERNET, &mut after);
+    let mut packet = Buffer::new(question.frame);
+    let verdict = match ingress(&mut packet, ETHERNET, &mut after) {
+        Verdict::Direct(opens, backend) => send_on(&mut packet, opens, backend.index(), &mut after),
+        verdict => verdict,
+    };
     let chosen = after.flows.get(tuple).map(|flow| (flow.backend, flow.dispatch));
     if let Some((id, dispatch)) = chosen
         && let Some(backend) = found(&after, id)
@@ -352,7 +356,9 @@ fn routes<A: Pins>(model: &mut Model<A>) {
         ..Route::default()
     };
     let elsewhere = model.backends.values().filter(|backend| !backend.is_local());
-    let routes: Vec<A> = elsewhere.map(|backend| backend.address).collect();
+    // With headers around it, a packet goes to the backend's node.
+    let nodes = model.nodes.values().map(A::known_as);
+    let routes: Vec<A> = elsewhere.map(|backend| backend.address).chain(nodes).collect();
     model.routes.extend(
         routes
             .into_iter()
