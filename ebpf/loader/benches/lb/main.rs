@@ -10,6 +10,7 @@
 //! depend on the memory of the moment: hold them against the floors that are printed with them, never against another day.
 
 mod connect;
+mod remote;
 mod rig;
 
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,8 @@ fn main() -> Result<()> {
     floors(&mut rig)?;
     family::<V4>(&mut rig, "IPv4")?;
     family::<V6>(&mut rig, "IPv6")?;
+    remote::family::<V4>(&mut rig, "IPv4")?;
+    remote::family::<V6>(&mut rig, "IPv6")?;
     connect::rows()?;
     println!("load after: {}", load()?);
     for hook in Hook::ALL {
@@ -57,9 +60,7 @@ fn main() -> Result<()> {
             size.verified
         );
     }
-    println!(
-        "Goals are those of IPv4 towards backends of other nodes; these rows serve backends of this node."
-    );
+    println!("Goals are those of IPv4. Rows that do not say \"SNAT\" serve backends of this node.");
     Ok(())
 }
 

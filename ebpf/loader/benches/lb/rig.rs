@@ -20,6 +20,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
+use crate::remote;
+
 /// Octets of every packet here.
 pub(crate) const LENGTH: usize = 80;
 const WORDS: usize = LENGTH / 8;
@@ -118,12 +120,14 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// On one processor, with mounts of its own: maps of an agent on this machine are never touched.
+    /// On one processor, with mounts and a network of its own: what an agent on this machine has is never touched.
     pub(crate) fn load() -> Result<Self> {
         let mut processors = CpuSet::new();
         processors.set(usize::from(std::thread::available_parallelism()?.get() > 1))?;
         sched_setaffinity(Pid::from_raw(0), &processors).context("a processor of its own")?;
-        unshare(CloneFlags::CLONE_NEWNS).context("mounts of its own")?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .context("mounts and a network of its own")?;
+        remote::run("ip link set lo up")?;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&Path>, "/", None::<&Path>, private, None::<&Path>).context("private mounts")?;
         let folder = tempfile::tempdir()?;
@@ -162,7 +166,7 @@ impl Rig {
         })
     }
 
-    fn map(&self, map: Map) -> Result<&MapFd> {
+    pub(crate) fn map(&self, map: Map) -> Result<&MapFd> {
         let found = self.maps.iter().find(|(other, _)| *other == map);
         Ok(&found.context("a map that is not in the table")?.1)
     }
