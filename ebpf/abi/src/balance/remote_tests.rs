@@ -2,6 +2,7 @@
 
 use super::tests::{CLIENT, NOW, VIP, backend_id, comes, node, request, segment, v4};
 use super::*;
+use crate::V4;
 use crate::checksum;
 use crate::forward::{Gateway, Route};
 use crate::icmp::Answer;

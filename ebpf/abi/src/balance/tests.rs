@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::V4;
 use crate::checksum;
 use crate::config::{RangeKey, setting};
 use crate::flow::FRAGMENT_LIFETIME;
