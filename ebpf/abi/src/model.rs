@@ -1,5 +1,7 @@
 //! The tables as plain maps, to run the decisions without a kernel: in tests, and where a person asks what would happen.
 
+pub mod sample;
+
 use std::collections::BTreeMap;
 
 use crate::V6;

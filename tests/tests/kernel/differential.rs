@@ -1,33 +1,96 @@
 //! The same decision here and in the kernel, over a hundred thousand random packets of clients, backends and nonsense.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use ebpf_abi::config::{Member, PRESENT, RangeKey};
+use ebpf_abi::config::Direction;
 use ebpf_abi::flow::Tuple;
-use ebpf_abi::maglev::{Seeds, Walker, fill};
 use ebpf_abi::model::Model;
+use ebpf_abi::model::sample::{Part, Sample, sample, script};
 use ebpf_abi::packet::{TCP, UDP};
-use ebpf_abi::service::{BackendState, Frontend, FrontendKey, Selection, Set, flag};
-use ebpf_abi::{BackendId, FrontendId, V4, V6};
+use ebpf_abi::{V4, V6};
 use ebpf_loader::Hook;
+use nix::net::if_::if_nametoindex;
 
-use crate::claims::{Ends, SET, id, key, node};
+use crate::claims::Ends;
+use crate::icmp::message;
 use crate::image::Tick;
 use crate::packet::Frame;
-use crate::rig::rig;
+use crate::remote::{Neighbour, network};
+use crate::rig::{Rig, rig, target};
 
 const PACKETS: u32 = 50_000;
 
 #[test]
 fn the_kernel_decides_about_random_packets_as_the_same_code_does_here() {
     let Some(rig) = rig() else { return };
+    network(Neighbour::Known);
     differ::<V4>(&rig, 4);
     differ::<V6>(&rig, 6);
 }
 
-fn differ<A: Ends>(rig: &crate::rig::Rig, seed: u64) {
+/// What fuzzing has found to lead somewhere new. Each script meets a fresh node: its connections are its own.
+#[test]
+fn the_kernel_decides_about_what_fuzzing_found_as_the_same_code_does_here() {
+    let Some(rig) = rig() else { return };
+    network(Neighbour::Known);
+    let mut scripts: Vec<Vec<u8>> = KEPT.lines().map(octets).collect();
+    let fresh = fs::read_dir(target().join("fuzz/corpus/packet"));
+    scripts.extend(fresh.into_iter().flatten().map(|file| {
+        let path = file.expect("the folder can be read").path();
+        fs::read(&path).expect("a file of it can be read")
+    }));
+    assert!(!scripts.is_empty());
+    for octets in &scripts {
+        replay::<V4>(&rig, octets, [0x08, 0x00]);
+        replay::<V6>(&rig, octets, [0x86, 0xdd]);
+    }
+    println!("{} scripts", scripts.len());
+}
+
+fn replay<A: Ends + Sample>(rig: &Rig, octets: &[u8], kind: [u8; 2]) {
+    let parts: Vec<Part<'_>> = script(octets)
+        .filter(|part| part.frame.get(12..14) == Some(&kind))
+        .collect();
+    for ingress in [Hook::Xdp, Hook::Ingress] {
+        let mut model = node::<A>();
+        rig.install(&model);
+        for part in &parts {
+            let hook = match part.direction {
+                Direction::Ingress => ingress,
+                Direction::Egress | Direction::Socket => Hook::Egress,
+            };
+            // The kernel refuses to run shorter ones.
+            if part.frame.len() < 15 || hook != Hook::Xdp && part.frame.len() < 54 {
+                continue;
+            }
+            let (.., tick) = rig.both(hook, part.frame, &mut model);
+            if tick == Tick::Next {
+                model = rig.written(&model);
+            }
+        }
+    }
+}
+
+/// Lines of hexadecimal digits.
+const KEPT: &str = include_str!("corpus.txt");
+
+fn octets(line: &str) -> Vec<u8> {
+    let digits = line.as_bytes().chunks(2);
+    let octet = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.map(|pair| octet(pair).expect("two digits")).collect()
+}
+
+/// The sample with the device of the tests' network; test runs come in by the loopback device.
+fn node<A: Sample>() -> Model<A> {
+    let mut model = sample(if_nametoindex("out").expect("the device"));
+    model.arrived = 1;
+    model
+}
+
+fn differ<A: Ends + Sample>(rig: &Rig, seed: u64) {
     let mut random = Random(seed);
-    let mut model = world::<A>();
+    let mut model = node::<A>();
     rig.install(&model);
     for number in 0..PACKETS {
         let frame = packet::<A>(&mut random);
@@ -39,7 +102,6 @@ fn differ<A: Ends>(rig: &crate::rig::Rig, seed: u64) {
             _ => Hook::Egress,
         };
         let (_, _, tick) = rig.both(hook, &frame, &mut model);
-        // Entries written over the turn of a second may expire a second apart.
         if tick == Tick::Next {
             model = rig.written(&model);
         }
@@ -57,130 +119,26 @@ fn differ<A: Ends>(rig: &crate::rig::Rig, seed: u64) {
     assert!(model.flows.len() > 1000, "most packets were for nobody");
 }
 
-/// Frontends with and without affinity, with source ranges, without backends, closed ones. Chance never chooses.
-fn world<A: Ends>() -> Model<A> {
-    let mut model = node::<A>(8);
-    let names: Vec<String> = (0..8)
-        .map(|n| format!("[{}:8080/TCP,State:active]", A::backend(n + 1)))
-        .collect();
-    let mut order: Vec<u32> = (0..8).collect();
-    order.sort_by_key(|n| names[*n as usize].clone());
-    let walker = |n: &u32| Walker::new(id(*n), 100, names[*n as usize].as_bytes(), 251, &Seeds::default());
-    let mut walkers: Vec<Walker> = order.iter().filter_map(walker).collect();
-    let mut table = vec![BackendId::NONE; 251];
-    fill(&mut table, &mut walkers);
-    model.maglev.insert(SET, table);
-    // A set of one: every draw is the same.
-    model.sets.insert(SET + 1, Set::new(107, 1, 1));
-    model.members.insert(
-        Member {
-            set: SET + 1,
-            backend: id(7),
-        },
-        PRESENT,
-    );
-    model.sets.insert(SET + 2, Set::new(0, 0, 0));
-    model.backends.get_mut(&3).expect("there").state = BackendState::Terminating.number();
-    model.config.seed4 = Seeds::default().v4;
-    model.config.seed6 = Seeds::default().v6;
-    for protocol in [TCP, UDP] {
-        let first = *model.frontends.get(&key(protocol)).expect("there");
-        model
-            .frontends
-            .get_mut(&key::<A>(protocol))
-            .expect("there")
-            .selection = Selection::Maglev.number();
-        let more = [
-            (
-                2,
-                Frontend {
-                    affinity: 5,
-                    selection: Selection::Maglev.number(),
-                    service: 2,
-                    ..first
-                },
-            ),
-            (
-                3,
-                Frontend {
-                    set: SET + 1,
-                    service: 3,
-                    ..first
-                },
-            ),
-            (
-                4,
-                Frontend {
-                    set: SET + 2,
-                    service: 4,
-                    ..first
-                },
-            ),
-            (
-                5,
-                Frontend {
-                    set: SET + 1,
-                    ranges: 4,
-                    service: 5,
-                    ..first
-                },
-            ),
-            (
-                6,
-                Frontend {
-                    set: SET + 1,
-                    ranges: 4,
-                    flags: first.flags | flag::DENY_RANGES,
-                    service: 6,
-                    ..first
-                },
-            ),
-            (
-                7,
-                Frontend {
-                    flags: 0,
-                    service: 7,
-                    ..first
-                },
-            ),
-        ];
-        for (n, frontend) in more {
-            let index = u32::from(n) * 10 + u32::from(protocol);
-            let id = FrontendId::new(index, 1).expect("it fits");
-            model.live_frontends.insert(index, id);
-            let address = A::of(A::vip(n));
-            model.watch(&address);
-            model.frontends.insert(
-                FrontendKey::new(address, 80_u16.to_be(), protocol),
-                Frontend { id, ..frontend },
-            );
-        }
-    }
-    let whole = 8 * u32::try_from(size_of::<A>()).expect("small");
-    let range = RangeKey {
-        bits: RangeKey::<A>::LIST_BITS + whole - 3,
-        list: 4,
-        address: A::of(A::client(8)),
-    };
-    model.ranges.insert(range, PRESENT);
-    model
-}
-
 /// Mostly packets that mean something, some of them damaged.
 fn packet<A: Ends>(random: &mut Random) -> Vec<u8> {
-    let client = SocketAddr::new(A::client(random.octet(32)), 4000 + u16::from(random.octet(40)));
+    let (service, host) = (random.octet(10), random.octet(32));
+    // No two connections leave by one port, so none has to look for another.
+    let own = 1024 + (u16::from(service) * 32 + u16::from(host)) * 40 + u16::from(random.octet(40));
+    let client = SocketAddr::new(<A as Ends>::client(host), own);
     let port = if random.below(8) == 0 { 81 } else { 80 };
-    let vip = SocketAddr::new(A::vip(random.octet(9)), port);
-    let backend = SocketAddr::new(A::backend(random.octet(10)), 8080);
+    let vip = SocketAddr::new(<A as Ends>::vip(service), port);
+    let backend = SocketAddr::new(<A as Ends>::backend(random.octet(11)), 8080);
+    let node = SocketAddr::new(here::<A>(), own);
     let protocol = match random.below(16) {
         0 => random.octet(255),
         1..8 => UDP,
         _ => TCP,
     };
     let flags = [2, 16, 16, 16, 24, 18, 17, 4, 20, random.octet(255)][random.below(10) as usize];
-    let (from, to): (SocketAddr, SocketAddr) = match random.below(3) {
+    let (from, to): (SocketAddr, SocketAddr) = match random.below(4) {
         0 | 1 => (client, vip),
-        _ => (backend, client),
+        2 => (backend, client),
+        _ => (backend, node),
     };
     let mut frame = Frame::of(protocol, flags, from, to);
     if random.below(12) == 0 {
@@ -196,7 +154,20 @@ fn packet<A: Ends>(random: &mut Random) -> Vec<u8> {
             }),
         };
     }
+    if random.below(24) == 0 {
+        frame = frame.hops(random.octet(3));
+    }
     let mut octets = frame.build();
+    if random.below(6) == 0 {
+        // An error about it, or nearly; to whom it came from, or to somebody.
+        let about = octets
+            .get(14..14 + 72.min(octets.len() - 14))
+            .expect("shorter than it is");
+        let to = [from, to, client, node][random.below(4) as usize].ip();
+        let speaker = [to, from.ip(), <A as Ends>::client(99)][random.below(3) as usize];
+        let kind = [3, 3, 11, 1, 2, 4, 8, 128, random.octet(255)][random.below(9) as usize];
+        octets = message::<A>(speaker, to, kind, random.octet(6), about);
+    }
     match random.below(20) {
         // Cut short.
         0 => octets.truncate(15 + random.below(octets.len() as u32 - 15) as usize),
@@ -208,6 +179,14 @@ fn packet<A: Ends>(random: &mut Random) -> Vec<u8> {
         _ => {}
     }
     octets
+}
+
+/// This node, where packets leave.
+fn here<A: Ends>() -> IpAddr {
+    match <A as Ends>::client(1) {
+        IpAddr::V4(_) => [10, 1, 0, 1].into(),
+        IpAddr::V6(_) => [0xfd01, 0, 0, 0, 0, 0, 0, 1].into(),
+    }
 }
 
 /// The generator of Vigna's `splitmix64`: the same packets each time.

@@ -157,7 +157,8 @@ impl Rig {
 
     /// Runs a packet through the kernel's program and through the decision here. Verdict and packet must be the same.
     ///
-    /// Returns whether a second began meanwhile, so that clocks may differ by one.
+    /// Returns whether the maps must be read anew: a second began meanwhile, or chance was asked, which also leaves the packet
+    /// to the verdict.
     pub(crate) fn both<A: Maps>(
         &self,
         hook: Hook,
@@ -178,21 +179,23 @@ impl Rig {
             }
             (verdict, packet)
         };
-        let same = |(verdict, packet): &(Verdict, Vec<u8>), device: u32| {
-            ran.verdict == answer(hook, *verdict, device) && ran.packet == *packet
+        let drawn = model.random;
+        let same = |(verdict, packet): &(Verdict, Vec<u8>), model: &Model<A>| {
+            ran.verdict == answer(hook, *verdict, model.way.device)
+                && (ran.packet == *packet || model.random != drawn)
         };
         // Where seconds went by, the program ran in one of them: any one will do, the caller reads the maps anew.
         for now in before..after {
             let mut model_then = model.clone();
             let (verdict, packet) = here(now, &mut model_then);
-            if same(&(verdict, packet.clone()), model_then.way.device) {
+            if same(&(verdict, packet.clone()), &model_then) {
                 *model = model_then;
                 return (verdict, packet, Tick::Next);
             }
         }
         let (verdict, packet) = here(after, model);
         assert!(
-            same(&(verdict, packet.clone()), model.way.device),
+            same(&(verdict, packet.clone()), model),
             "{hook:?} differs\n  in:     {}\n  here:   {verdict:?}\n          {}\n  kernel: {}\n          {}\n  octets here:   {packet:02x?}\n  octets kernel: {:02x?}",
             decode(frame),
             decode(&packet),
@@ -203,12 +206,16 @@ impl Rig {
         (
             verdict,
             packet,
-            if before == after { Tick::Same } else { Tick::Next },
+            if before == after && model.random == drawn {
+                Tick::Same
+            } else {
+                Tick::Next
+            },
         )
     }
 }
 
-/// Whether the clock went on between two readings.
+/// Whether what happened here and in the kernel may differ in what is written: by a second, or by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
     Same,

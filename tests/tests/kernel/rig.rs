@@ -101,9 +101,13 @@ impl Rig {
     }
 }
 
-/// Beside this very test, in cargo's target folder.
 fn elf() -> PathBuf {
+    target().join("bpf/stentor-bpf")
+}
+
+/// Cargo's target folder, in which this very test lies.
+pub(crate) fn target() -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
     let target = test.ancestors().nth(3).expect("target/debug/deps/kernel");
-    target.join("bpf/stentor-bpf")
+    target.to_owned()
 }

@@ -11,13 +11,14 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 /// Decoders first, then what is built from them.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "framer",
     "open",
     "capability",
     "update",
     "attribute",
     "notification",
+    "packet",
     "speaker",
     "crds",
 ];

@@ -1,4 +1,4 @@
-//! What every target begins with: the golden messages and manifests of the other tests.
+//! What every target begins with: the golden messages, packets and manifests of the other tests.
 
 use std::fs;
 use std::io;
@@ -42,6 +42,10 @@ pub(crate) fn seed(corpus: &Path, workspace: &Path) -> io::Result<()> {
         write(corpus, "framer", number, &[&[19], &message[..]].concat())?;
     }
     write(corpus, "framer", 9999, &stream)?;
+    let kept = fs::read_to_string(workspace.join("tests/tests/kernel/corpus.txt"))?;
+    for (number, script) in kept.lines().filter_map(octets).enumerate() {
+        write(corpus, "packet", number, &script)?;
+    }
     for (number, file) in fs::read_dir(workspace.join("tests/scenario"))?.enumerate() {
         write(corpus, "crds", number, &fs::read(file?.path())?)?;
     }
