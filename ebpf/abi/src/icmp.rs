@@ -359,6 +359,9 @@ pub fn message<A: Control, P: Packet, T: Answers<A>>(
     };
     let vip = vip(direction, destination, tables);
     let elsewhere = |reason| unwanted(vip, reason);
+    if !network.is_all_in(packet, at) {
+        return elsewhere(DropReason::InvalidHeader);
+    }
     if network.fragment != Fragment::Whole {
         return elsewhere(DropReason::FragmentsUnsupported);
     }

@@ -272,6 +272,10 @@ impl Packet for Growing<'_> {
         Octets(self.0).write(at, octets)
     }
 
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
     fn forget(&self, number: u32) -> u32 {
         number
     }

@@ -20,6 +20,8 @@ pub trait Packet {
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
     /// Writes them; `None`, and nothing is written, if the packet ends before.
     fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()>;
+    /// Octets from the link header on.
+    fn length(&self) -> usize;
     /// The same number, of which the kernel's verifier then knows nothing. It walks all that follows once for each set of
     /// things it knows, so where many ways meet, what they found out must be forgotten.
     fn forget(&self, number: u32) -> u32;
@@ -75,6 +77,15 @@ pub struct Network {
     pub hops: u8,
     pub protocol: u8,
     pub fragment: Fragment,
+}
+
+impl Network {
+    /// Whether all that the header, at `at`, promises is there. The stack drops what is not whole, so nobody else takes it
+    /// either.
+    #[inline(always)]
+    pub fn is_all_in<P: Packet>(&self, packet: &P, at: usize) -> bool {
+        usize::try_from(self.length).is_ok_and(|length| at + length <= packet.length())
+    }
 }
 
 /// Whether a packet passes a router here.
@@ -357,6 +368,10 @@ impl Packet for Octets<'_> {
     fn write<const N: usize>(&mut self, at: usize, octets: [u8; N]) -> Option<()> {
         *self.0.get_mut(at..)?.first_chunk_mut()? = octets;
         Some(())
+    }
+
+    fn length(&self) -> usize {
+        self.0.len()
     }
 
     fn forget(&self, number: u32) -> u32 {

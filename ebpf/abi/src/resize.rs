@@ -14,8 +14,6 @@ use crate::packet::{Checksum, ETHERNET, Octets};
 
 /// A packet that may become another length. After each of these, offsets are those of the new packet.
 pub trait Resize: Packet {
-    /// Octets from the link header on.
-    fn length(&self) -> usize;
     /// Cuts what comes after `length` octets, or adds octets of any content up to there.
     fn cut(&mut self, length: usize) -> Option<()>;
     /// Makes room for `N` octets between the Ethernet header, which stays in front, and the IP header. Their content is
@@ -63,6 +61,10 @@ impl Packet for Buffer {
         Octets(&mut self.octets).write(at, octets)
     }
 
+    fn length(&self) -> usize {
+        self.octets.len()
+    }
+
     fn forget(&self, number: u32) -> u32 {
         number
     }
@@ -82,10 +84,6 @@ impl Packet for Buffer {
 
 #[cfg(any(test, feature = "model"))]
 impl Resize for Buffer {
-    fn length(&self) -> usize {
-        self.octets.len()
-    }
-
     fn cut(&mut self, length: usize) -> Option<()> {
         self.octets.resize(length, 0);
         Some(())

@@ -76,6 +76,11 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
     fn forget(&self, number: u32) -> u32 {
         // SAFETY: as above.
         hide(number, unsafe { (*self.0).rx_queue_index })
@@ -156,6 +161,11 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn length(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
     fn forget(&self, number: u32) -> u32 {
         // SAFETY: as above.
         hide(number, unsafe { (*self.0).len })
@@ -222,11 +232,6 @@ fn done(word: i64) -> Option<()> {
 
 impl Resize for Frame {
     #[inline(always)]
-    fn length(&self) -> usize {
-        self.len() as usize
-    }
-
-    #[inline(always)]
     fn cut(&mut self, length: usize) -> Option<()> {
         // The verifier knows pointers only in 64 bits, and the compiler would take them apart in 32.
         let now = core::hint::black_box(self.len());
@@ -251,11 +256,6 @@ impl Resize for Frame {
 }
 
 impl Resize for Skb {
-    #[inline(always)]
-    fn length(&self) -> usize {
-        self.len() as usize
-    }
-
     /// Makes the whole packet one piece, too.
     #[inline(always)]
     fn cut(&mut self, length: usize) -> Option<()> {

@@ -76,6 +76,9 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         Err(Malformed::Extensions) => return Err(Verdict::Drop(DropReason::InvalidExtensionHeader)),
         Err(malformed) => return Err(Verdict::Pass(Pass::Malformed(malformed))),
     };
+    if !network.is_all_in(packet, at) {
+        return Err(Verdict::Drop(DropReason::InvalidHeader));
+    }
     match network.protocol {
         TCP | UDP | SCTP => {}
         icmp if icmp == A::ICMP => return Err(Verdict::Message),

@@ -192,6 +192,7 @@ fn what_does_not_fit_is_named_with_what_would_fit() {
     let mut node = far();
     let mut packet = request(40_000, tcp::SYN);
     packet[2..4].copy_from_slice(&1501_u16.to_be_bytes());
+    packet.resize(1501, 0);
     let before = packet.clone();
     assert_eq!(
         comes(&mut node, NOW, &mut packet),
