@@ -92,7 +92,13 @@ fn judge<A: Control>(model: &mut Model<A>, part: &Part<'_>) {
             // RFC 4443, 2.4 (c), and the Ethernet header; echo replies are as long as what was asked.
             assert!(after.len() <= part.frame.len().max(1280 + ETHERNET));
         }
-        Verdict::Message | Verdict::Error | Verdict::Answer(_) => panic!("{verdict:?} is not the end"),
+        Verdict::Message
+        | Verdict::Error
+        | Verdict::New
+        | Verdict::Direct(..)
+        | Verdict::Returned
+        | Verdict::Wrapped
+        | Verdict::Answer(_) => panic!("{verdict:?} is not the end"),
     }
 }
 
