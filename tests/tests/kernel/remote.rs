@@ -133,7 +133,7 @@ pub(crate) fn network(neighbour: Neighbour) {
     for net in ["10.0.0.0/24", "198.51.100.0/24"] {
         run(&format!("ip route add {net} via 10.1.0.2"));
     }
-    for net in ["fd00::/64", "2001:db8:c::/64"] {
+    for net in ["fd00::/120", "2001:db8:c::/120"] {
         run(&format!("ip route add {net} via fd01::2"));
     }
 }
