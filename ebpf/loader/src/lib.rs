@@ -61,7 +61,7 @@ pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};
 pub use sweep::{Sweeper, Swept};
-pub use version::Dropped;
+pub use version::{Dropped, remove};
 
 /// What goes wrong between here and the kernel. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]

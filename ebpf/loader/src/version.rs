@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use crate::attach::{pin_name, read_name, take_off};
-use crate::{Datapath, Error, stages};
+use crate::{Datapath, Error, kernel, stages};
 
 /// A folder of another version that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Datapath {
             };
             dropped.push(Dropped {
                 version: version.unwrap_or_default(),
-                links: Self::take_off_links(&folder.join("links")).map_err(failed)?,
+                links: take_off_all(&folder.join("links")).map_err(failed)?,
                 maps: empty(&folder.join("maps")).map_err(failed)?,
             });
             // Nothing goes on with them any more. Older versions had none.
@@ -61,47 +62,72 @@ impl Datapath {
         Ok(dropped)
     }
 
-    /// Takes off what hangs by the pins of a folder, and removes it. Off first: a program must not outlive its stages.
-    fn take_off_links(folder: &Path) -> io::Result<usize> {
-        let names = match fs::read_dir(folder) {
-            Ok(entries) => entries
-                .map(|entry| Ok(entry?.file_name()))
-                .collect::<io::Result<Vec<_>>>()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        for name in &names {
-            // Those of sockets have no stages.
-            if let Some((hook, index)) = name.to_str().and_then(read_name) {
-                for mode in hook.modes() {
-                    let pin = folder.join(pin_name(hook, index, mode));
-                    if pin.file_name() == Some(name) {
-                        take_off(&pin, hook, index, mode)?;
-                    }
-                }
-            }
-        }
-        empty(folder)?;
-        Ok(names.len())
-    }
-
     pub(crate) fn other_versions(&self) -> Result<Vec<PathBuf>, Error> {
         let all = self.folder().parent().unwrap_or(Path::new("/"));
-        let failed = |source| Error::Folder {
+        let mut found = versions(all).map_err(|source| Error::Folder {
             path: all.to_owned(),
             source,
-        };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(all).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let version = path.file_name().and_then(|name| number(name.to_str()?));
-            if version.is_some() && path != self.folder() {
-                found.push(path);
-            }
-        }
-        found.sort();
+        })?;
+        found.retain(|path| path != self.folder());
         Ok(found)
     }
+}
+
+/// Takes everything of every version off and removes the folder, [`crate::Settings::folder`]: when this returns, no packet and
+/// no socket meets a program any more. Unpinning alone would leave filters where they are, and links until the kernel has
+/// time.
+pub fn remove(folder: &Path) -> Result<(), Error> {
+    let done = versions(folder).and_then(|versions| {
+        for version in versions {
+            take_off_all(&version.join("links"))?;
+        }
+        fs::remove_dir_all(folder)
+    });
+    done.map_err(|source| Error::Folder {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// The folders of all versions in a folder, in order.
+fn versions(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.file_name().and_then(|name| number(name.to_str()?)).is_some() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes off what hangs by the pins of a folder, and removes it. Off first: a program must not outlive its stages.
+fn take_off_all(folder: &Path) -> io::Result<usize> {
+    let names = match fs::read_dir(folder) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<Vec<_>>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    for name in &names {
+        let Some((hook, index)) = name.to_str().and_then(read_name) else {
+            // One of sockets. Where there is no link, the pin is all there is to remove.
+            if let Ok(link) = kernel::open(&folder.join(name)) {
+                drop(kernel::unlink(link.as_fd()));
+            }
+            continue;
+        };
+        for mode in hook.modes() {
+            let pin = folder.join(pin_name(hook, index, mode));
+            if pin.file_name() == Some(name) {
+                take_off(&pin, hook, index, mode)?;
+            }
+        }
+    }
+    empty(folder)?;
+    Ok(names.len())
 }
 
 /// Removes a folder, and counts what was in it.

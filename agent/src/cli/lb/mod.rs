@@ -107,7 +107,7 @@ fn shares<A: Pins>(
 }
 
 /// All of what went wrong, and what to do about it.
-fn failed(error: &Error) -> Failure {
+pub(super) fn failed(error: &Error) -> Failure {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {
