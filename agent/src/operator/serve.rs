@@ -1,6 +1,5 @@
 //! `/healthz` and `/metrics` over TCP.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,21 +8,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::metrics;
 use super::run::State;
+use crate::shell::http::{self, Limits};
 
-/// Connections served at once; the next waits in the listen queue.
-const CONNECTIONS: usize = 32;
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// After a failed accept (out of descriptors, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const LIMITS: Limits = Limits {
+    connections: 32,
+    time: Duration::from_secs(10),
+};
 /// The loop gives a sign of life every few seconds. One that gives none for so long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -43,37 +39,10 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListen
 
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, surface: Surface, state: watch::Receiver<Arc<State>>) {
-    let mut open = JoinSet::new();
-    loop {
-        while open.try_join_next().is_some() {}
-        while open.len() >= CONNECTIONS {
-            open.join_next().await;
-        }
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                open.spawn(connection(stream, surface, state.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, surface: Surface, state: watch::Receiver<Arc<State>>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(surface, request.uri().path(), &state.borrow(), Instant::now());
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(ANSWER_LIMIT)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    if tokio::time::timeout(ANSWER_LIMIT, connection).await.is_err() {
-        tracing::debug!("a request took too long");
-    }
+    let answer = move |request: &Request<Incoming>| {
+        answer(surface, request.uri().path(), &state.borrow(), Instant::now())
+    };
+    http::serve(listener, LIMITS, answer).await;
 }
 
 fn answer(surface: Surface, path: &str, state: &State, now: Instant) -> Response<Full<Bytes>> {

@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 use bgp_speaker::types::RouterId;
 use crds::Severity;
 use crds::bgp::cluster_config::{CiliumBGPClusterConfig, Multipath, Whereabouts};
+use crds::bgp::node_config::CiliumBGPNodeConfig;
 use crds::bgp::node_config_override::InstanceOverride;
 use crds::selector::LabelSelector;
 
@@ -135,10 +136,7 @@ pub(crate) fn node_config<'a>(
 }
 
 /// The node config of this node, unless a cluster config that is there made it.
-fn by_hand<'a>(
-    objects: &'a Objects,
-    node: &str,
-) -> Option<Stored<'a, crds::bgp::node_config::CiliumBGPNodeConfig>> {
+fn by_hand<'a>(objects: &'a Objects, node: &str) -> Option<Stored<'a, CiliumBGPNodeConfig>> {
     let config = objects.node_config(node)?;
     let owners = config
         .object
@@ -209,7 +207,7 @@ fn selects(selector: Option<&LabelSelector>, node: &NodeFacts<'_>) -> bool {
 }
 
 fn of_node_config<'a>(
-    config: Stored<'a, crds::bgp::node_config::CiliumBGPNodeConfig>,
+    config: Stored<'a, CiliumBGPNodeConfig>,
     world: &World,
     options: &Options,
     me: &NodeFacts<'_>,
@@ -320,10 +318,7 @@ fn router_id(
 }
 
 /// What an operator wrote into the node config that it made.
-pub(crate) fn told_id(
-    made: &crds::bgp::node_config::CiliumBGPNodeConfig,
-    instance: &str,
-) -> Option<RouterId> {
+pub(crate) fn told_id(made: &CiliumBGPNodeConfig, instance: &str) -> Option<RouterId> {
     let mut instances = made.spec.bgp_instances.iter();
     let id = instances
         .find(|made| made.name == instance)?
@@ -338,7 +333,7 @@ fn assigned(world: &World, options: &Options, me: &NodeFacts<'_>, instance: &str
         return None;
     };
     let key = key(me.name, instance);
-    let taken = given_ids(&world.objects);
+    let taken = given_ids(&world.objects, runs_by_hand);
     router_id::assign(pool, &BTreeSet::from([key.clone()]), &BTreeMap::new(), &taken)
         .get(&key)
         .copied()
@@ -369,11 +364,18 @@ fn pool_ids(
             }
         }
     }
-    router_id::assign(pool, &keys, &BTreeMap::new(), &given_ids(objects))
+    router_id::assign(pool, &keys, &BTreeMap::new(), &given_ids(objects, runs_by_hand))
 }
 
-/// Router IDs somebody wrote, anywhere in the cluster.
-pub(crate) fn given_ids(objects: &Objects) -> BTreeSet<Ipv4Addr> {
+fn runs_by_hand(objects: &Objects, config: Stored<'_, CiliumBGPNodeConfig>) -> bool {
+    node::facts(objects, config.name()).is_some() && by_hand(objects, config.name()).is_some()
+}
+
+/// Router IDs somebody wrote, anywhere in the cluster: those of overrides, and of node configs that are `by_hand`.
+pub(crate) fn given_ids(
+    objects: &Objects,
+    by_hand: impl Fn(&Objects, Stored<'_, CiliumBGPNodeConfig>) -> bool,
+) -> BTreeSet<Ipv4Addr> {
     let overrides = objects.overrides().flat_map(|over| {
         over.object
             .spec
@@ -383,9 +385,7 @@ pub(crate) fn given_ids(objects: &Objects) -> BTreeSet<Ipv4Addr> {
     });
     let by_hand = objects
         .node_configs()
-        .filter(|config| {
-            node::facts(objects, config.name()).is_some() && by_hand(objects, config.name()).is_some()
-        })
+        .filter(|config| by_hand(objects, *config))
         .flat_map(|config| {
             config
                 .object

@@ -2,7 +2,6 @@
 //! `healthCheckNodePort`, and whether the load balancer is well, at `/healthz`. Load balancers in front ask there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +10,19 @@ use bytes::Bytes;
 use crds::k8s_openapi::jiff::Timestamp;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::http::{self, Limits};
 use crate::plan::HealthCheck;
 
-/// Of each port; the next waits in the listen queue.
-const CONNECTIONS: usize = 16;
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Of each port.
+const LIMITS: Limits = Limits {
+    connections: 16,
+    time: Duration::from_secs(5),
+};
 /// A port that is taken is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -131,34 +131,8 @@ async fn bind(question: Question) -> Result<TcpListener, (SocketAddr, std::io::E
 }
 
 async fn serve(listener: TcpListener, question: Question, health: watch::Receiver<Arc<Health>>) {
-    let mut open = JoinSet::new();
-    loop {
-        while open.try_join_next().is_some() {}
-        while open.len() >= CONNECTIONS {
-            open.join_next().await;
-        }
-        if let Ok((stream, _)) = listener.accept().await {
-            open.spawn(connection(stream, question, health.clone()));
-        } else {
-            // Out of descriptors, mostly.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, question: Question, health: watch::Receiver<Arc<Health>>) {
-    let service = service_fn(move |_: Request<Incoming>| {
-        let health = Arc::clone(&health.borrow());
-        async move { Ok::<_, Infallible>(answer(question, &health)) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(ANSWER_LIMIT)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    if tokio::time::timeout(ANSWER_LIMIT, connection).await.is_err() {
-        tracing::debug!("a health check took too long");
-    }
+    let answer = move |_: &Request<Incoming>| answer(question, &health.borrow());
+    http::serve(listener, LIMITS, answer).await;
 }
 
 fn answer(question: Question, health: &Health) -> Response<Full<Bytes>> {

@@ -3,6 +3,7 @@
 
 pub mod definitions;
 pub mod health;
+pub(crate) mod http;
 pub mod lease;
 pub mod log;
 pub mod netlink;

@@ -217,6 +217,20 @@ layout!(
     pad_word = 38
 );
 
+impl<A> FragmentKey<A> {
+    #[inline(always)]
+    pub fn new(source: A, destination: A, id: u32, protocol: u8) -> Self {
+        Self {
+            source,
+            destination,
+            id,
+            protocol,
+            pad: 0,
+            pad_word: 0,
+        }
+    }
+}
+
 /// Value of `FRAGMENTS4` and `FRAGMENTS6`: the ports that only the first fragment tells.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -252,7 +252,7 @@ impl Datapath {
             if replaced && path == pin {
                 Ok(())
             } else {
-                unpin(&path)
+                kernel::unpin(&path)
             }
         };
         keep().map_err(failed(hook, device))?;
@@ -331,7 +331,7 @@ impl Datapath {
     }
 
     fn mark(&self, hook: Hook, pin: &Path) -> io::Result<()> {
-        unpin(pin)?;
+        kernel::unpin(pin)?;
         let program = self.program_fd(hook).map_err(io::Error::other)?;
         kernel::pin(program.as_fd(), pin)
     }
@@ -386,7 +386,7 @@ pub(crate) fn take_off(pin: &Path, hook: Hook, index: u32, mode: Mode) -> io::Re
             }
         }
     }
-    unpin(pin)
+    kernel::unpin(pin)
 }
 
 /// The hook and the device of a pin.
@@ -395,13 +395,6 @@ pub(crate) fn read_name(name: &str) -> Option<(Hook, u32)> {
     let (program, index) = (parts.next()?, parts.next()?);
     let hook = Hook::ALL.into_iter().find(|hook| hook.program() == program)?;
     Some((hook, index.parse().ok()?))
-}
-
-fn unpin(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 fn failed(hook: Hook, device: &str) -> impl Fn(io::Error) -> Error {

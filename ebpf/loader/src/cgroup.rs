@@ -138,7 +138,7 @@ impl Datapath {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
-            unpin(&attached).map_err(&failed)?;
+            kernel::unpin(&attached).map_err(&failed)?;
             let pin = self.socket_pin(hook, Means::Link);
             match kernel::open(&pin) {
                 // Before Linux 5.9 it goes some time later.
@@ -146,7 +146,7 @@ impl Datapath {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
-            unpin(&pin).map_err(&failed)?;
+            kernel::unpin(&pin).map_err(&failed)?;
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ fn link(program: BorrowedFd<'_>, hook: SocketHook, place: &Place, pin: &Path) ->
     }
     let link = kernel::link(program, place.fd(), hook.attach_type(), 0)?;
     // At another cgroup, or at one that is no more. Only now, so that calls that are in both meet no empty hook.
-    unpin(pin)?;
+    kernel::unpin(pin)?;
     if let Some(old) = old {
         // Before Linux 5.9 it goes some time later.
         let _ = kernel::unlink(old.as_fd());
@@ -282,7 +282,7 @@ fn attachment(program: BorrowedFd<'_>, hook: SocketHook, place: &Place, pin: &Pa
     if !replaced {
         bpf(Command::ProgAttach, &mut attach)?;
     }
-    unpin(pin)?;
+    kernel::unpin(pin)?;
     kernel::pin(program, pin)
 }
 
@@ -297,12 +297,5 @@ fn detach(program: BorrowedFd<'_>, hook: SocketHook, place: &Place) -> io::Resul
         // Off already, as when the cgroup is another one.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn unpin(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -312,6 +312,14 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     bpf(Command::ObjectPin, &mut object).map(drop)
 }
 
+/// Keeps it no more; it may be gone already.
+pub(crate) fn unpin(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Hangs a program at a place (`enum bpf_attach_type`) of a device, behind those that are there. It hangs as long as
 /// the link is open or pinned.
 pub(crate) fn link(program: BorrowedFd<'_>, device: u32, place: u32, flags: u32) -> io::Result<OwnedFd> {

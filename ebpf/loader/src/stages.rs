@@ -10,9 +10,8 @@
 //! hangs is its own. Until then too many are kept, never too few.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aya::maps::Map;
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
@@ -52,7 +51,7 @@ impl Datapath {
         for array in Stage::ARRAYS {
             let (map, pin) = (self.stages(array)?, self.stages_pin(array)?);
             // No other map has the number, so whoever left a pin of this name is gone, and its map with it.
-            let pinned = unpin(&pin).and_then(|()| kernel::pin(map, &pin));
+            let pinned = kernel::unpin(&pin).and_then(|()| kernel::pin(map, &pin));
             pinned.map_err(|source| Error::Folder { path: pin, source })?;
         }
         Ok(())
@@ -85,7 +84,9 @@ impl Datapath {
         }
         // A packet may be half-way through a program that hung a moment ago.
         Grace::new()?.wait().map_err(failed)?;
-        old.iter().try_for_each(|path| unpin(path)).map_err(failed)
+        old.iter()
+            .try_for_each(|path| kernel::unpin(path))
+            .map_err(failed)
     }
 
     /// Whether every link and every filter that is pinned has a program of this start.
@@ -164,12 +165,5 @@ impl Datapath {
             source,
         })?;
         Ok(self.folder().join(FOLDER).join(format!("{array}-{}", info.id)))
-    }
-}
-
-fn unpin(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -15,23 +15,14 @@ use ebpf_loader::Hook;
 
 use crate::claims::{SET, node};
 use crate::packet::Frame;
-use crate::remote::{Neighbour, Routed, at, far, left, network, request};
-use crate::rig::{Rig, rig};
-
-fn everywhere(claim4: fn(&Rig, Hook), claim6: fn(&Rig, Hook)) {
-    let Some(rig) = rig() else { return };
-    network(Neighbour::Known);
-    for hook in [Hook::Xdp, Hook::Ingress] {
-        claim4(&rig, hook);
-        claim6(&rig, hook);
-    }
-}
+use crate::remote::{Neighbour, Routed, at, everywhere, far, left, request};
+use crate::rig::Rig;
 
 macro_rules! claims {
     ($($name:ident)*) => {$(
         #[test]
         fn $name() {
-            everywhere(claim::$name::<V4>, claim::$name::<V6>);
+            everywhere(Neighbour::Known, claim::$name::<V4>, claim::$name::<V6>);
         }
     )*};
 }

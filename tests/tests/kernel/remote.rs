@@ -190,7 +190,7 @@ pub(crate) fn left(hook: Hook, frame: Frame) -> Vec<u8> {
     octets
 }
 
-fn everywhere(neighbour: Neighbour, claim4: fn(&Rig, Hook), claim6: fn(&Rig, Hook)) {
+pub(crate) fn everywhere(neighbour: Neighbour, claim4: fn(&Rig, Hook), claim6: fn(&Rig, Hook)) {
     let Some(rig) = rig() else { return };
     network(neighbour);
     for hook in [Hook::Xdp, Hook::Ingress] {

@@ -299,6 +299,8 @@ pub(crate) fn ask(vip: IpAddr) -> Result<()> {
         writing.join().expect("writing does not panic")?;
         ensure!(back == sent, "what connection {n} sent came back changed");
     }
+    // All at once, as the streams are: a port given back could be given out again, and two flows would be one.
+    let mut sockets = Vec::new();
     for n in 0..CLIENTS {
         let socket = UdpSocket::bind(if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
         socket.set_read_timeout(Some(LIMIT))?;
@@ -308,6 +310,7 @@ pub(crate) fn ask(vip: IpAddr) -> Result<()> {
         let mut back = [0; 2048];
         let length = socket.recv(&mut back).with_context(|| format!("datagram {n}"))?;
         ensure!(back[..length] == sent, "datagram {n} came back changed");
+        sockets.push(socket);
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ use crds::k8s_openapi::jiff::Timestamp;
 use lbipam::{Allocation, Decision, Pool, Request, Standing, Wish};
 use serde_json::{Value, json};
 
-use super::conditions::{Conditions, Wanted, of_core};
-use super::write::{About, Basis, Note, Order, Target, Weight, Write};
+use super::conditions::{Conditions, Wanted, of_service};
+use super::write::{Basis, Note, Order, Target, Weight, Write};
 use crate::plan::LbIpamReport;
 use crate::plan::options::Options;
 use crate::plan::vips::{self, Ingress};
@@ -67,7 +67,7 @@ pub(crate) fn addresses(world: &World, options: &Options, now: Timestamp) -> Add
         let Some(spec) = service.object.spec.as_ref() else {
             continue;
         };
-        let seen = conditions(service.object);
+        let seen = of_service(service.object);
         let was_served = seen
             .iter()
             .any(|condition| OURS.contains(&condition.kind.as_str()));
@@ -181,8 +181,8 @@ fn write(
             .filter(|given| !before.contains(&given.address))
         {
             let text = format!("{} from pool {}", given.address, given.pool);
-            notes.push(note(
-                service,
+            notes.push(Note::of(
+                service.parsed,
                 Weight::Normal,
                 "Allocate",
                 "AddressAllocated",
@@ -191,7 +191,13 @@ fn write(
         }
         for address in before.difference(&after) {
             let text = format!("{address}: {}", why_not(*address, request, pools));
-            notes.push(note(service, Weight::Warning, "Release", "AddressReleased", text));
+            notes.push(Note::of(
+                service.parsed,
+                Weight::Warning,
+                "Release",
+                "AddressReleased",
+                text,
+            ));
         }
     }
     let wanted = [Wanted::from(decision.condition()), from(&decision.addresses)];
@@ -344,7 +350,7 @@ fn let_go(service: Stored<'_, Service>, seen: &[Condition], pools: &[Pool], now:
     let told = gone.iter().map(|address| {
         let text =
             format!("{address}: the pools do not serve this Service any more (its type or class changed)");
-        note(service, Weight::Normal, "Release", "AddressReleased", text)
+        Note::of(service.parsed, Weight::Normal, "Release", "AddressReleased", text)
     });
     Some(Write {
         target: Target::status(service.parsed),
@@ -364,8 +370,8 @@ fn refused(one: &Served<'_>, decision: &Decision) -> Option<Note> {
         return None;
     }
     let text = format!("{message} [{reason}]");
-    Some(note(
-        one.service,
+    Some(Note::of(
+        one.service.parsed,
         Weight::Warning,
         "Allocate",
         "AddressRefused",
@@ -377,7 +383,15 @@ fn retained(one: &Served<'_>, decision: &Decision) -> Option<Note> {
     let message = from(&decision.addresses).message;
     let before = one.seen.iter().find(|seen| seen.kind == FROM);
     let is_new = message.contains(RETAINED) && before.is_none_or(|seen| seen.message != message);
-    is_new.then(|| note(one.service, Weight::Warning, "Retain", "AddressRetained", message))
+    is_new.then(|| {
+        Note::of(
+            one.service.parsed,
+            Weight::Warning,
+            "Retain",
+            "AddressRetained",
+            message,
+        )
+    })
 }
 
 /// Why an address that a Service has may not stay.
@@ -399,28 +413,6 @@ fn why_not(address: IpAddr, request: &Request, pools: &[Pool]) -> String {
         }
         Some(pool) => format!("pool {} does not select this Service any more", pool.name),
     }
-}
-
-fn note(
-    service: Stored<'_, Service>,
-    weight: Weight,
-    action: &'static str,
-    reason: &'static str,
-    text: String,
-) -> Note {
-    Note {
-        weight,
-        action,
-        reason,
-        text,
-        about: About::of(service.parsed),
-    }
-}
-
-fn conditions(service: &Service) -> Vec<Condition> {
-    let status = service.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref());
-    of_core(conditions.unwrap_or_default())
 }
 
 fn generation(service: Stored<'_, Service>) -> Option<i64> {
@@ -477,13 +469,7 @@ fn pool_notes(pool: &crds::Parsed, seen: &[Condition], wanted: &[Wanted]) -> Vec
             .iter()
             .any(|seen| seen.kind == condition.kind && seen.message == condition.message);
         if !known {
-            notes.push(Note {
-                weight,
-                action,
-                reason,
-                text: condition.message.clone(),
-                about: About::of(pool),
-            });
+            notes.push(Note::of(pool, weight, action, reason, condition.message.clone()));
         }
     }
     notes

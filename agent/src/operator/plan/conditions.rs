@@ -4,6 +4,7 @@
 //! `status` does. Conditions of others are left as they are.
 
 use crds::condition::{Condition, ConditionStatus};
+use crds::k8s_openapi::api::core::v1::Service;
 use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as CoreCondition;
 use crds::k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -106,8 +107,10 @@ impl Conditions<'_> {
     }
 }
 
-/// Conditions of a core kind in our own type. One with a status of its own makes no sense and is nobody's here.
-pub(crate) fn of_core(conditions: &[CoreCondition]) -> Vec<Condition> {
+/// Conditions of a Service in our own type. One with a status of its own makes no sense and is nobody's here.
+pub(crate) fn of_service(service: &Service) -> Vec<Condition> {
+    let status = service.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref());
     let condition = |core: &CoreCondition| {
         Some(Condition {
             kind: core.type_.clone(),
@@ -123,7 +126,7 @@ pub(crate) fn of_core(conditions: &[CoreCondition]) -> Vec<Condition> {
             last_transition_time: core.last_transition_time.0.to_string(),
         })
     };
-    conditions.iter().filter_map(condition).collect()
+    conditions.into_iter().flatten().filter_map(condition).collect()
 }
 
 #[cfg(test)]

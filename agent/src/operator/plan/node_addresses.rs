@@ -19,8 +19,8 @@ use crds::selector::LabelSelector;
 use crds::{EndpointState, NotReady};
 use serde_json::{Value, json};
 
-use super::conditions::{Conditions, Wanted, of_core};
-use super::write::{About, Basis, Note, Order, Target, Weight, Write};
+use super::conditions::{Conditions, Wanted, of_service};
+use super::write::{Basis, Note, Order, Target, Weight, Write};
 use crate::config::operator::NodeIpam;
 use crate::plan::vips;
 use crate::world::{Objects, Stored, World};
@@ -61,7 +61,7 @@ pub(crate) fn node_addresses(world: &World, ipam: NodeIpam, now: Timestamp) -> V
     let objects = &world.objects;
     let write = |service: Stored<'_, Service>| {
         let spec = service.object.spec.as_ref()?;
-        let seen = conditions(service.object);
+        let seen = of_service(service.object);
         let was_served = seen.iter().any(|condition| condition.kind == SERVED);
         if is_served(service.object, spec, ipam) {
             serve(objects, service, spec, &seen, now)
@@ -333,22 +333,7 @@ fn list(addresses: &BTreeSet<IpAddr>) -> String {
 }
 
 fn note(service: Stored<'_, Service>, weight: Weight, reason: &'static str, text: String) -> Note {
-    Note {
-        weight,
-        action: "Assign",
-        reason,
-        text,
-        about: About::of(service.parsed),
-    }
-}
-
-fn conditions(service: &Service) -> Vec<Condition> {
-    let status = service.status.as_ref();
-    of_core(
-        status
-            .and_then(|status| status.conditions.as_deref())
-            .unwrap_or_default(),
-    )
+    Note::of(service.parsed, weight, "Assign", reason, text)
 }
 
 #[cfg(test)]
@@ -398,7 +383,7 @@ mod tests {
             .filter_map(address)
             .map(|ip| ip.to_string())
             .collect();
-        let seen = conditions(service.object);
+        let seen = of_service(service.object);
         let reason = seen
             .iter()
             .find(|seen| seen.kind == SERVED)

@@ -22,7 +22,7 @@ use crds::{Kind, ObjectRef};
 use serde_json::{Value, json};
 
 use super::conditions::{Conditions, Wanted};
-use super::write::{About, Basis, Note, Order, Part, Target, Weight, Write};
+use super::write::{Basis, Note, Order, Part, Target, Weight, Write};
 use crate::config::operator::StatusReport;
 use crate::plan::node::{self, NodeFacts};
 use crate::plan::node_config::{given_ids, selecting, told_id};
@@ -151,7 +151,9 @@ fn router_ids(
             keys.insert(key);
         }
     }
-    router_id::assign(pool, &keys, &held, &given_ids(objects))
+    // Whose cluster config went may be taken over below, with its ID. It was not written by hand.
+    let taken = given_ids(objects, |_, config| owners(config.object).is_empty());
+    router_id::assign(pool, &keys, &held, &taken)
 }
 
 fn key(node: &str, instance: &str) -> String {
@@ -228,7 +230,7 @@ fn made(node: &str, spec: &NodeConfigSpec, config: Stored<'_, CiliumBGPClusterCo
             "metadata": { "name": node, "ownerReferences": owner(config) },
             "spec": spec,
         })),
-        notes: vec![note(
+        notes: vec![Note::of(
             config.parsed,
             Weight::Normal,
             "Configure",
@@ -249,7 +251,7 @@ fn changed(
     if !owners(there.object).contains(&uid) {
         patch["metadata"]["ownerReferences"] = owner(config);
         let text = format!("CiliumBGPNodeConfig {} taken over", there.name());
-        notes.push(note(
+        notes.push(Note::of(
             config.parsed,
             Weight::Normal,
             "Configure",
@@ -280,7 +282,7 @@ fn deleted(config: Stored<'_, CiliumBGPNodeConfig>, nodes: &BTreeMap<&str, NodeF
         target: target(config.name()),
         basis: Basis::of(config.parsed)?,
         order: Order::Delete,
-        notes: vec![note(
+        notes: vec![Note::of(
             config.parsed,
             Weight::Normal,
             "Configure",
@@ -331,7 +333,7 @@ pub(super) fn write_conditions(
         wanted.status == ConditionStatus::True && !known
     });
     let notes = news.map(|wanted| {
-        note(
+        Note::of(
             parsed,
             Weight::Warning,
             "Configure",
@@ -421,22 +423,6 @@ fn few(names: &[&str]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
-    }
-}
-
-fn note(
-    parsed: &crds::Parsed,
-    weight: Weight,
-    action: &'static str,
-    reason: &'static str,
-    text: String,
-) -> Note {
-    Note {
-        weight,
-        action,
-        reason,
-        text,
-        about: About::of(parsed),
     }
 }
 

@@ -57,6 +57,25 @@ pub struct Note {
     pub about: About,
 }
 
+impl Note {
+    #[must_use]
+    pub fn of(
+        parsed: &crds::Parsed,
+        weight: Weight,
+        action: &'static str,
+        reason: &'static str,
+        text: String,
+    ) -> Self {
+        Self {
+            weight,
+            action,
+            reason,
+            text,
+            about: About::of(parsed),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
     Normal,

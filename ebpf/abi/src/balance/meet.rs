@@ -98,14 +98,7 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
             });
         }
     }
-    let key = |id| FragmentKey {
-        source,
-        destination,
-        id,
-        protocol: network.protocol,
-        pad: 0,
-        pad_word: 0,
-    };
+    let key = |id| FragmentKey::new(source, destination, id, network.protocol);
     let (source_port, destination_port, flags) = match network.fragment {
         Fragment::Later(id) => {
             let ports = tables

@@ -93,14 +93,7 @@ fn is_served<A: Control, P: Packet, T: Tables<A>>(packet: &P, at: usize, tables:
     };
     let port = match network.fragment {
         Fragment::Later(id) => {
-            let key = FragmentKey {
-                source,
-                destination,
-                id,
-                protocol: network.protocol,
-                pad: 0,
-                pad_word: 0,
-            };
+            let key = FragmentKey::new(source, destination, id, network.protocol);
             tables.fragment(&key).map(|ports| ports.destination_port)
         }
         Fragment::Whole | Fragment::First(_) => forget(packet, network.transport)

@@ -128,7 +128,7 @@ fn family<A: Ends>(rig: &mut Rig, name: &str) -> Result<()> {
             established::<A>(rig, side, target, flows)?;
             row(rig, &title("established"), side, target, flows, goal)?;
         }
-        new_flows::<A>(rig, &title("new flow"), side, target)?;
+        new_flows::<A>(rig, &title("new flow"), side, target, 4000)?;
     }
     reply::<A>(rig, name)
 }
@@ -155,8 +155,8 @@ fn established<A: Ends>(rig: &mut Rig, side: Side, target: Target, flows: u64) -
 }
 
 /// Each round begins with no flow.
-fn new_flows<A: Ends>(rig: &mut Rig, title: &str, side: Side, target: Target) -> Result<()> {
-    let packet = frame(at(A::client(), 4000), at(A::vip(), 80), tcp::SYN);
+fn new_flows<A: Ends>(rig: &mut Rig, title: &str, side: Side, target: Target, port: u16) -> Result<()> {
+    let packet = frame(at(A::client(), port), at(A::vip(), 80), tcp::SYN);
     let mut rounds = Vec::new();
     let mut floors = Vec::new();
     for _ in 0..7 {

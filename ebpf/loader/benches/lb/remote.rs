@@ -11,7 +11,7 @@ use ebpf_abi::{checksum, filter, maps};
 use ebpf_loader::Hook;
 
 use crate::rig::{Ends, LENGTH, Rig, Side, Target, frame};
-use crate::{NEW, at, print, row};
+use crate::{at, new_flows, row};
 
 const XDP_REDIRECT: u32 = 4;
 const TC_REDIRECT: u32 = 7;
@@ -40,7 +40,7 @@ pub(crate) fn family<A: Ends>(rig: &mut Rig, name: &str) -> Result<()> {
             row(rig, &title("established"), side, target, flows, goal)?;
         }
         reply::<A>(rig, side, target, &title("reply"), own, goal(120, 160))?;
-        new_flows::<A>(rig, &title("new flow"), side, target)?;
+        new_flows::<A>(rig, &title("new flow"), side, target, PORT)?;
     }
     Ok(())
 }
@@ -133,25 +133,6 @@ fn reply<A: Ends>(
     rig.template(&frame(chosen, at(own, PORT), tcp::ACK), 1, A::DESTINATION)?;
     check(rig, side, &[(vip, client)])?;
     row(rig, title, side, target, 1, goal)
-}
-
-/// Each round begins with no flow.
-fn new_flows<A: Ends>(rig: &mut Rig, title: &str, side: Side, target: Target) -> Result<()> {
-    let packet = frame(at(A::client(), PORT), at(A::vip(), 80), tcp::SYN);
-    let (mut rounds, mut floors) = (Vec::new(), Vec::new());
-    for _ in 0..7 {
-        rig.forget::<A>()?;
-        rig.aim(side, Target::Nothing)?;
-        rig.template(&packet, u64::MAX, A::SOURCE)?;
-        floors.push(rig.repeat(side, NEW)?);
-        rig.aim(side, target)?;
-        rig.template(&packet, u64::MAX, A::SOURCE)?;
-        rounds.push(rig.repeat(side, NEW)?);
-        let entries = rig.entries::<A>()?;
-        ensure!(entries == 2 * NEW as usize, "{entries} entries after {NEW} flows");
-    }
-    print(title, NEW, rounds, floors, Some(1000));
-    Ok(())
 }
 
 /// The packet of the template leaves, from and to one of these.

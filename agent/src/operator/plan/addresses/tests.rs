@@ -23,7 +23,7 @@ fn shown(cluster: &Cluster) -> Vec<String> {
         let ips: Vec<&str> = entries
             .filter_map(|entry| entry.ip.as_deref().or(entry.hostname.as_deref()))
             .collect();
-        let seen = conditions(service.object);
+        let seen = of_service(service.object);
         let of = |kind: &str| seen.iter().find(|seen| seen.kind == kind);
         let reason = of(SATISFIED).map_or("-", |seen| seen.reason.as_str());
         let from = of(FROM).map_or("-", |seen| seen.message.as_str());

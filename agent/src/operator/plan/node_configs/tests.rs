@@ -185,6 +185,25 @@ fn router_ids_of_a_pool_stay_and_come_back_and_a_node_without_one_is_named() {
     assert_eq!(conditions(&cluster, "rack").len(), 1);
 }
 
+/// Nodes whose cluster config goes and that another one selects go on as they are.
+#[test]
+fn router_ids_survive_a_change_of_owner() {
+    let pool = options(Some("10.7.0.0/29"));
+    let mut cluster = Cluster::with(&[
+        cluster_config("first", 0, None),
+        cluster_config("second", 1, None),
+        node("n0", "a"),
+        node("n1", "a"),
+        node("n2", "a"),
+    ]);
+    settle(&mut cluster, &pool);
+    let before = shown(&cluster).join("\n");
+    cluster.delete(Kind::CiliumBGPClusterConfig, "first");
+    settle(&mut cluster, &pool);
+    assert_eq!(shown(&cluster).join("\n"), before.replace("first", "second"));
+    assert_eq!(settle(&mut cluster, &pool), 0);
+}
+
 #[test]
 fn a_cluster_config_without_nodes_says_so_and_a_silenced_one_loses_its_conditions_and_no_others() {
     let mut config = cluster_config("rack", 0, Some("nobody"));
