@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
     },
     cluster("apiextensions.k8s.io", "customresourcedefinitions", &["create", "get", "list", "update", "watch"], "definitions"),
     cluster("events.k8s.io", "events", &["create"], "events"),
-    cluster("", "nodes", READ, "bgp, node-ipam"),
+    cluster("", "nodes", READ, "bgp, node-ipam, pod-prefixes"),
     cluster("", "services", READ, "lb-ipam, node-ipam"),
     cluster("", "services/status", &["patch"], "lb-ipam, node-ipam"),
     cluster("discovery.k8s.io", "endpointslices", READ, "node-ipam"),
@@ -67,7 +67,8 @@ pub const RULES: &[Rule] = &[
     cluster("cilium.io", "ciliumbgpnodeconfigs", &["create", "delete", "list", "patch", "watch"], "bgp"),
     cluster("cilium.io", "ciliumbgppeerconfigs", READ, "bgp, peer-secrets"),
     cluster("cilium.io", "ciliumbgppeerconfigs/status", &["patch"], "peer-secrets"),
-    cluster("cilium.io", "ciliumnodes", READ, "bgp"),
+    cluster("cilium.io", "ciliumnodes", &["create", "list", "patch", "watch"], "bgp, pod-prefixes"),
+    cluster("cilium.io", "ciliumpodippools", READ, "pod-prefixes"),
     cluster("cilium.io", "ciliumloadbalancerippools", READ, "lb-ipam"),
     cluster("cilium.io", "ciliumloadbalancerippools/status", &["patch"], "lb-ipam"),
 ];

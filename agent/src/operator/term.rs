@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::outbox::{Bucket, Input, Outbox, Outcome};
 use super::plan::write::{Note, Target, Write};
-use super::plan::{Part, kinds, reconcile};
+use super::plan::{Memory, Part, kinds, reconcile};
 use super::run::{State, change, random};
 use crate::config::Config;
 use crate::config::operator::Budget;
@@ -29,6 +29,8 @@ const REST: u32 = 5;
 const RESYNC: Duration = Duration::from_secs(60);
 /// Definitions that could not be written are tried again, ever less often.
 const DEFINITIONS_AGAIN: [u64; 5] = [1, 2, 5, 15, 60];
+/// Failed writes are logged this far apart.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Events: so many at once, then so many in a second.
 const EVENTS: Budget = Budget { rate: 5, burst: 100 };
 /// Events under way to the API server.
@@ -89,6 +91,7 @@ impl Term {
         let (rescan, mut batches, source) = start_operator(self.cluster.clone(), &scope)?;
         let mut work = Work {
             world: World::new(""),
+            memory: Memory::default(),
             outbox: Outbox::new(Instant::now(), self.config.operator.budget),
             sends: JoinSet::new(),
             events,
@@ -98,6 +101,7 @@ impl Term {
             term: self,
             client,
             told_off: Vec::new(),
+            complained: (None, 0),
         };
         let mut resync = interval(RESYNC);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,6 +170,7 @@ struct Work<'a> {
     term: &'a Term,
     client: Client,
     world: World,
+    memory: Memory,
     outbox: Outbox,
     sends: JoinSet<Done>,
     events: mpsc::Sender<Note>,
@@ -175,6 +180,8 @@ struct Work<'a> {
     /// Until then nobody plans.
     rested: Instant,
     told_off: Vec<Part>,
+    /// When a failure was last logged, and how many were not since.
+    complained: (Option<Instant>, u64),
 }
 
 impl Work<'_> {
@@ -198,10 +205,12 @@ impl Work<'_> {
 
     fn plan(&mut self, out: &mut Vec<Write>) {
         let began = Instant::now();
-        let plan = reconcile(&self.world, &self.term.config, Timestamp::now());
+        let memory = std::mem::take(&mut self.memory);
+        let plan = reconcile(&self.world, memory, &self.term.config, Timestamp::now());
         let took = began.elapsed();
         tracing::debug!(?took, writes = plan.writes.len(), "planned");
         self.world.observed.held_vips = plan.held;
+        self.memory = plan.memory;
         self.outbox.handle(began, Input::Planned(plan.writes), out);
         self.plan_at = None;
         self.rested = began + took * REST;
@@ -232,12 +241,30 @@ impl Work<'_> {
         });
     }
 
+    /// An API server that is away fails every write there is.
+    fn failed(&mut self, target: &Target, why: &str) {
+        let now = Instant::now();
+        let (last, silent) = self.complained;
+        if last.is_some_and(|last| now.saturating_duration_since(last) < COMPLAINTS) {
+            self.complained = (last, silent + 1);
+            return;
+        }
+        self.complained = (Some(now), 0);
+        tracing::warn!(
+            object = %target.object,
+            part = ?target.part,
+            error = why,
+            more = silent,
+            "a write failed; it is tried again"
+        );
+    }
+
     fn done(&mut self, (target, outcome, notes): Done) -> Input {
         let name = match &outcome {
             Outcome::Written => "written",
             Outcome::Outdated => "outdated",
             Outcome::Failed(why) => {
-                tracing::warn!(object = %target.object, part = ?target.part, error = why, "a write failed; it is tried again");
+                self.failed(&target, why);
                 "failed"
             }
         };

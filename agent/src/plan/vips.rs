@@ -18,6 +18,7 @@ use lbipam::{
 use super::desired::LbIpamReport;
 use super::frontends::{BGP_CLASS, L2_CLASS};
 use super::options::{Families, LbIpam, Options};
+use crate::source::Allotter;
 use crate::world::{ServiceRef, Stored, World};
 
 /// The answer for every LoadBalancer Service.
@@ -107,7 +108,12 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         };
         let mut ingress = given(service);
         // Without any pool nobody hands out addresses, so nobody takes one away either.
-        if !pools.is_empty() && is_ours(spec.load_balancer_class.as_deref(), options) {
+        let is_asking = match world.allotter {
+            Allotter::Agents => !pools.is_empty() && is_ours(spec.load_balancer_class.as_deref(), options),
+            // What it gave stands in the status.
+            Allotter::Operator => false,
+        };
+        if is_asking {
             let in_a_pool = |ingress: &Ingress| match ingress {
                 Ingress::Vip(address) => contains(&pools, *address),
                 Ingress::NotVip(_) | Ingress::Hostname => false,
@@ -176,6 +182,10 @@ fn nobody(world: &World, reference: &ServiceRef, options: &Options, pools: &[Poo
             }
             None => "LB-IPAM is not the one to serve it, and the status has no address".to_owned(),
         };
+    }
+    if world.allotter == Allotter::Operator {
+        return "the operator has not given it an address; its condition cilium.io/IPAMRequestSatisfied says why"
+            .to_owned();
     }
     if pools.is_empty() {
         "there is no CiliumLoadBalancerIPPool, and the status has no address".to_owned()

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crds::{ObjectRef, Parsed, Severity};
 
 use super::kept::{self, Kept, Outlives, time};
-use super::{Batch, Change};
+use super::{Allotter, Batch, Change};
 use crate::problem::Problem;
 
 /// What was found at a path.
@@ -134,6 +134,7 @@ impl Folder {
             kept,
             // Whatever stands in a folder can be read.
             refused: BTreeSet::new(),
+            allotter: Allotter::Agents,
         }
     }
 

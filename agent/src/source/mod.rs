@@ -49,4 +49,15 @@ pub struct Batch {
     pub kept: Vec<Kept>,
     /// Kinds that can not be had now: what is known of their objects is old, or nothing.
     pub refused: BTreeSet<Kind>,
+    pub allotter: Allotter,
+}
+
+/// Who gives addresses out of pools.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Allotter {
+    /// Each agent for itself; all come to the same ones.
+    #[default]
+    Agents,
+    /// An operator, ours or Cilium's: it counts what pools have, and writes addresses into Services.
+    Operator,
 }

@@ -12,7 +12,7 @@ use crds::Kind;
 use crate::datapath::Served;
 use crate::datapath::devices::Device;
 use crate::problem::Problem;
-use crate::source::{Batch, Change};
+use crate::source::{Allotter, Batch, Change};
 
 pub use objects::{Objects, Stored};
 
@@ -27,6 +27,8 @@ pub struct World {
     pub source_problems: Vec<Problem>,
     /// Kinds whose objects can not be had now: what is known of them is old, or nothing.
     pub refused: BTreeSet<Kind>,
+    /// Who gives addresses out of pools.
+    pub allotter: Allotter,
     pub observed: Observed,
 }
 
@@ -84,6 +86,7 @@ impl World {
             objects: Objects::default(),
             source_problems: Vec::new(),
             refused: BTreeSet::new(),
+            allotter: Allotter::Agents,
             observed: Observed::default(),
         }
     }
@@ -98,5 +101,6 @@ impl World {
         }
         self.source_problems = batch.problems;
         self.refused = batch.refused;
+        self.allotter = batch.allotter;
     }
 }

@@ -23,7 +23,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 20] = [
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,
@@ -84,6 +84,18 @@ const TESTS: [(&str, Test); 17] = [
     (
         "operator::node_configs_follow_their_cluster_config_and_its_nodes_and_conditions_say_the_rest",
         operator::bgp,
+    ),
+    (
+        "operator::services_of_nodes_get_their_addresses_and_lose_them",
+        operator::node_ipam,
+    ),
+    (
+        "operator::nodes_get_prefixes_for_their_pods_and_keep_them",
+        operator::pod_prefixes,
+    ),
+    (
+        "operator::the_rights_that_are_listed_are_enough",
+        operator::rights,
     ),
     (
         "definitions::stock_ones_judge_the_same_documents_the_same",

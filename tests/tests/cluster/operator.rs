@@ -1,7 +1,7 @@
 //! The operator, as a process, at a real API server.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +11,7 @@ use lab::kubernetes::ControlPlane;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use stentor::operator::rights::{Place, RULES};
 
 use crate::agent::program;
 use crate::api::{Api, LIMIT, documents};
@@ -27,6 +28,10 @@ struct Operator {
 
 impl Operator {
     fn start(control_plane: &ControlPlane, options: &[&str]) -> Result<Self> {
+        Self::of(&control_plane.kubeconfig(), options)
+    }
+
+    fn of(kubeconfig: &Path, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         // Somebody may take it in between; then the operator says so and the test fails by name.
@@ -35,7 +40,7 @@ impl Operator {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program()?)
             .args(["operator", "--kubeconfig"])
-            .arg(control_plane.kubeconfig())
+            .arg(kubeconfig)
             .args(["--metrics", &format!("127.0.0.1:{metrics}")])
             .args(["--leader-election-lease-duration", "8s"])
             .args(["--leader-election-renew-deadline", "6s"])
@@ -129,7 +134,13 @@ fn stage(api: &Api, objects: &[Value]) -> Result<()> {
             "CiliumBGPPeerConfig",
             "CiliumNode",
         ];
-        let core = [pool("any", &[]), service("any", json!({}))];
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "any" } });
+        let core = [
+            pool("any", &[]),
+            pod_pool("any", &[]),
+            service("any", json!({})),
+            node,
+        ];
         for kind in bgp.into_iter().map(of_cilium).chain(core) {
             for found in api.all(&kind).await? {
                 api.remove(&whole(&kind, &found)).await?;
@@ -155,6 +166,15 @@ fn pool(name: &str, cidrs: &[&str]) -> Value {
         "kind": "CiliumLoadBalancerIPPool",
         "metadata": { "name": name },
         "spec": { "blocks": blocks },
+    })
+}
+
+fn pod_pool(name: &str, cidrs: &[&str]) -> Value {
+    json!({
+        "apiVersion": "cilium.io/v2alpha1",
+        "kind": "CiliumPodIPPool",
+        "metadata": { "name": name },
+        "spec": { "ipv4": { "cidrs": cidrs, "maskSize": 28 } },
     })
 }
 
@@ -687,4 +707,163 @@ pub(crate) fn bgp(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
     operator.ends_well()?;
     api.block_on(api.delete(&secret))?;
     stage(api, &[])
+}
+
+pub(crate) fn node_ipam(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "outside" } });
+    let ours = service("at-nodes", json!({ "loadBalancerClass": "io.cilium/node" }));
+    stage(
+        api,
+        &[pool("main", &["10.99.0.0/24"]), node.clone(), ours.clone()],
+    )?;
+    let addresses = json!([{ "type": "InternalIP", "address": "10.0.0.7" }, { "type": "ExternalIP", "address": "192.0.2.7" }]);
+    api.block_on(api.status(&node, json!({ "addresses": addresses })))?;
+    let mut operator = Operator::start(control_plane, &["--enable-node-ipam"])?;
+    until(api, &operator, "the address of the node", &ours, |object| {
+        ips(object) == ["192.0.2.7"]
+    })?;
+    // The class of a Service can not be changed while it is a load balancer.
+    let mut inside = service("at-nodes", json!({ "type": "ClusterIP" }));
+    inside["spec"]["ports"] = ours["spec"]["ports"].clone();
+    api.block_on(api.apply(&inside))?;
+    until(api, &operator, "the condition to go", &ours, |object| {
+        ips(object).is_empty() && condition(object, "stentor.io/NodeAddresses").is_empty()
+    })?;
+    operator.ends_well()?;
+    api.block_on(api.delete(&node))?;
+    stage(api, &[])
+}
+
+/// Nodes get prefixes for their pods out of the cluster's and out of pools, keep them, and share none.
+pub(crate) fn pod_prefixes(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let node = |name: &str| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+    let with = |name: &str, ipam: Value| {
+        let mut node = cilium_node(name, &[]);
+        node["spec"]["ipam"] = ipam;
+        node
+    };
+    let had = with("b", json!({ "podCIDRs": ["10.8.1.0/24"] }));
+    stage(api, &[node("a"), had.clone()])?;
+    let mode = [
+        "--ipam",
+        "cluster-pool",
+        "--cluster-pool-ipv4-cidr",
+        "10.8.0.0/22",
+        "--cluster-pool-ipv4-mask-size",
+        "24",
+        "--enable-ipv6=false",
+    ];
+    let has = |cidr: &'static str| move |object: &Value| object["spec"]["ipam"]["podCIDRs"] == json!([cidr]);
+    let mut operator = Operator::start(control_plane, &mode)?;
+    let made = until(
+        api,
+        &operator,
+        "a prefix",
+        &with("a", json!({})),
+        has("10.8.0.0/24"),
+    )?;
+    ensure!(made["metadata"]["ownerReferences"][0]["kind"] == "Node", "{made}");
+    operator.settled()?;
+    operator.ends_well()?;
+    let mut operator = Operator::start(control_plane, &mode)?;
+    operator.settled()?;
+    let writes = operator.metric("stentor_operator_writes_total")?;
+    ensure!(
+        writes == 0.0,
+        "a restart wrote {writes} times: {}",
+        operator.log()
+    );
+    let late = with("0", json!({}));
+    api.block_on(api.apply(&late))?;
+    until(api, &operator, "the next prefix", &late, has("10.8.2.0/24"))?;
+    let kept = api.block_on(api.find(&had))?.context("it is there")?;
+    ensure!(has("10.8.1.0/24")(&kept), "{kept}");
+    operator.ends_well()?;
+
+    let asking = json!({ "pools": { "requested": [{ "pool": "blue", "needed": { "ipv4-addrs": 20 } }] } });
+    let asking = with("c", asking);
+    stage(api, &[pod_pool("blue", &["10.20.0.0/24"]), asking.clone()])?;
+    let mut operator = Operator::start(control_plane, &["--ipam", "multi-pool"])?;
+    let enough = json!([{ "pool": "blue", "cidrs": ["10.20.0.0/28", "10.20.0.16/28"] }]);
+    until(api, &operator, "prefixes of the pool", &asking, |object| {
+        object["spec"]["ipam"]["pools"]["allocated"] == enough
+    })?;
+    operator.ends_well()?;
+    stage(api, &[])
+}
+
+/// Somebody who may do just what [`RULES`] say runs the operator, and is refused nothing.
+pub(crate) fn rights(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let role = |kind: &str, rules: Vec<Value>| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": { "name": "stentor-operator", "namespace": namespace(kind) },
+            "rules": rules,
+        })
+    };
+    let binding = |kind: &str, of: &str| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": { "name": "stentor-operator", "namespace": namespace(kind) },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": of, "name": "stentor-operator" },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody" }],
+        })
+    };
+    let rules = |places: &[Place]| {
+        let chosen = RULES.iter().filter(|rule| places.contains(&rule.place));
+        let rule = chosen.map(
+            |rule| json!({ "apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs }),
+        );
+        rule.collect::<Vec<_>>()
+    };
+    let granted = [
+        role("ClusterRole", rules(&[Place::Cluster])),
+        role("Role", rules(&[Place::OwnNamespace, Place::SecretsNamespace])),
+        binding("ClusterRoleBinding", "ClusterRole"),
+        binding("RoleBinding", "Role"),
+    ];
+    let plain = service("plain", json!({}));
+    let rack = cluster_config("rack", "a");
+    let one = cilium_node("one", &[("group", "a")]);
+    stage(api, &[pool("main", &["10.99.0.0/24"]), plain.clone(), rack, one])?;
+    api.block_on(async {
+        for object in &granted {
+            api.apply(object).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let mut operator = Operator::of(
+        &control_plane.kubeconfig_without_rights(),
+        &["--enable-node-ipam"],
+    )?;
+    until(api, &operator, "an address", &plain, |object| {
+        !ips(object).is_empty()
+    })?;
+    until(api, &operator, "the node config", &node_config("one"), |_| true)?;
+    operator.settled()?;
+    ensure!(
+        operator.metric("stentor_operator_part_off")? == 0.0,
+        "a part is off: {}",
+        operator.log()
+    );
+    let log = operator.log();
+    ensure!(!log.contains("forbidden"), "{log}");
+    operator.ends_well()?;
+    api.block_on(async {
+        for object in &granted {
+            api.remove(object).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    stage(api, &[])
+}
+
+/// Of a role: what is not of the whole cluster is of the namespace of the Lease, and of the Secrets here.
+fn namespace(kind: &str) -> Value {
+    match kind {
+        "Role" | "RoleBinding" => json!("kube-system"),
+        _ => Value::Null,
+    }
 }

@@ -5,6 +5,7 @@
 //!   World --> addresses ------> status of Services and pools --+
 //!     |-----> node_addresses ---> status of other Services ----+
 //!     |-----> node_configs ---> node configs, conditions ------+--> writes, each over the version that was seen
+//!     |-----> pod_prefixes ---> CiliumNodes -------------------+
 //!     +-----> peer_secrets ---> conditions of peer configs ----+
 //! ```
 //!
@@ -18,20 +19,24 @@ pub(crate) mod conditions;
 mod node_addresses;
 mod node_configs;
 mod peer_secrets;
+mod pod_prefixes;
+mod prefixes;
 pub mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bgp_speaker::types::RouterId;
 use crds::Kind;
 use crds::k8s_openapi::jiff::Timestamp;
 
 use crate::config::operator::NodeIpam;
 use crate::config::{BgpControlPlane, Config};
 use crate::plan::LbIpamReport;
-use crate::plan::options::LbIpam;
+use crate::plan::options::{IpamMode, LbIpam};
 use crate::world::{ServiceRef, World};
 
+use pod_prefixes::Promises;
 use write::Write;
 
 /// What the operator does, one by one to be switched on.
@@ -43,12 +48,20 @@ pub enum Part {
     NodeIpam,
     /// BGP configurations of nodes.
     Bgp,
+    /// Pod prefixes of nodes.
+    PodPrefixes,
     /// Whether the Secrets are there that peer configs name.
     PeerSecrets,
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::LbIpam, Self::NodeIpam, Self::Bgp, Self::PeerSecrets];
+    pub const ALL: [Self; 5] = [
+        Self::LbIpam,
+        Self::NodeIpam,
+        Self::Bgp,
+        Self::PodPrefixes,
+        Self::PeerSecrets,
+    ];
 
     /// For people, logs and metrics.
     #[must_use]
@@ -57,6 +70,7 @@ impl Part {
             Self::LbIpam => "lb-ipam",
             Self::NodeIpam => "node-ipam",
             Self::Bgp => "bgp",
+            Self::PodPrefixes => "pod-prefixes",
             Self::PeerSecrets => "peer-secrets",
         }
     }
@@ -75,6 +89,7 @@ impl Part {
                 Kind::CiliumNode,
                 Kind::Node,
             ],
+            Self::PodPrefixes => &[Kind::CiliumNode, Kind::CiliumPodIPPool, Kind::Node],
             Self::PeerSecrets => &[Kind::CiliumBGPPeerConfig, Kind::Secret],
         }
     }
@@ -91,6 +106,10 @@ impl Part {
                 NodeIpam::OnlyNamedClass | NodeIpam::Default => true,
             },
             Self::Bgp => config.bgp == BgpControlPlane::Enabled,
+            Self::PodPrefixes => match config.options.ipam {
+                IpamMode::Kubernetes | IpamMode::ClusterPool | IpamMode::MultiPool => true,
+                IpamMode::Unset | IpamMode::Other(_) => false,
+            },
             Self::PeerSecrets => {
                 config.bgp == BgpControlPlane::Enabled && config.options.secrets_namespace.is_some()
             }
@@ -105,10 +124,20 @@ pub fn kinds(config: &Config) -> BTreeSet<Kind> {
     on.flat_map(Part::needs).copied().collect()
 }
 
+/// What was decided and may not be seen yet. What is on its way to one node must not be given to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Router IDs, by `node/instance`.
+    pub(crate) ids: BTreeMap<String, RouterId>,
+    pub(crate) prefixes: Promises,
+}
+
 /// Everything that is to be written.
 #[derive(Debug, Default)]
 pub struct Plan {
     pub writes: Vec<Write>,
+    /// For the next plan.
+    pub memory: Memory,
     /// What Services have by this plan: it is known to the next one, whether or not it was seen by then.
     pub held: BTreeMap<ServiceRef, Vec<IpAddr>>,
     pub report: Report,
@@ -122,10 +151,13 @@ pub struct Report {
     pub off: BTreeMap<Part, Vec<Kind>>,
 }
 
-/// Plans all parts.
+/// Plans all parts. `memory` is that of the plan before.
 #[must_use]
-pub fn reconcile(world: &World, config: &Config, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
+pub fn reconcile(world: &World, memory: Memory, config: &Config, now: Timestamp) -> Plan {
+    let mut plan = Plan {
+        memory,
+        ..Plan::default()
+    };
     for part in Part::ALL.into_iter().filter(|part| part.is_on(config)) {
         let needs = part.needs().iter();
         let lacking: Vec<Kind> = needs
@@ -150,8 +182,17 @@ pub fn reconcile(world: &World, config: &Config, now: Timestamp) -> Plan {
             }
             Part::Bgp => {
                 let report = config.operator.report;
-                plan.writes
-                    .extend(node_configs::node_configs(world, &config.options, report, now));
+                let found = node_configs::node_configs(world, &plan.memory.ids, &config.options, report, now);
+                plan.writes.extend(found.writes);
+                plan.memory.ids = found.ids;
+            }
+            Part::PodPrefixes => {
+                let (options, pools) = (&config.options, &config.operator.pools);
+                let promises = &plan.memory.prefixes;
+                let found =
+                    pod_prefixes::pod_prefixes(world, promises, &options.ipam, options.families, pools);
+                plan.writes.extend(found.writes);
+                plan.memory.prefixes = found.promises;
             }
             Part::PeerSecrets => {
                 let namespace = config.options.secrets_namespace.as_deref().unwrap_or_default();

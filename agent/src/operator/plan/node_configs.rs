@@ -57,12 +57,22 @@ struct Findings<'a> {
     without_id: Vec<String>,
 }
 
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct NodeConfigs {
+    pub(crate) writes: Vec<Write>,
+    /// What each `node/instance` has now, seen or not.
+    pub(crate) ids: BTreeMap<String, RouterId>,
+}
+
+/// `before`: what the last plan gave.
 pub(crate) fn node_configs(
     world: &World,
+    before: &BTreeMap<String, RouterId>,
     options: &Options,
     report: StatusReport,
     now: Timestamp,
-) -> Vec<Write> {
+) -> NodeConfigs {
     let objects = &world.objects;
     let nodes = node::all(objects);
     let mut findings: BTreeMap<&str, Findings<'_>> = BTreeMap::new();
@@ -86,7 +96,7 @@ pub(crate) fn node_configs(
             winners.insert(name, *winner);
         }
     }
-    let ids = router_ids(objects, options, &winners);
+    let ids = router_ids(objects, before, options, &winners);
     let mut writes = Vec::new();
     for (name, winner) in &winners {
         let over = objects.node_override(name);
@@ -117,13 +127,14 @@ pub(crate) fn node_configs(
         let found = findings.get(config.name()).unwrap_or(&none);
         writes.extend(status(objects, config, found, report, now));
     }
-    writes
+    NodeConfigs { writes, ids }
 }
 
-/// The IDs by `node/instance`, in mode `ip-pool`. What was given out stays given, as long as its instance is there and
-/// nobody wrote the same ID by hand.
+/// The IDs by `node/instance`, in mode `ip-pool`. What was given out stays given, seen or not, as long as its instance is
+/// there and nobody wrote the same ID by hand.
 fn router_ids(
     objects: &Objects,
+    before: &BTreeMap<String, RouterId>,
     options: &Options,
     winners: &BTreeMap<&str, Stored<'_, CiliumBGPClusterConfig>>,
 ) -> BTreeMap<String, RouterId> {
@@ -147,6 +158,7 @@ fn router_ids(
             }
             let key = key(node, &instance.name);
             let has = there.and_then(|there| told_id(there.object, &instance.name));
+            let has = has.or_else(|| before.get(&key).copied());
             held.extend(has.map(|id| (key.clone(), id)));
             keys.insert(key);
         }

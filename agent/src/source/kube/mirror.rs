@@ -11,12 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crds::{Kind, ObjectRef, Parsed, Severity};
+use crds::{Kind, Object, ObjectRef, Parsed, Severity};
 use serde_json::Value;
 
 use crate::problem::Problem;
-use crate::source::{Batch, Change};
+use crate::source::{Allotter, Batch, Change};
 
+/// An operator writes this condition of a pool, whatever it finds.
+pub(super) const COUNTED: &str = "cilium.io/IPsTotal";
 /// Stands where a file would in problems.
 const SOURCE: &str = "cluster";
 
@@ -188,7 +190,29 @@ impl Mirror {
             problems,
             kept: Vec::new(),
             refused: self.refused(),
+            allotter: self.allotter(),
         })
+    }
+
+    fn allotter(&self) -> Allotter {
+        let from = ObjectRef::cluster(Kind::CiliumLoadBalancerIPPool, "");
+        let pools = self.objects.range(from..);
+        let mut pools = pools.map_while(|(_, parsed)| {
+            if let Object::CiliumLoadBalancerIPPool(pool) = &parsed.object {
+                Some(pool)
+            } else {
+                None
+            }
+        });
+        let counted = pools.any(|pool| {
+            let mut conditions = pool.status.iter().flat_map(|status| &status.conditions);
+            conditions.any(|condition| condition.kind == COUNTED)
+        });
+        if counted {
+            Allotter::Operator
+        } else {
+            Allotter::Agents
+        }
     }
 
     fn refused(&self) -> BTreeSet<Kind> {
@@ -449,6 +473,45 @@ mod tests {
         assert_eq!(told(&mut mirror), None);
         mirror.take(applied(json!(81)));
         assert_eq!(told(&mut mirror), news(&["+a"], &[]));
+    }
+
+    #[test]
+    fn a_pool_that_somebody_counts_has_an_operator() {
+        const POOL: Kind = Kind::CiliumLoadBalancerIPPool;
+        let mut mirror = Mirror::new([POOL].into_iter());
+        let mut pool = json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumLoadBalancerIPPool",
+            "metadata": { "name": "blue" },
+            "spec": { "blocks": [{ "cidr": "10.0.0.0/24" }] },
+        });
+        mirror.take(News::ListBegan { kind: POOL });
+        mirror.take(News::Listed {
+            kind: POOL,
+            object: pool.clone(),
+        });
+        mirror.take(News::ListEnded { kind: POOL });
+        assert_eq!(mirror.settle().unwrap().allotter, Allotter::Agents);
+        pool["status"] = json!({ "conditions": [{
+            "type": COUNTED, "status": "Unknown", "reason": "noreason", "message": "256",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }] });
+        let counted = |count: &str| {
+            let mut pool = pool.clone();
+            pool["status"]["conditions"][0]["message"] = json!(count);
+            super::super::trim::trimmed(POOL, super::super::trim::Reader::Agent, pool)
+        };
+        mirror.take(News::Applied {
+            kind: POOL,
+            object: counted("256"),
+        });
+        assert_eq!(mirror.settle().unwrap().allotter, Allotter::Operator);
+        // How many there are left is no news to an agent.
+        mirror.take(News::Applied {
+            kind: POOL,
+            object: counted("255"),
+        });
+        assert_eq!(mirror.settle(), None);
     }
 
     #[test]

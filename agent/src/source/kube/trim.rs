@@ -6,6 +6,8 @@
 use crds::Kind;
 use serde_json::{Map, Value, json};
 
+use super::mirror::COUNTED;
+
 /// Who will read what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
@@ -46,8 +48,18 @@ pub(super) fn trimmed(kind: Kind, reader: Reader, mut object: Value) -> Value {
         Reader::Agent => for_agent(kind),
         Reader::Operator => for_operator(kind),
     };
+    let counted = kind == Kind::CiliumLoadBalancerIPPool && is_counted(&object);
     keep(&mut object, "spec", spec);
     keep(&mut object, "status", status);
+    if counted && reader == Reader::Agent {
+        object["status"] = json!({ "conditions": [{
+            "type": COUNTED,
+            "status": "Unknown",
+            "reason": "noreason",
+            "message": "",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }] });
+    }
     match (kind, reader) {
         (Kind::CiliumNode, _) => {
             if let Some(spec) = members(&mut object, "spec")
@@ -70,6 +82,14 @@ pub(super) fn trimmed(kind: Kind, reader: Reader, mut object: Value) -> Value {
         (_, Reader::Agent | Reader::Operator) => {}
     }
     object
+}
+
+fn is_counted(pool: &Value) -> bool {
+    let conditions = pool.pointer("/status/conditions").and_then(Value::as_array);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == COUNTED)
 }
 
 fn for_agent(kind: Kind) -> (Kept, Kept) {

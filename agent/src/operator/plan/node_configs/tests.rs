@@ -60,7 +60,17 @@ fn options(pool: Option<&str>) -> Options {
 }
 
 fn settle(cluster: &mut Cluster, options: &Options) -> usize {
-    cluster.settle(|world| node_configs(world, options, StatusReport::Written, Timestamp::UNIX_EPOCH))
+    cluster.settle(|world| plan(world, &BTreeMap::new(), options).writes)
+}
+
+fn plan(world: &World, before: &BTreeMap<String, RouterId>, options: &Options) -> NodeConfigs {
+    node_configs(
+        world,
+        before,
+        options,
+        StatusReport::Written,
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// `node: owner, router ID` for each node config.
@@ -205,6 +215,24 @@ fn router_ids_survive_a_change_of_owner() {
 }
 
 #[test]
+fn a_router_id_on_its_way_to_one_node_is_not_given_to_another() {
+    let pool = options(Some("10.7.0.0/30"));
+    let mut cluster = Cluster::with(&[cluster_config("rack", 0, None), node("n1", "a")]);
+    let one = plan(&cluster.world, &BTreeMap::new(), &pool);
+    let id = one.ids["n1/main"];
+    // Two more come before the first write is seen. One of them is before it by name, and finds its ID or another.
+    cluster.apply(node("n0", "a"));
+    cluster.apply(node("n2", "a"));
+    let two = plan(&cluster.world, &one.ids, &pool);
+    assert_eq!(two.ids["n1/main"], id);
+    assert_eq!(two.ids.len(), 2, "the pool has two");
+    // It went with its node.
+    cluster.delete(Kind::CiliumNode, "n1");
+    let three = plan(&cluster.world, &two.ids, &pool);
+    assert!(!three.ids.contains_key("n1/main"));
+}
+
+#[test]
 fn a_cluster_config_without_nodes_says_so_and_a_silenced_one_loses_its_conditions_and_no_others() {
     let mut config = cluster_config("rack", 0, Some("nobody"));
     config["status"] = json!({ "conditions": [{
@@ -215,12 +243,9 @@ fn a_cluster_config_without_nodes_says_so_and_a_silenced_one_loses_its_condition
     settle(&mut cluster, &options(None));
     assert_eq!(conditions(&cluster, "rack").len(), 3);
     let silent = |world: &World| {
-        node_configs(
-            world,
-            &options(None),
-            StatusReport::TakenOut,
-            Timestamp::UNIX_EPOCH,
-        )
+        let before = BTreeMap::new();
+        let silent = StatusReport::TakenOut;
+        node_configs(world, &before, &options(None), silent, Timestamp::UNIX_EPOCH).writes
     };
     assert_eq!(cluster.settle(silent), 1);
     assert_eq!(conditions(&cluster, "rack"), ["example.com/Theirs: "]);
