@@ -17,6 +17,8 @@ mod differential;
 mod direct;
 #[path = "kernel/events.rs"]
 mod events;
+#[path = "kernel/flood.rs"]
+mod flood;
 #[path = "kernel/icmp.rs"]
 mod icmp;
 #[path = "kernel/image.rs"]

@@ -1,5 +1,9 @@
 //! A flow has two entries in `FLOWS4`/`FLOWS6`, one for each way, under the tuple that packets of that way have when they
 //! arrive. So a packet needs one lookup, and the entry says everything: what the packet becomes, and who is served.
+//!
+//! Entries of TCP of which nothing but the first packet was seen lie in `OPENING4`/`OPENING6` instead, and move when the
+//! connection goes on. So whoever sends nothing but first packets, from however many addresses, pushes out what others of
+//! his kind left there, and never a connection that goes on.
 
 use crate::address::{Address, V4, V6};
 use crate::id::{BackendId, FrontendId};
@@ -66,6 +70,15 @@ pub enum Way {
     Forward = 0,
     /// From the backend to the client.
     Reply = 1,
+}
+
+/// Which of the maps an entry lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// `OPENING4`, `OPENING6`.
+    Opening,
+    /// `FLOWS4`, `FLOWS6`.
+    Kept,
 }
 
 impl Way {
@@ -153,6 +166,16 @@ impl<A: Address> Flow<A> {
             destination_port: tuple.source_port,
             way: way.number(),
             ..*self
+        }
+    }
+
+    /// Where it lies.
+    #[inline(always)]
+    pub fn table(&self) -> Table {
+        if self.state.is_open() {
+            Table::Kept
+        } else {
+            Table::Opening
         }
     }
 

@@ -15,6 +15,7 @@
 //! DEVICES          hash            ifindex         Device          agent
 //! NODES            array           node            Node            agent
 //! FLOWS4/6         LRU hash        Tuple           Flow            programs; agent sweeps
+//! OPENING4/6       LRU hash        Tuple           Flow            programs, until it lies in FLOWS; agent sweeps
 //! AFFINITY4/6      LRU hash        AffinityKey     Affinity        programs; agent sweeps
 //! FRAGMENTS4/6     LRU hash        FragmentKey     FragmentPorts   programs
 //! SOCKETS          array           0               Sockets         agent
@@ -132,6 +133,8 @@ maps! {
     NAMESPACES: Hash, u64 => Namespace, 16_384;
     NODES: Array, u32 => Node, 16_384;
     NODE_ADDRESSES: Hash, V6 => u32, 65_536;
+    OPENING4: LruHash, Tuple<V4> => Flow<V4>, 32_768;
+    OPENING6: LruHash, Tuple<V6> => Flow<V6>, 32_768;
     RANGES4: PrefixTree, RangeKey<V4> => u32, 65_536;
     RANGES6: PrefixTree, RangeKey<V6> => u32, 65_536;
     SETS: Array, u32 => Set, 65_536;
@@ -146,6 +149,7 @@ pub trait Maps: Address {
     const BACKENDS: Map;
     const RANGES: Map;
     const FLOWS: Map;
+    const OPENING: Map;
     const AFFINITY: Map;
     const FRAGMENTS: Map;
 }
@@ -155,6 +159,7 @@ impl Maps for V4 {
     const BACKENDS: Map = BACKENDS4;
     const RANGES: Map = RANGES4;
     const FLOWS: Map = FLOWS4;
+    const OPENING: Map = OPENING4;
     const AFFINITY: Map = AFFINITY4;
     const FRAGMENTS: Map = FRAGMENTS4;
 }
@@ -164,6 +169,7 @@ impl Maps for V6 {
     const BACKENDS: Map = BACKENDS6;
     const RANGES: Map = RANGES6;
     const FLOWS: Map = FLOWS6;
+    const OPENING: Map = OPENING6;
     const AFFINITY: Map = AFFINITY6;
     const FRAGMENTS: Map = FRAGMENTS6;
 }

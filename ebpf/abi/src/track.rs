@@ -1,16 +1,18 @@
 //! Connection tracking: what a packet does to the entry of its way, and what the entry of the other way must hear of it.
 //!
 //! ```text
-//!              SYN                    no SYN                 FIN here and there, or RST
+//!              first            another without SYN,
+//!              packet            of either way              FIN here and there, or RST
 //!   (absent) -------> OPENING ----------------> OPEN -----------------------------------> CLOSED
 //!      ^                 ^                        |                                          |
 //!      |                 +--------- SYN ----------|--- only once closed: a new connection ---+
 //!      +------ expires: the boot clock passes the lifetime of the state
 //! ```
 //!
-//! No sequence numbers are watched, and a connection may be picked up in its middle: an agent that lost its maps must not
-//! end every connection. Lifetimes are refreshed lazily: an entry is written, and its twin told, only when an eighth of the
-//! lifetime has gone by. So most packets write nothing.
+//! A server answers every SYN, so its answer proves nothing: only what comes after it does, or else a flood of SYNs would
+//! be a flood of open connections. No sequence numbers are watched, and a connection may be picked up in its middle: an
+//! agent that lost its maps must not end every connection. Lifetimes are refreshed lazily: an entry is written, and its
+//! twin told, only when an eighth of the lifetime has gone by. So most packets write nothing.
 
 use crate::plain::plain;
 
@@ -30,7 +32,7 @@ pub struct State(pub u8);
 plain!(State, 1);
 
 impl State {
-    /// A packet other than the SYN was seen.
+    /// More than its first packet was seen, and than the answer to a SYN.
     pub const OPEN: u8 = 1;
     /// This way is finished.
     pub const CLOSED_HERE: u8 = 2;
@@ -99,6 +101,12 @@ impl Seen {
     pub const fn opens(self) -> bool {
         matches!(self, Self::Tcp(flags) if flags & (tcp::SYN | tcp::ACK) == tcp::SYN)
     }
+
+    /// A SYN, or the answer to one.
+    #[inline(always)]
+    const fn has_syn(self) -> bool {
+        matches!(self, Self::Tcp(flags) if flags & tcp::SYN != 0)
+    }
 }
 
 /// What the entry of the other way must hear.
@@ -126,9 +134,9 @@ pub struct Step {
 pub fn begin(now: u32, seen: Seen, lifetimes: &Lifetimes) -> Step {
     let state = match seen {
         Seen::Tcp(flags) if flags & tcp::RST != 0 => State(State::CLOSED),
-        Seen::Tcp(flags) if flags & tcp::FIN != 0 => State(State::OPEN | State::CLOSED_HERE),
-        Seen::Tcp(_) if seen.opens() => State(0),
-        Seen::Tcp(_) | Seen::TcpFragment | Seen::Other => State(State::OPEN),
+        Seen::Tcp(flags) if flags & tcp::FIN != 0 => State(State::CLOSED_HERE),
+        Seen::Tcp(_) | Seen::TcpFragment => State(0),
+        Seen::Other => State(State::OPEN),
     };
     Step {
         state,
@@ -161,7 +169,7 @@ pub fn step(now: u32, state: State, expires: u32, seen: Seen, lifetimes: &Lifeti
             }
         }
         Seen::Tcp(flags) if flags & tcp::FIN != 0 => (State::OPEN | State::CLOSED_HERE, Tell::Closed),
-        Seen::Tcp(_) if seen.opens() => (0, Tell::Nothing),
+        Seen::Tcp(_) if seen.has_syn() => (0, Tell::Nothing),
         Seen::Tcp(_) | Seen::TcpFragment | Seen::Other => (State::OPEN, Tell::Nothing),
     };
     let next = State(state.0 | bits);
@@ -175,7 +183,7 @@ pub fn step(now: u32, state: State, expires: u32, seen: Seen, lifetimes: &Lifeti
     }
     let tell = match news {
         // A SYN sent again proves nothing about the connection.
-        Tell::Nothing if seen.opens() => Tell::Nothing,
+        Tell::Nothing if seen.has_syn() => Tell::Nothing,
         Tell::Nothing => Tell::Alive,
         // Told already: this way was finished before.
         Tell::Closed if state.0 & State::CLOSED_HERE != 0 => Tell::Alive,

@@ -10,6 +10,7 @@
 //! bpf-lb-source-range-map-max       RANGES
 //! bpf-lb-maglev-map-max             MAGLEV
 //! bpf-ct-global-tcp-max, -any-max   FLOWS, their sum: connections and translations are one map here
+//!                                   OPENING, a twenty-fourth of that
 //! bpf-fragments-map-max             FRAGMENTS
 //! ```
 //!
@@ -80,6 +81,9 @@ const PLACES: RangeInclusive<u32> = 1 << 10..=MAX_PLACES;
 /// Members of all sets, for each frontend.
 const SLOTS_EACH: u32 = 16;
 
+/// Connections that open, as a part of all: small enough that a flood of them stays in the processor's cache.
+const OPENING_SHARE: u32 = 24;
+
 /// What Cilium shares a part of the memory among: entries by default, and octets of each.
 const SHARED: [(u64, u64); 5] = [TCP, ANY, (524_288, 94), (524_288, 24), (262_144, 48)];
 const TCP: (u64, u64) = (524_288, 94);
@@ -137,6 +141,7 @@ impl MapSizes {
         let any = own("bpf-ct-global-any-max", self.any, self.share(ANY, LEAST_ANY));
         let fragments = own("bpf-fragments-map-max", self.fragments, maps::FRAGMENTS4.entries);
         let flows = tcp.saturating_add(any).min(*BOUNDS.end());
+        let opening = (flows / OPENING_SHARE).max(*BOUNDS.start());
         let slots = services.saturating_mul(SLOTS_EACH).min(*BOUNDS.end());
         // One of all the bad ones is enough.
         bad.dedup_by_key(|bad| bad.key);
@@ -149,6 +154,7 @@ impl MapSizes {
             (ranges, &[maps::RANGES4, maps::RANGES6]),
             (maglev, &[maps::MAGLEV]),
             (flows, &[maps::FLOWS4, maps::FLOWS6]),
+            (opening, &[maps::OPENING4, maps::OPENING6]),
             (fragments, &[maps::FRAGMENTS4, maps::FRAGMENTS6]),
         ];
         let entries = entries

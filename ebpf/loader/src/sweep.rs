@@ -15,7 +15,7 @@ use crate::{Datapath, Error, MapFd};
 /// The maps that programs write.
 #[derive(Debug)]
 pub struct Sweeper {
-    maps: [(Kind, MapFd); 6],
+    maps: [(Kind, MapFd); 8],
     /// The map that is swept now, and how far.
     at: usize,
     walk: Option<Walk>,
@@ -32,6 +32,8 @@ pub struct Swept {
 enum Kind {
     Flows4,
     Flows6,
+    Opening4,
+    Opening6,
     Affinity4,
     Affinity6,
     Fragments4,
@@ -46,6 +48,8 @@ impl Sweeper {
             maps: [
                 open(Kind::Flows4, maps::FLOWS4)?,
                 open(Kind::Flows6, maps::FLOWS6)?,
+                open(Kind::Opening4, maps::OPENING4)?,
+                open(Kind::Opening6, maps::OPENING6)?,
                 open(Kind::Affinity4, maps::AFFINITY4)?,
                 open(Kind::Affinity6, maps::AFFINITY6)?,
                 open(Kind::Fragments4, maps::FRAGMENTS4)?,
@@ -94,10 +98,10 @@ fn step(
     swept: &mut Swept,
 ) -> Result<bool, Error> {
     match kind {
-        Kind::Flows4 => delete(map, walk, swept, |_: &ebpf_abi::flow::Tuple<V4>, flow| {
+        Kind::Flows4 | Kind::Opening4 => delete(map, walk, swept, |_: &ebpf_abi::flow::Tuple<V4>, flow| {
             judge.flow4(flow)
         }),
-        Kind::Flows6 => delete(map, walk, swept, |_: &ebpf_abi::flow::Tuple<V6>, flow| {
+        Kind::Flows6 | Kind::Opening6 => delete(map, walk, swept, |_: &ebpf_abi::flow::Tuple<V6>, flow| {
             judge.flow6(flow)
         }),
         Kind::Affinity4 => delete(map, walk, swept, |key, affinity| judge.affinity4(key, affinity)),

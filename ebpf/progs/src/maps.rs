@@ -8,7 +8,7 @@ use aya_ebpf::macros::btf_map;
 use ebpf_abi::balance::{Inserted, Tables, View};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
 use ebpf_abi::event::{Budget, Listener, RING};
-use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Table, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::icmp::{Answers, Bucket};
 use ebpf_abi::maglev;
@@ -66,6 +66,10 @@ static FLOWS4: LruHashMap<Tuple<V4>, Flow<V4>, { entries!(FLOWS4) }> = LruHashMa
 #[btf_map]
 static FLOWS6: LruHashMap<Tuple<V6>, Flow<V6>, { entries!(FLOWS6) }> = LruHashMap::new();
 #[btf_map]
+static OPENING4: LruHashMap<Tuple<V4>, Flow<V4>, { entries!(OPENING4) }> = LruHashMap::new();
+#[btf_map]
+static OPENING6: LruHashMap<Tuple<V6>, Flow<V6>, { entries!(OPENING6) }> = LruHashMap::new();
+#[btf_map]
 static AFFINITY4: LruHashMap<AffinityKey<V4>, Affinity, { entries!(AFFINITY4) }> = LruHashMap::new();
 #[btf_map]
 static AFFINITY6: LruHashMap<AffinityKey<V6>, Affinity, { entries!(AFFINITY6) }> = LruHashMap::new();
@@ -107,6 +111,13 @@ const _: () = {
     assert!(size_of::<Key<Listed<V6>>>() == size_of::<RangeKey<V6>>());
 };
 
+/// What an entry may be written over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Whatever,
+    Nothing,
+}
+
 /// `EEXIST`, as functions of the kernel return it.
 const EXISTS: i32 = -17;
 
@@ -138,10 +149,41 @@ fn now() -> u32 {
 }
 
 macro_rules! tables {
-    ($(#[$doc:meta])* $name:ident, $address:ty, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident,
+    ($(#[$doc:meta])* $name:ident, $address:ty, $frontends:ident, $backends:ident, $ranges:ident, $flows:ident, $opening:ident,
      $affinity:ident, $fragments:ident) => {
         $(#[$doc])*
         pub struct $name<R>(pub R);
+
+        impl $name<()> {
+            /// Not inline: the verifier would carry along in which map an entry lies.
+            #[inline(never)]
+            fn write(tuple: &Tuple<$address>, flow: &Flow<$address>, over: Over) -> i32 {
+                let flags = match over {
+                    Over::Whatever => 0,
+                    Over::Nothing => BPF_NOEXIST.into(),
+                };
+                if flow.table() == Table::Kept {
+                    return $flows.insert(tuple, flow, flags).err().unwrap_or(0);
+                }
+                if let Err(error) = $opening.insert(tuple, flow, flags) {
+                    return error;
+                }
+                match over {
+                    // What is found first goes last.
+                    Over::Whatever => {
+                        let _ = $flows.remove(tuple);
+                    }
+                    // It must be in neither map. Who looks at the other one after writing does not miss an entry that
+                    // moves, which is written there before it is deleted here.
+                    Over::Nothing if $flows.get_ptr(tuple).is_some() => {
+                        let _ = $opening.remove(tuple);
+                        return EXISTS;
+                    }
+                    Over::Nothing => {}
+                }
+                0
+            }
+        }
 
         impl<R: Router> Tables<$address> for $name<R> {
             #[inline(always)]
@@ -228,12 +270,17 @@ macro_rules! tables {
             #[inline(always)]
             fn flow(&self, tuple: &Tuple<$address>) -> Option<Flow<$address>> {
                 // SAFETY: the value is copied at once. Recycling it meanwhile needs all others to be used since.
-                unsafe { $flows.get(tuple).copied() }
+                unsafe {
+                    match $flows.get(tuple) {
+                        None => $opening.get(tuple).copied(),
+                        found => found.copied(),
+                    }
+                }
             }
 
             #[inline(always)]
             fn set_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Option<()> {
-                $flows.insert(tuple, flow, 0).ok()
+                ($name::write(tuple, flow, Over::Whatever) == 0).then_some(())
             }
 
             #[inline(always)]
@@ -242,25 +289,34 @@ macro_rules! tables {
                 tuple: &Tuple<$address>,
                 change: impl FnOnce(State, u32) -> (State, u32),
             ) -> Option<()> {
-                let flow = $flows.get_ptr_mut(tuple)?;
+                let kept = $flows.get_ptr_mut(tuple);
+                let flow = match kept {
+                    None => $opening.get_ptr_mut(tuple)?,
+                    Some(flow) => flow,
+                };
                 // SAFETY: the element lives until the program ends. Two processors that refresh it at once have seen two
                 // packets of one flow, and either end is right.
                 unsafe { ((*flow).state, (*flow).expires) = change((*flow).state, (*flow).expires) };
+                // SAFETY: as above; the kernel copies the value. One that finds no room stays where it is.
+                if kept.is_none() && unsafe { (*flow).state.is_open() && $flows.insert(tuple, &*flow, 0).is_ok() } {
+                    let _ = $opening.remove(tuple);
+                }
                 Some(())
             }
 
             #[inline(always)]
             fn insert_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Inserted {
-                match $flows.insert(tuple, flow, BPF_NOEXIST.into()) {
-                    Ok(()) => Inserted::New,
-                    Err(EXISTS) => Inserted::Exists,
-                    Err(_) => Inserted::Full,
+                match $name::write(tuple, flow, Over::Nothing) {
+                    0 => Inserted::New,
+                    EXISTS => Inserted::Exists,
+                    _ => Inserted::Full,
                 }
             }
 
             #[inline(always)]
             fn delete_flow(&mut self, tuple: &Tuple<$address>) {
-                // It may be gone already.
+                // It is in one of them at most.
+                let _ = $opening.remove(tuple);
                 let _ = $flows.remove(tuple);
             }
 
@@ -358,9 +414,9 @@ macro_rules! tables {
 
 tables!(
     /// The maps of IPv4.
-    Maps4, V4, FRONTENDS4, BACKENDS4, RANGES4, FLOWS4, AFFINITY4, FRAGMENTS4
+    Maps4, V4, FRONTENDS4, BACKENDS4, RANGES4, FLOWS4, OPENING4, AFFINITY4, FRAGMENTS4
 );
 tables!(
     /// The maps of IPv6.
-    Maps6, V6, FRONTENDS6, BACKENDS6, RANGES6, FLOWS6, AFFINITY6, FRAGMENTS6
+    Maps6, V6, FRONTENDS6, BACKENDS6, RANGES6, FLOWS6, OPENING6, AFFINITY6, FRAGMENTS6
 );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ebpf_abi::balance::Verdict;
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, Node, PRESENT, device_flag};
 use ebpf_abi::filter;
-use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Table, Tuple};
 use ebpf_abi::icmp::Control;
 use ebpf_abi::maps::{self, Map};
 use ebpf_abi::model::Model;
@@ -71,7 +71,11 @@ impl Rig {
             self.put(A::RANGES, range, &PRESENT);
         }
         for (tuple, flow) in &model.flows {
-            self.put(A::FLOWS, tuple, flow);
+            let map = match flow.table() {
+                Table::Opening => A::OPENING,
+                Table::Kept => A::FLOWS,
+            };
+            self.put(map, tuple, flow);
         }
         for (index, node) in &model.nodes {
             self.put(maps::NODES, index, node);
@@ -88,7 +92,10 @@ impl Rig {
     /// What the programs wrote.
     pub(crate) fn written<A: Maps>(&self, model: &Model<A>) -> Model<A> {
         Model {
-            flows: self.all::<Tuple<A>, Flow<A>>(A::FLOWS).into_iter().collect(),
+            flows: [A::FLOWS, A::OPENING]
+                .into_iter()
+                .flat_map(|map| self.all::<Tuple<A>, Flow<A>>(map))
+                .collect(),
             affinities: self
                 .all::<AffinityKey<A>, Affinity>(A::AFFINITY)
                 .into_iter()
@@ -134,6 +141,7 @@ impl Rig {
         self.clear::<ebpf_abi::config::Member, u32>(maps::MEMBERS);
         self.clear::<ebpf_abi::config::RangeKey<A>, u32>(A::RANGES);
         self.clear::<Tuple<A>, Flow<A>>(A::FLOWS);
+        self.clear::<Tuple<A>, Flow<A>>(A::OPENING);
         self.clear::<AffinityKey<A>, Affinity>(A::AFFINITY);
         self.clear::<FragmentKey<A>, FragmentPorts>(A::FRAGMENTS);
     }

@@ -46,7 +46,7 @@ pub(super) fn run(command: &LbCommand) -> Done {
             Ok(all)
         }),
         LbCommand::Ct(Verb::List(args)) => list(args, print::tracks, |look, pinned| {
-            let (flows4, flows6) = (pinned.map(V4::FLOWS)?.all()?, pinned.map(V6::FLOWS)?.all()?);
+            let (flows4, flows6) = (pinned.flows::<V4>()?.all()?, pinned.flows::<V6>()?.all()?);
             let mut all = rows::tracks(&look.v4, &look.names, &args.filter, look.now, &flows4);
             all.extend(rows::tracks(
                 &look.v6,
@@ -58,7 +58,7 @@ pub(super) fn run(command: &LbCommand) -> Done {
             Ok(all)
         }),
         LbCommand::Nat(Verb::List(args)) => list(args, print::translations, |look, pinned| {
-            let (flows4, flows6) = (pinned.map(V4::FLOWS)?.all()?, pinned.map(V6::FLOWS)?.all()?);
+            let (flows4, flows6) = (pinned.flows::<V4>()?.all()?, pinned.flows::<V6>()?.all()?);
             let mut all = rows::translations(&look.v4, &look.names, &args.filter, look.now, &flows4);
             all.extend(rows::translations(
                 &look.v6,

@@ -14,7 +14,7 @@ use ebpf_abi::packet::{TCP, UDP};
 use ebpf_abi::service::{FrontendKey, Selection};
 use ebpf_abi::{BackendId, DropReason};
 use ebpf_loader::tables::{self, Pins};
-use ebpf_loader::{Error, Hook, Interest, Listener, MapFd, Pinned, ProgramInfo};
+use ebpf_loader::{Error, Flows, Hook, Interest, Listener, MapFd, Pinned, ProgramInfo};
 use serde::Serialize;
 
 use super::super::commands::{Done, Exit, Failure, print_one};
@@ -113,8 +113,8 @@ fn asked<A: Pins>(
         model.arrived = nix::net::if_::if_nametoindex(device.as_str()).unwrap_or(0);
     }
     // Only what this packet meets of what programs write: the tables may be large.
-    let flows = pinned.map(A::FLOWS)?;
-    if let Some(flow) = flows.get::<Tuple<A>, Flow<A>>(&tuple)? {
+    let flows = pinned.flows::<A>()?;
+    if let Some(flow) = flows.get(&tuple)? {
         let twin = flow.twin(tuple.protocol);
         model.flows.insert(tuple, flow);
         if let Some(other) = flows.get(&twin)? {
@@ -193,7 +193,7 @@ fn in_kernel<A: Pins>(
         let mut listener = Listener::start(pinned, Interest::Drops)?;
         let before = Written::read(pinned, model, tuple)?;
         let ran = pinned.run(&program, hook, question.frame);
-        let flow = before.flows.get::<Tuple<A>, Flow<A>>(tuple);
+        let flow = before.flows.get(tuple);
         before.put_back(tuple)?;
         let (ran, flow) = (ran?, flow?);
         if is_drop(hook, ran.verdict) {
@@ -252,7 +252,7 @@ fn chosen(pinned: &Pinned, device: Option<&str>) -> Result<Vec<(Hook, ProgramInf
 
 /// What a run may write, as it was.
 struct Written<A: Pins> {
-    flows: MapFd,
+    flows: Flows<A>,
     affinities: MapFd,
     flow: Option<Flow<A>>,
     twin: Option<(Tuple<A>, Flow<A>)>,
@@ -261,7 +261,7 @@ struct Written<A: Pins> {
 
 impl<A: Pins> Written<A> {
     fn read(pinned: &Pinned, model: &Model<A>, tuple: &Tuple<A>) -> Result<Self, Error> {
-        let (flows, affinities) = (pinned.map(A::FLOWS)?, pinned.map(A::AFFINITY)?);
+        let (flows, affinities) = (pinned.flows::<A>()?, pinned.map(A::AFFINITY)?);
         let flow: Option<Flow<A>> = flows.get(tuple)?;
         let twin = match flow.map(|flow| flow.twin(tuple.protocol)) {
             Some(key) => flows.get(&key)?.map(|twin| (key, twin)),
@@ -292,7 +292,7 @@ impl<A: Pins> Written<A> {
     }
 
     fn put_back(&self, tuple: &Tuple<A>) -> Result<(), Error> {
-        if let Some(now) = self.flows.get::<Tuple<A>, Flow<A>>(tuple)? {
+        if let Some(now) = self.flows.get(tuple)? {
             let twin = now.twin(tuple.protocol);
             match &self.flow {
                 Some(flow) => self.flows.put(tuple, flow)?,

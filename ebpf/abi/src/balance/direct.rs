@@ -142,12 +142,7 @@ fn go_on<A: Balanced, T: Tables<A>>(met: &Met<A>, tables: &mut T) -> Option<u8> 
     let lifetimes = &settings(tables).lifetimes;
     let (state, expires) = dsr::step(met.now, flow.state, flow.expires, met.seen(), lifetimes)?;
     if (state, expires) != (flow.state, flow.expires) {
-        let flow = Flow {
-            state,
-            expires,
-            ..flow
-        };
-        let _ = tables.set_flow(&met.tuple, &flow);
+        let _ = tables.refresh_flow(&met.tuple, |_, _| (state, expires));
     }
     Some(flow.dispatch)
 }

@@ -26,15 +26,33 @@ fn a_syn_opens_with_the_short_lifetime_and_the_next_packet_gives_the_long_one() 
 }
 
 #[test]
-fn a_connection_may_be_picked_up_in_its_middle() {
-    assert_eq!(
-        begin(NOW, Seen::Tcp(tcp::ACK), &LIFETIMES).state,
-        State(State::OPEN)
-    );
-    assert_eq!(
-        begin(NOW, Seen::TcpFragment, &LIFETIMES).state,
-        State(State::OPEN)
-    );
+fn a_connection_may_be_picked_up_in_its_middle_and_is_open_once_it_goes_on() {
+    for seen in [Seen::Tcp(tcp::ACK), Seen::TcpFragment] {
+        let first = begin(NOW, seen, &LIFETIMES);
+        assert_eq!((first.state, first.expires), (State(0), NOW + 60 + 7));
+        let second = step(NOW, first.state, first.expires, seen, &LIFETIMES).expect("it goes on");
+        assert_eq!(second.state, State(State::OPEN));
+        assert_eq!(second.tell, Tell::Alive);
+    }
+}
+
+#[test]
+fn the_answer_to_a_syn_opens_nothing_and_what_follows_does() {
+    let answer = tcp_step(0, tcp::SYN | tcp::ACK);
+    assert_eq!((answer.state, answer.tell), (State(0), Tell::Nothing));
+    let data = tcp_step(0, tcp::ACK);
+    assert_eq!((data.state, data.tell), (State(State::OPEN), Tell::Alive));
+    let lost = tcp_step(State::OPEN, tcp::SYN | tcp::ACK);
+    assert_eq!(lost.state, State(State::OPEN), "it stays open");
+}
+
+#[test]
+fn no_single_packet_of_tcp_makes_a_connection_that_is_kept() {
+    for flags in 0..=u8::MAX {
+        let first = begin(NOW, Seen::Tcp(flags), &LIFETIMES);
+        assert!(!first.state.is_open(), "{flags:#x}");
+        assert!(first.expires <= NOW + 60 + 7, "{flags:#x}");
+    }
 }
 
 #[test]

@@ -302,18 +302,17 @@ impl Rig {
 
     /// How many entries the flows of a family have.
     pub(crate) fn entries<A: Ends>(&self) -> Result<usize> {
-        Ok(self.map(A::FLOWS)?.all::<Tuple<A>, Flow<A>>()?.len())
+        Ok(self.datapath.flows::<A>()?.all()?.len())
     }
 
     /// Deletes all flows of a family.
     pub(crate) fn forget<A: Ends>(&self) -> Result<()> {
-        let map = self.map(A::FLOWS)?;
-        let keys: Vec<_> = map
-            .all::<Tuple<A>, Flow<A>>()?
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
-        Ok(map.remove_all(&keys)?)
+        for map in [self.map(A::FLOWS)?, self.map(A::OPENING)?] {
+            let all = map.all::<Tuple<A>, Flow<A>>()?.into_iter();
+            let keys: Vec<_> = all.map(|(key, _)| key).collect();
+            map.remove_all(&keys)?;
+        }
+        Ok(())
     }
 }
 
