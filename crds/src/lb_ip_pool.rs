@@ -54,6 +54,17 @@ pub struct LoadBalancerIpPoolSpec {
     /// Ours: parts of the blocks that are never handed out; what is allocated stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved: Vec<PoolBlock>,
+    /// Ours: what becomes of addresses in use when their block is removed. `Retain`: they stay with their Services, where
+    /// an operator gave them. Missing: `Reassign`, they are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_removal: Option<BlockRemoval>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum BlockRemoval {
+    Retain,
+    Reassign,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
-use crds::lb_ip_pool::{AllowFirstLastIps, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock};
+use crds::lb_ip_pool::{
+    AllowFirstLastIps, BlockRemoval, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock,
+};
 use crds::{Kind, Object, ObjectRef, Parsed, text};
 use lbipam::{
-    AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Request,
-    RequestId, TrafficPolicy,
+    AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Removal,
+    Request, RequestId, TrafficPolicy,
 };
 
 use super::desired::LbIpamReport;
@@ -320,6 +322,10 @@ pub(crate) fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
         auto_assign: match spec.auto_assign {
             Some(true) | None => AutoAssign::Yes,
             Some(false) => AutoAssign::OnlyNamed,
+        },
+        removal: match spec.block_removal {
+            Some(BlockRemoval::Retain) => Removal::Retain,
+            Some(BlockRemoval::Reassign) | None => Removal::Reassign,
         },
         ..Pool::new(pool.name(), spec.blocks.iter().filter_map(block).collect())
     }

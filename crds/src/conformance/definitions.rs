@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use super::{definitions, folder};
 
 /// Fields that are ours alone, by their last step.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "asPathPrepend",
     "autoAssign",
+    "blockRemoval",
     "dynamicLimit",
     "extendedCommunities",
     "interface",

@@ -23,7 +23,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 20] = [
+const TESTS: [(&str, Test); 21] = [
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,
@@ -76,6 +76,10 @@ const TESTS: [(&str, Test); 20] = [
     (
         "operator::pools_that_conflict_shrink_or_go_say_so_and_move_only_who_must",
         operator::pools,
+    ),
+    (
+        "operator::pools_have_priorities_hold_back_and_retain",
+        operator::pool_options,
     ),
     (
         "operator::one_of_two_replicas_acts_and_the_other_takes_over",

@@ -458,6 +458,88 @@ pub(crate) fn pools(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
     operator.ends_well()
 }
 
+/// Priority, what is reserved, what is given by name only, and what stays when its block goes.
+pub(crate) fn pool_options(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let with = |name: &str, cidr: &str, options: Value| {
+        let mut pool = pool(name, &[cidr]);
+        if let (Value::Object(options), Some(spec)) = (options, pool["spec"].as_object_mut()) {
+            spec.extend(options);
+        }
+        pool
+    };
+    let first = with(
+        "z-first",
+        "10.99.0.0/30",
+        json!({ "priority": 10, "reserved": [{ "cidr": "10.99.0.0/31" }], "blockRemoval": "Retain" }),
+    );
+    let by_name = with(
+        "a-by-name",
+        "10.99.1.0/30",
+        json!({ "autoAssign": false, "priority": 20 }),
+    );
+    let named = annotated(service("named", json!({})), "lbipam.cilium.io/ips", "10.99.1.2");
+    let plain = service("plain", json!({}));
+    stage(api, &[first.clone(), by_name, named.clone(), plain.clone()])?;
+    let mut operator = Operator::start(control_plane, &[])?;
+    let has = |ip: &'static str| move |object: &Value| ips(object) == [ip];
+    until(api, &operator, "the address it names", &named, has("10.99.1.2"))?;
+    until(
+        api,
+        &operator,
+        "the first that is not reserved",
+        &plain,
+        has("10.99.0.2"),
+    )?;
+    // Its block goes: the address stays, and three places say so.
+    let mut moved = first.clone();
+    moved["spec"]["blocks"] = json!([{ "cidr": "10.99.2.0/30" }]);
+    moved["spec"]["reserved"] = json!([]);
+    api.block_on(api.apply(&moved))?;
+    let kept = "True retained 10.99.0.2 from z-first (retained, its block is gone)";
+    let found = until(api, &operator, "the Service to say so", &plain, |object| {
+        condition(object, "stentor.io/AddressesFrom") == kept
+    })?;
+    ensure!(ips(&found) == ["10.99.0.2"], "{found}");
+    until(api, &operator, "the pool to say so", &first, |object| {
+        condition(object, "stentor.io/AddressesRetained").starts_with("True ")
+    })?;
+    let events =
+        json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "namespace": NAMESPACE } });
+    lab::until(LIMIT, "an Event that says so", || {
+        let events = api.block_on(api.all(&events));
+        let events = events.map_err(|error| format!("{error:#}"))?;
+        let told =
+            |event: &Value| event["regarding"]["name"] == "plain" && event["reason"] == "AddressRetained";
+        if events.iter().any(told) {
+            Ok(())
+        } else {
+            Err(format!("{events:?}"))
+        }
+    })?;
+    // Who is new gets what is there now.
+    let late = service("late", json!({}));
+    api.block_on(api.apply(&late))?;
+    until(
+        api,
+        &operator,
+        "an address of the new block",
+        &late,
+        has("10.99.2.0"),
+    )?;
+    operator.settled()?;
+    operator.ends_well()?;
+    // Without the operator the pool changes its mind; it finds out when it is back.
+    moved["spec"]["blockRemoval"] = json!("Reassign");
+    api.block_on(api.apply(&moved))?;
+    let mut operator = Operator::start(control_plane, &[])?;
+    until(api, &operator, "another address", &plain, has("10.99.2.1"))?;
+    until(api, &operator, "the pool to retain nothing", &first, |object| {
+        condition(object, "stentor.io/AddressesRetained").is_empty()
+    })?;
+    operator.ends_well()?;
+    stage(api, &[])
+}
+
 pub(crate) fn takes_over(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
     let early = service("early", json!({}));
     stage(api, &[pool("main", &["10.99.0.0/24"]), early.clone()])?;

@@ -51,6 +51,16 @@ fn service(name: &str) -> Value {
     })
 }
 
+/// Conditions of the first pool whose type begins so, with their messages.
+fn of_pool(cluster: &Cluster, kind: &str) -> Vec<String> {
+    let pool = cluster.world.objects.lb_pools().next().unwrap();
+    let conditions = pool.object.status.iter().flat_map(|status| &status.conditions);
+    let found = conditions.filter(|condition| condition.kind.starts_with(kind));
+    found
+        .map(|found| format!("{} {}", found.kind, found.message))
+        .collect()
+}
+
 fn holding(name: &str, address: &str) -> Value {
     let mut service = service(name);
     service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
@@ -139,6 +149,45 @@ fn a_block_that_is_removed_moves_its_services_once_and_says_so() {
 }
 
 #[test]
+fn a_pool_that_retains_moves_nobody_and_says_what_it_retains() {
+    let retaining = |cidrs: &[&str]| {
+        let mut pool = pool("blue", cidrs);
+        pool["spec"]["blockRemoval"] = json!("Retain");
+        pool
+    };
+    let mut cluster = Cluster::with(&[retaining(&["10.0.0.0/28"]), service("a")]);
+    settle(&mut cluster);
+    cluster.apply(retaining(&["10.0.1.0/28"]));
+    let found = addresses(&cluster.world, &Options::default(), Timestamp::UNIX_EPOCH);
+    let notes = found.writes.iter().flat_map(|write| &write.notes);
+    let notes: Vec<&str> = notes.map(|note| note.reason).collect();
+    assert_eq!(notes, ["AddressRetained", "AddressesRetained"]);
+    settle(&mut cluster);
+    let kept = "a: 10.0.0.0 | satisfied | 10.0.0.0 from blue (retained, its block is gone)";
+    assert_eq!(shown(&cluster), [kept]);
+    assert_eq!(of_pool(&cluster, "stentor.io/AddressesRetained").len(), 1);
+    // A restart knows, and others get addresses of the new block.
+    forget(&mut cluster);
+    cluster.apply(service("b"));
+    assert_eq!(settle(&mut cluster), 2);
+    assert_eq!(shown(&cluster)[0], kept);
+    assert_eq!(shown(&cluster)[1], "b: 10.0.1.0 | satisfied | 10.0.1.0 from blue");
+    assert_eq!(settle(&mut cluster), 0);
+    // The block comes back, and all is as it was.
+    cluster.apply(retaining(&["10.0.1.0/28", "10.0.0.0/28"]));
+    settle(&mut cluster);
+    assert_eq!(shown(&cluster)[0], "a: 10.0.0.0 | satisfied | 10.0.0.0 from blue");
+    assert_eq!(
+        of_pool(&cluster, "stentor.io/AddressesRetained"),
+        Vec::<String>::new()
+    );
+    // A pool that is deleted has no say any more.
+    cluster.delete(crds::Kind::CiliumLoadBalancerIPPool, "blue");
+    settle(&mut cluster);
+    assert_eq!(shown(&cluster)[0], "a:  | no_pool | ");
+}
+
+#[test]
 fn the_last_pool_that_goes_takes_its_addresses_with_it() {
     let mut cluster = Cluster::with(&[pool("blue", &["10.0.0.0/28"]), service("a")]);
     settle(&mut cluster);
@@ -173,14 +222,8 @@ fn a_write_that_is_not_seen_yet_is_not_forgotten() {
 fn counts_of_a_pool_are_written_with_the_addresses() {
     let mut cluster = Cluster::with(&[pool("blue", &["10.0.0.0/28"]), service("a"), service("b")]);
     settle(&mut cluster);
-    let pool = cluster.world.objects.lb_pools().next().unwrap();
-    let conditions = &pool.object.status.as_ref().unwrap().conditions;
-    let shown: Vec<String> = conditions
-        .iter()
-        .map(|c| format!("{} {}", c.kind, c.message))
-        .collect();
     assert_eq!(
-        shown,
+        of_pool(&cluster, ""),
         [
             "cilium.io/IPsAvailable 14",
             "cilium.io/IPsTotal 16",
@@ -234,7 +277,63 @@ fn any_pool() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The same pools with other blocks and options, all of them retaining.
+fn any_retaining_pool() -> impl Strategy<Value = Value> {
+    let shape = (any::<bool>(), any::<bool>(), -1..2_i32);
+    (0..2_u8, 0..8_u8, 0..8_u8, shape).prop_map(|(name, one, other, (disabled, named, priority))| {
+        let blocks = [one, other].map(|block| format!("10.0.{}.{}/29", name, block * 8));
+        let mut pool = pool(&format!("p{name}"), &[&blocks[0], &blocks[1]]);
+        pool["spec"]["disabled"] = json!(disabled);
+        pool["spec"]["autoAssign"] = json!(!named);
+        pool["spec"]["priority"] = json!(priority);
+        pool["spec"]["reserved"] = json!([{ "cidr": format!("10.0.{name}.0/30") }]);
+        pool["spec"]["blockRemoval"] = json!("Retain");
+        pool
+    })
+}
+
 proptest! {
+    /// Blocks come and go, pools are switched off, held back and on again, the operator restarts.
+    #[test]
+    fn where_pools_retain_an_address_never_moves(
+        steps in proptest::collection::vec(
+            prop_oneof![
+                3 => any_retaining_pool().prop_map(Some),
+                2 => (0..6_u8).prop_map(|name| Some(service(&format!("s{name}")))),
+                1 => Just(None),
+            ],
+            1..24,
+        )
+    ) {
+        let mut cluster = Cluster::with(&[]);
+        let mut given: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        for step in steps {
+            match step {
+                None => forget(&mut cluster),
+                Some(object) if object["kind"] == "Service" => {
+                    let name = object["metadata"]["name"].as_str().unwrap();
+                    let there = crds::ObjectRef::namespaced(crds::Kind::Service, "ns", name);
+                    if cluster.world.objects.get(&there).is_none() {
+                        cluster.apply(object);
+                    }
+                }
+                Some(pool) => cluster.apply(pool),
+            }
+            settle(&mut cluster);
+            prop_assert_eq!(settle(&mut cluster), 0);
+            let mut all = BTreeSet::new();
+            for service in cluster.world.objects.services() {
+                let entries = vips::entries(service.object).iter();
+                let has: Vec<IpAddr> = entries.filter_map(|entry| vips::ingress(entry)?.vip()).collect();
+                for address in &has {
+                    prop_assert!(all.insert(*address), "{} twice", address);
+                }
+                let before = given.insert(service.name().to_owned(), has.clone()).unwrap_or_default();
+                prop_assert!(before.is_empty() || before == has, "{:?} became {:?}", before, has);
+            }
+        }
+    }
+
     /// A restart is a plan like any other, whatever happened before and in whatever order objects are told.
     #[test]
     fn planned_twice_is_planned_once_and_a_restart_writes_nothing(
