@@ -1,5 +1,7 @@
-//! What the whole-system tests share: the archive format of dialogues and scenarios, and its runner.
+//! What the whole-system tests share: the archive format of dialogues and scenarios, its runner, and the agent to be
+//! run.
 
+pub mod agent;
 pub mod capture;
 pub mod raw_peer;
 pub mod subject;

@@ -284,6 +284,21 @@ pub fn pods<'a>(devices: impl IntoIterator<Item = &'a Device>) -> impl Iterator<
     })
 }
 
+/// Addresses in whose place devices have others now. What only went may come back, as with a cable.
+pub(super) fn replaced(before: &BTreeMap<u32, Entry>, after: &BTreeMap<u32, Entry>) -> BTreeSet<IpAddr> {
+    let mut gone = BTreeSet::new();
+    for (index, new) in after {
+        let Some(old) = before.get(index) else { continue };
+        if old.v4 != new.v4 && new.v4 != V4::default() {
+            gone.insert(IpAddr::V4(old.v4.into()));
+        }
+        if old.v6 != new.v6 && new.v6 != V6::default() {
+            gone.insert(IpAddr::V6(old.v6.into()));
+        }
+    }
+    gone
+}
+
 #[derive(Clone, Copy)]
 enum Order {
     PrivateFirst,

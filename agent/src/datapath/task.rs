@@ -293,6 +293,7 @@ impl Running {
         self.configure(wish, &selected);
         let mut entries = devices::entries(selected.iter().copied(), &wish.node.addresses);
         entries.extend(devices::pods(pods.iter().copied()));
+        let gone = devices::replaced(&self.entries, &entries);
         self.write_devices(entries)?;
         let done = self.store.carry_out(&mut self.planner);
         self.read_back();
@@ -320,7 +321,11 @@ impl Running {
                  `devices` names those that are meant",
             ));
         }
-        if deaths > 0 {
+        if !gone.is_empty() {
+            // The next packet of such a flow begins anew, with an address that answers find.
+            let image = self.planner.image();
+            tell_swept(self.sweeper.sweep_without(image, clock(), gone));
+        } else if deaths > 0 {
             // Whoever gets the address of a backend that went begins with nothing.
             tell_swept(self.sweeper.sweep(self.planner.image(), clock()));
             if let Some(ending) = &self.ending {

@@ -1,10 +1,11 @@
 //! What of the programs' memory is worth nothing any more. The programs look at it too, and go by none of it; what is left
 //! takes room, and may lie in wait for another pod that gets the address of one that is gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ebpf_abi::config::{Affinity, AffinityKey};
-use ebpf_abi::flow::{Flow, FragmentPorts};
+use ebpf_abi::flow::{Flow, FragmentPorts, Way};
 use ebpf_abi::{BackendId, FrontendId, V4, V6};
 
 use crate::image::MapImage;
@@ -16,6 +17,8 @@ pub enum Worthless {
     Expired,
     BackendGone,
     FrontendGone,
+    /// Packets left with an address that this node has no more: no answer finds it.
+    AddressGone,
     /// Of clients of a service that is gone, or has no session affinity any more.
     ServiceGone,
 }
@@ -27,6 +30,7 @@ impl Worthless {
             Self::Expired => "expired",
             Self::BackendGone => "backend-gone",
             Self::FrontendGone => "frontend-gone",
+            Self::AddressGone => "address-gone",
             Self::ServiceGone => "service-gone",
         }
     }
@@ -41,6 +45,7 @@ pub struct Judge<'a> {
     image: &'a MapImage,
     /// Seconds that clients of a service stay, by its number.
     affinities: HashMap<u32, u32>,
+    gone: BTreeSet<IpAddr>,
     now: u32,
 }
 
@@ -57,16 +62,25 @@ impl<'a> Judge<'a> {
         Self {
             image,
             affinities,
+            gone: BTreeSet::new(),
             now,
         }
     }
 
+    /// This node had these addresses until now.
+    pub fn without(mut self, gone: BTreeSet<IpAddr>) -> Self {
+        self.gone = gone;
+        self
+    }
+
     pub fn flow4(&self, flow: &Flow<V4>) -> Option<Worthless> {
         self.flow(Family::V4, flow.frontend, flow.backend, flow.expires)
+            .or_else(|| self.address(flow.way, Ipv4Addr::from(flow.source).into()))
     }
 
     pub fn flow6(&self, flow: &Flow<V6>) -> Option<Worthless> {
         self.flow(Family::V6, flow.frontend, flow.backend, flow.expires)
+            .or_else(|| self.address(flow.way, Ipv6Addr::from(flow.source).into()))
     }
 
     pub fn affinity4(&self, key: &AffinityKey<V4>, affinity: &Affinity) -> Option<Worthless> {
@@ -96,6 +110,10 @@ impl<'a> Judge<'a> {
             return Some(Worthless::FrontendGone);
         }
         self.is_over(expires).then_some(Worthless::Expired)
+    }
+
+    fn address(&self, way: u8, source: IpAddr) -> Option<Worthless> {
+        (way == Way::Forward.number() && self.gone.contains(&source)).then_some(Worthless::AddressGone)
     }
 
     fn affinity(&self, family: Family, service: u32, affinity: &Affinity) -> Option<Worthless> {
@@ -186,6 +204,30 @@ mod tests {
             ..Flow::default()
         };
         assert_eq!(judge.flow4(&foreign), None);
+    }
+
+    #[test]
+    fn a_flow_goes_with_the_address_that_it_left_with() {
+        let (image, backend, frontend) = image();
+        let judge = Judge::new(&image, NOW).without(BTreeSet::from([Ipv4Addr::new(192, 0, 2, 1).into()]));
+        let flow = Flow::<V4> {
+            source: V4::from(Ipv4Addr::new(192, 0, 2, 1)),
+            frontend,
+            backend,
+            expires: NOW + 1,
+            ..Flow::default()
+        };
+        assert_eq!(judge.flow4(&flow), Some(Worthless::AddressGone));
+        let other = Flow {
+            source: V4::from(Ipv4Addr::new(192, 0, 2, 2)),
+            ..flow
+        };
+        assert_eq!(judge.flow4(&other), None);
+        let reply = Flow {
+            way: Way::Reply.number(),
+            ..flow
+        };
+        assert_eq!(judge.flow4(&reply), None);
     }
 
     #[test]

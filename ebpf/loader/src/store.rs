@@ -109,7 +109,23 @@ impl Store {
     }
 
     /// Plans, and carries out what was planned. After a failure call it again, later: it goes on from what was applied.
+    ///
+    /// Room that comes free with one step is there for what did not fit beside it.
     pub fn carry_out(&mut self, planner: &mut Incremental) -> Result<Report, Failure> {
+        let mut report = self.carry_out_once(planner)?;
+        let mut writes = report.done.writes;
+        while !report.refused.is_empty() && writes > 0 {
+            let next = self.carry_out_once(planner)?;
+            writes = next.done.writes;
+            report.refused = next.refused;
+            report.done.waits += next.done.waits;
+            report.done.writes += writes;
+            report.done.deaths += next.done.deaths;
+        }
+        Ok(report)
+    }
+
+    fn carry_out_once(&mut self, planner: &mut Incremental) -> Result<Report, Failure> {
         let step = planner.step();
         let done = self.perform(&step.ops, planner, Incremental::image, Incremental::applied)?;
         Ok(Report {

@@ -1,6 +1,7 @@
 //! Deleting what programs remember in vain: at once what is of backends that are gone, and little by little what expired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use ebpf_abi::maps;
@@ -63,11 +64,19 @@ impl Sweeper {
     /// Goes through everything: to be called when a backend went ([`crate::Done::deaths`]), so that a pod that gets its
     /// address begins with nothing. `now` are seconds of the clock of the programs, [`crate::clock`].
     pub fn sweep(&self, image: &MapImage, now: u32) -> Result<Swept, Error> {
-        let judge = Judge::new(image, now);
+        self.sweep_all(&Judge::new(image, now))
+    }
+
+    /// The same, and flows whose packets left with addresses that this node had until now.
+    pub fn sweep_without(&self, image: &MapImage, now: u32, gone: BTreeSet<IpAddr>) -> Result<Swept, Error> {
+        self.sweep_all(&Judge::new(image, now).without(gone))
+    }
+
+    fn sweep_all(&self, judge: &Judge<'_>) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         for (kind, map) in &self.maps {
             let mut walk = Walk::new(&map.info());
-            while step(*kind, map, &mut walk, &judge, &mut swept)? {}
+            while step(*kind, map, &mut walk, judge, &mut swept)? {}
         }
         Ok(swept)
     }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
 use serde_json::Value;
+use stentor_tests::agent::program;
 
 use crate::api::{Api, LIMIT, documents};
 
@@ -118,24 +119,4 @@ pub(crate) fn outlives_the_server(control_plane: &mut ControlPlane, api: &Api) -
 fn prefixes(answer: &Value) -> Vec<String> {
     let routes = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     routes.iter().map(|route| route["prefix"].to_string()).collect()
-}
-
-/// The agent that was built with these tests, or is built now.
-pub(crate) fn program() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("STENTOR_BINARY") {
-        return Ok(PathBuf::from(given));
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .args(["build", "--quiet", "--package", "stentor"])
-        .status()?;
-    ensure!(built.success(), "the agent does not build");
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("no target folder")?;
-    let program = folder.join("stentor");
-    if !program.is_file() {
-        bail!("{} is not there", program.display());
-    }
-    Ok(program)
 }

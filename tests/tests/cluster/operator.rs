@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use stentor::operator::rights::{Place, RULES};
+use stentor_tests::agent::program;
 
-use crate::agent::program;
 use crate::api::{Api, LIMIT, documents};
 
 const NAMESPACE: &str = "operated";

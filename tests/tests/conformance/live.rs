@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use bgp_speaker::types::Family;
 use lab::{Netns, Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use stentor::render::attrs;
+use stentor_tests::agent::program;
 use tempfile::TempDir;
 
 use super::script::{Look, NODE, Peer, Script, Server, Stage};
@@ -36,7 +36,7 @@ struct Daemon {
 
 impl Live {
     pub(crate) fn new(script: &Script) -> anyhow::Result<Self> {
-        let stentor = binary()?;
+        let stentor = program()?;
         let node = Netns::new("conformance")?;
         for address in script
             .flags
@@ -434,23 +434,4 @@ fn attribute(attr: &Value, prefix: &str, family: Family) -> anyhow::Result<Strin
         }
         other => anyhow::bail!("attribute {other} is not known here: {attr}"),
     })
-}
-
-/// The agent that was built with these tests, or is built now.
-fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(given) = std::env::var_os("STENTOR_BINARY") {
-        return Ok(PathBuf::from(given));
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(root)
-        .args(["build", "--quiet", "--package", "stentor"])
-        .status()?;
-    ensure!(built.success(), "the agent does not build");
-    let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("no target folder")?;
-    let binary = profile.join("stentor");
-    ensure!(binary.is_file(), "{} is not there", binary.display());
-    Ok(binary)
 }

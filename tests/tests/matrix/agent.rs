@@ -2,48 +2,59 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use ebpf_abi::service::{Backend, Frontend, FrontendKey};
+use ebpf_abi::{V4, V6, maps};
+use ebpf_loader::Pinned;
 use lab::{Handle, Process, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use stentor::cli::client::{self, Endpoint};
 
-use crate::mode::Mode;
+use crate::mode::Config;
 
 const MANIFESTS: &str = "/run/stentor/manifests";
 const CONFIG: &str = "/run/stentor/config.yaml";
 const STATE: &str = "/run/stentor/state";
+const SOCKET: &str = "/run/stentor/agent.sock";
+/// Each node has a BPF file system of its own.
 const PINS: &str = "/sys/fs/bpf";
-/// What the process says when it serves.
-pub(crate) const READY: &str = "READY";
+const OURS: &str = "/sys/fs/bpf/stentor";
 const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) struct Agent {
     process: Process,
     node: Handle,
     name: &'static str,
+    program: PathBuf,
 }
 
 impl Agent {
     /// Starts it with nothing of an earlier one.
-    pub(crate) fn begin(node: &Handle, name: &'static str, mode: Mode, objects: &str) -> Result<Self> {
+    pub(crate) fn begin(node: &Handle, name: &'static str, config: &Config, objects: &str) -> Result<Self> {
         node.sh(&format!(
-            "rm -rf {PINS}/v* {PINS}/stentor {STATE} {MANIFESTS}; mkdir -p {MANIFESTS}"
+            "rm -rf {OURS} {STATE} {MANIFESTS}; mkdir -p {MANIFESTS}"
         ))?;
-        let config: BTreeMap<&str, &str> = mode.config().into_iter().collect();
-        fs::write(node.path(CONFIG), serde_json::to_string(&config)?)?;
+        fs::write(node.path(CONFIG), serde_json::to_string(config)?)?;
         write(node, objects)?;
+        let program = program()?;
         Ok(Self {
-            process: spawn(node, name)?,
+            process: spawn(node, name, &program)?,
             node: node.clone(),
             name,
+            program,
         })
     }
 
-    /// Puts other manifests in place of those before, at once.
-    pub(crate) fn follow(&self, objects: &str) -> Result<()> {
-        write(&self.node, objects)
+    /// Puts other manifests in place of those before, at once. They are looked at without waiting for more news.
+    pub(crate) fn follow(&mut self, objects: &str) -> Result<()> {
+        write(&self.node, objects)?;
+        Ok(self.process.signal(Signal::SIGHUP)?)
     }
 
     /// SIGKILL: nothing is said, and nothing is cleaned up.
@@ -60,47 +71,132 @@ impl Agent {
 
     /// Starts it again over what is pinned.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.process = spawn(&self.node, self.name)?;
+        self.process = spawn(&self.node, self.name, &self.program)?;
         self.wait_until_ready()
     }
 
-    /// Until everything that was written is in the maps.
+    /// From the next start on, another program.
+    pub(crate) fn upgrade(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    /// Until it has written everything that it read at its start, and its programs hang where they should.
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
         let process = &mut self.process;
+        let node = &self.node;
         until(LIMIT, "the agent to serve", || {
             if let Some(status) = process.status() {
                 return Ok(Err(format!("ended with {status}: {}", process.log())));
             }
-            let log = process.log();
-            if log.contains(READY) { Ok(Ok(())) } else { Err(log) }
+            match ask(node, "status") {
+                Ok(status) if is_ready(&status) => Ok(Ok(())),
+                Ok(status) => Err(format!("{status:#}\n{}", process.log())),
+                Err(error) => Err(format!("{error:#}\n{}", process.log())),
+            }
         })?
         .map_err(anyhow::Error::msg)
     }
 
-    /// Numbers of the programs behind the pinned links.
-    pub(crate) fn programs(&self) -> Result<BTreeSet<u64>> {
-        let pins = self.node.sh(&format!(
-            "ls -d {PINS}/stentor/v*/links/* {PINS}/v*/links/* 2>/dev/null || :"
-        ))?;
-        let mut programs = BTreeSet::new();
+    /// An answer of its API.
+    pub(crate) fn ask(&self, what: &str) -> Result<Value> {
+        ask(&self.node, what)
+    }
+
+    /// Where the maps of this node say that packets of services go.
+    pub(crate) fn backends(&self) -> Result<BTreeSet<SocketAddr>> {
+        let pinned = Pinned::open(&self.node.path(OURS))?;
+        let mut found = BTreeSet::new();
+        for (place, backend) in pinned.map(maps::BACKENDS4)?.all::<u32, Backend<V4>>()? {
+            if backend.id.lives_at(place) {
+                let address = Ipv4Addr::from(backend.address).into();
+                found.insert(SocketAddr::new(address, u16::from_be(backend.port)));
+            }
+        }
+        for (place, backend) in pinned.map(maps::BACKENDS6)?.all::<u32, Backend<V6>>()? {
+            if backend.id.lives_at(place) {
+                let address = Ipv6Addr::from(backend.address).into();
+                found.insert(SocketAddr::new(address, u16::from_be(backend.port)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where the maps of this node take packets for services.
+    pub(crate) fn frontends(&self) -> Result<BTreeSet<SocketAddr>> {
+        let pinned = Pinned::open(&self.node.path(OURS))?;
+        let mut found = BTreeSet::new();
+        for (key, _) in pinned.map(maps::FRONTENDS4)?.all::<FrontendKey<V4>, Frontend>()? {
+            found.insert(SocketAddr::new(
+                Ipv4Addr::from(key.address).into(),
+                u16::from_be(key.port),
+            ));
+        }
+        for (key, _) in pinned.map(maps::FRONTENDS6)?.all::<FrontendKey<V6>, Frontend>()? {
+            found.insert(SocketAddr::new(
+                Ipv6Addr::from(key.address).into(),
+                u16::from_be(key.port),
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The programs behind the pinned links: numbers, and the kernel's digest of each one's instructions.
+    pub(crate) fn programs(&self) -> Result<BTreeMap<u64, String>> {
+        let pins = self.node.sh(&format!("ls -d {OURS}/v*/links/*"))?;
+        let mut programs = BTreeMap::new();
         for pin in pins.lines() {
-            let text = self
-                .node
-                .exec(&["bpftool", "-j", "link", "show", "pinned", pin])?;
-            let link: Value = serde_json::from_str(&text)?;
-            programs.insert(
-                link["prog_id"]
-                    .as_u64()
-                    .with_context(|| format!("{pin}: {text}"))?,
-            );
+            let link = self.bpftool(&["link", "show", "pinned", pin])?;
+            let id = link["prog_id"]
+                .as_u64()
+                .with_context(|| format!("{pin}: {link}"))?;
+            let program = self.bpftool(&["prog", "show", "id", &id.to_string()])?;
+            let tag = program["tag"].as_str().context("a program has a tag")?;
+            programs.insert(id, tag.to_owned());
         }
         ensure!(!programs.is_empty(), "links are pinned");
         Ok(programs)
     }
 
+    fn bpftool(&self, words: &[&str]) -> Result<Value> {
+        let mut command = vec!["bpftool", "-j"];
+        command.extend(words);
+        Ok(serde_json::from_str(&self.node.exec(&command)?)?)
+    }
+
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// Whether nothing is left to be done, and nothing went wrong.
+fn is_ready(status: &Value) -> bool {
+    let datapath = &status["datapath"];
+    let devices = datapath["devices"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let hooks = devices
+        .iter()
+        .flat_map(|device| device["hooks"].as_array().map(Vec::as_slice).unwrap_or_default());
+    let mut modes = hooks.map(|hook| hook["mode"].as_str());
+    datapath["state"] == "on"
+        && !devices.is_empty()
+        && modes.all(|mode| matches!(mode, Some("native" | "tcx" | "filter")))
+}
+
+fn ask(node: &Handle, what: &str) -> Result<Value> {
+    let endpoint = Endpoint::Unix(node.path(SOCKET));
+    Ok(client::get(&endpoint, &format!("/v1/stentor/{what}"))?.json(&endpoint)?)
+}
+
+/// The agent's program; built once, where nobody did it before.
+pub(crate) fn program() -> Result<PathBuf> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let program = stentor_tests::agent::program().map_err(|error| format!("{error:#}"))?;
+        fs::canonicalize(&program).map_err(|error| format!("{}: {error}", program.display()))
+    });
+    program.clone().map_err(anyhow::Error::msg)
 }
 
 /// Whole or not at all.
@@ -111,8 +207,25 @@ fn write(node: &Handle, objects: &str) -> Result<()> {
     fs::rename(&fresh, &place).with_context(|| format!("write {}", place.display()))
 }
 
-fn spawn(node: &Handle, name: &str) -> Result<Process> {
-    let own = std::env::current_exe()?;
-    let own = own.to_str().context("the test's path is no text")?;
-    Ok(node.spawn(&[own, crate::NODE, name, MANIFESTS, CONFIG])?)
+fn spawn(node: &Handle, name: &str, program: &std::path::Path) -> Result<Process> {
+    let program = program.to_str().context("the program's path is no text")?;
+    let words = [
+        program,
+        "agent",
+        "--manifests",
+        MANIFESTS,
+        "--node",
+        name,
+        "--state",
+        STATE,
+        "--socket",
+        SOCKET,
+        "--config",
+        CONFIG,
+        "--bpf-root",
+        PINS,
+        "--cgroup-root",
+        "/sys/fs/cgroup",
+    ];
+    Ok(node.spawn(&words)?)
 }

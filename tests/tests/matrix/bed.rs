@@ -2,16 +2,16 @@
 
 use std::cell::RefCell;
 use std::env;
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, ChildStdout};
 
 use anyhow::{Context as _, Result, bail};
-use lab::{LinkEnd, Netns, Process, veth};
+use lab::{LinkEnd, Netns, Process, until, veth};
 
 use crate::agent::Agent;
-use crate::mode::Mode;
+use crate::mode::Config;
 use crate::plan::{CALLER, CLIENT, Family, Place, Site, VIPS, doors};
+use crate::stage::LIMIT;
 use crate::words::{Order, Progress, Report};
 
 /// All of it. Ends with its owner, however that ends.
@@ -20,13 +20,13 @@ pub(crate) struct Bed {
     pub(crate) caller: Spot,
     pub(crate) near: Node,
     pub(crate) far: Node,
-    _router: Netns,
+    router: Netns,
 }
 
 /// A node of the cluster, its pod with backends, and the agent.
 pub(crate) struct Node {
     pub(crate) site: Site,
-    pub(crate) agent: Option<Agent>,
+    agent: Option<Agent>,
     pub(crate) pod: Spot,
     pub(crate) host: Spot,
 }
@@ -47,6 +47,7 @@ impl Bed {
     /// Everything but the agents.
     pub(crate) fn new() -> Result<Self> {
         let router = Netns::new("router")?;
+        tell_all(&router)?;
         let client = Netns::new("client")?;
         cable(&router, "c0", &client, CLIENT)?;
         let near = Node::new(Site::Near, &router)?;
@@ -62,7 +63,7 @@ impl Bed {
             caller: Spot::new(caller)?,
             near,
             far,
-            _router: router,
+            router,
         })
     }
 
@@ -71,13 +72,53 @@ impl Bed {
     }
 
     /// The agents begin, or begin anew in another mode, with nothing left of the one before.
-    pub(crate) fn start(&mut self, mode: Mode, objects: &str) -> Result<()> {
+    pub(crate) fn start(&mut self, config: &Config, objects: &str) -> Result<()> {
         for node in self.nodes() {
-            node.spawn(mode, objects)?;
+            node.spawn(config, objects)?;
         }
         for node in self.nodes() {
             if let Some(agent) = &mut node.agent {
                 agent.wait_until_ready()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The near node gets its other addresses, and all routes lead there.
+    pub(crate) fn renumber(&self) -> Result<()> {
+        let near = &self.near.host.netns;
+        for family in Family::ALL {
+            let (old, new, length) = (
+                Site::Near.address(family),
+                Site::Near.moved(family),
+                length(family),
+            );
+            let gateway = family.nth(Site::Near.net(), 1);
+            let pods = family.nth(Site::Near.pods(), 0);
+            let (flag, nodad) = match family {
+                Family::V4 => ("-4", ""),
+                Family::V6 => ("-6", "nodad"),
+            };
+            near.sh_in_network(&format!("ip addr add {new}/{length} dev eth0 {nodad}"))?;
+            // The kernel's worker makes an address a source some moments later.
+            until(LIMIT, "the other address to be in use", || {
+                let local = near.sh_in_network(&format!("ip {flag} route show table local {new}"));
+                local
+                    .is_ok_and(|text| text.contains("local"))
+                    .then_some(())
+                    .ok_or(String::new())
+            })?;
+            // Routes that name the old address as source go with it.
+            near.sh_in_network(&format!(
+                "sysctl -qw net.ipv4.conf.eth0.promote_secondaries=1
+                 routes=$(ip {flag} route show root {pods}/{length} | sed 's/ src .*//')
+                 echo \"$routes\" | while read -r route; do ip {flag} route replace $route src {new}; done
+                 ip addr del {old}/{length} dev eth0
+                 ip route replace default via {gateway}"
+            ))?;
+            for net in VIPS.iter().map(|net| family.nth(*net, 0)).chain([pods]) {
+                self.router
+                    .sh_in_network(&format!("ip route replace {net}/{length} via {new}"))?;
             }
         }
         Ok(())
@@ -87,6 +128,7 @@ impl Bed {
 impl Node {
     fn new(site: Site, router: &Netns) -> Result<Self> {
         let host = Netns::new(site.name())?;
+        tell_all(&host)?;
         let link = site.name();
         cable(router, link, &host, site.net())?;
         for family in Family::ALL {
@@ -104,15 +146,18 @@ impl Node {
     }
 
     /// The agent begins, with nothing left of the one before, and serves.
-    pub(crate) fn begin(&mut self, mode: Mode, objects: &str) -> Result<()> {
-        self.spawn(mode, objects)?.wait_until_ready()
+    pub(crate) fn begin(&mut self, config: &Config, objects: &str) -> Result<()> {
+        self.spawn(config, objects)?.wait_until_ready()
     }
 
-    fn spawn(&mut self, mode: Mode, objects: &str) -> Result<&mut Agent> {
+    pub(crate) fn agent(&mut self) -> Result<&mut Agent> {
+        self.agent.as_mut().context("an agent was begun")
+    }
+
+    fn spawn(&mut self, config: &Config, objects: &str) -> Result<&mut Agent> {
         self.agent = None;
-        Ok(self
-            .agent
-            .insert(Agent::begin(&self.host.netns, self.site.name(), mode, objects)?))
+        let agent = Agent::begin(&self.host.netns, self.site.name(), config, objects)?;
+        Ok(self.agent.insert(agent))
     }
 
     /// Another pod of this node.
@@ -189,6 +234,15 @@ impl Spot {
     }
 }
 
+/// Kernels tell each neighbour of few expired packets a second. Here all ask at once, and are told.
+fn tell_all(netns: &Netns) -> Result<()> {
+    netns.sh_in_network(
+        "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.icmp_msgs_per_sec=100000 \
+         net.ipv4.icmp_msgs_burst=10000",
+    )?;
+    Ok(())
+}
+
 /// The router has the first address of a network, and who is behind the cable the second, and a default route.
 fn cable(router: &Netns, link: &str, other: &Netns, net: [&str; 2]) -> Result<()> {
     let addresses = |n| Family::ALL.map(|family| format!("{}/{}", family.nth(net, n), length(family)));
@@ -245,16 +299,4 @@ fn pod(node: &Netns, site: Site, name: &str, number: usize) -> Result<Netns> {
         ))?;
     }
     Ok(pod)
-}
-
-/// The program under test, built beside this test.
-pub(crate) fn sibling(name: &str) -> Result<String> {
-    let test = env::current_exe()?;
-    let target = test
-        .ancestors()
-        .nth(3)
-        .context("a test lies in target/debug/deps")?;
-    let path = target.join(name);
-    let path = fs::canonicalize(&path).with_context(|| format!("no {}", path.display()))?;
-    Ok(path.to_str().context("the path is no text")?.to_owned())
 }

@@ -41,11 +41,12 @@ impl Asker {
     /// Which node chooses the backend, and for whom it takes the asker.
     fn chooser(self, kind: Kind) -> (Site, View) {
         match (self, kind) {
-            (Self::External, _) | (Self::FarHost, Kind::NodePort | Kind::HostPort) => {
+            (Self::External, _) | (Self::FarHost, Kind::ExternalIp | Kind::HostPort) => {
                 (Site::Near, View::Outside)
             }
             (Self::NearHost | Self::Pod, _) => (Site::Near, View::Inside),
-            (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::ExternalIp) => {
+            // A socket knows the node ports of all nodes.
+            (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::NodePort) => {
                 (Site::Far, View::Inside)
             }
         }
@@ -75,6 +76,8 @@ pub(crate) enum What {
     Fragments,
     /// Datagrams with every TTL that is too short, and the first that is not.
     Probes,
+    /// Echo requests to a load balancer's address. The node that they come to answers them.
+    Ping,
 }
 
 impl What {
@@ -83,6 +86,7 @@ impl What {
             Self::Flows(kind) => kind.name(),
             Self::Fragments => "fragments",
             Self::Probes => "traceroute",
+            Self::Ping => "ping",
         }
     }
 }
@@ -92,10 +96,15 @@ impl What {
 pub(crate) enum Note {
     HostPortElsewhere,
     HostPortOfHost,
+    ExternalInside,
 }
 
 impl Note {
-    pub(crate) const ALL: [Self; 2] = [Self::HostPortElsewhere, Self::HostPortOfHost];
+    pub(crate) const ALL: [Self; 3] = [
+        Self::HostPortElsewhere,
+        Self::HostPortOfHost,
+        Self::ExternalInside,
+    ];
 
     pub(crate) const fn text(self) -> &'static str {
         match self {
@@ -104,6 +113,10 @@ impl Note {
             }
             Self::HostPortOfHost => {
                 "a pod in the host's network listens on the port itself: nothing is translated"
+            }
+            Self::ExternalInside => {
+                "external addresses are not taken from the network for sockets of nodes and pods; here it leads back to the \
+                 node they came from"
             }
         }
     }
@@ -127,6 +140,8 @@ pub(crate) struct Case {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Answer(Answer),
+    /// The octets of an echo request, come back.
+    Echo,
     /// Silence, or a refusal.
     Nothing,
     /// Expiry, or the answer: all probes of a way are judged together.
@@ -139,7 +154,8 @@ impl Case {
             (Wanted::Answer(wanted) | Wanted::Either(wanted), Outcome::Answered(answer)) => wanted == answer,
             (Wanted::Nothing, Outcome::Silence | Outcome::Refused(_)) => true,
             (Wanted::Either(_), Outcome::Expired) => true,
-            (Wanted::Answer(_) | Wanted::Either(_), _) | (Wanted::Nothing, _) => false,
+            (Wanted::Echo, Outcome::Echoed) => true,
+            (Wanted::Answer(_) | Wanted::Either(_) | Wanted::Echo | Wanted::Nothing, _) => false,
         }
     }
 }
@@ -167,6 +183,10 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
                 ));
                 continue;
             }
+            if kind == Kind::ExternalIp && matches!(asker, Asker::NearHost | Asker::Pod) {
+                notes.push((row, Note::ExternalInside));
+                continue;
+            }
             for policy in Policy::ALL {
                 let service = Service { place, policy };
                 // There is one host port, whatever policies services have.
@@ -191,13 +211,21 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
                     .filter(|hops| !is_between(mode, row, *hops))
                     .map(Manner::Probe)
                     .collect(),
-                What::Fragments | What::Flows(_) => vec![Manner::Fragments],
+                What::Fragments | What::Ping | What::Flows(_) => vec![Manner::Fragments],
             };
             for family in Family::ALL {
                 for manner in &manners {
                     cases.push(case(mode, row, service, Kind::LoadBalancer, family, *manner));
                 }
             }
+        }
+        let row = Row {
+            asker,
+            place,
+            what: What::Ping,
+        };
+        for family in Family::ALL {
+            cases.push(case(mode, row, service, Kind::LoadBalancer, family, Manner::Ping));
         }
     }
     (cases, notes)
@@ -235,6 +263,7 @@ fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, mann
     let to: SocketAddr = service.frontend(kind, family);
     let (wanted, hope) = match manner {
         _ if unanswered => (Wanted::Nothing, Hope::Unanswered),
+        Manner::Ping => (Wanted::Echo, Hope::Answered),
         Manner::Probe(_) => (Wanted::Either(answer), Hope::Answered),
         Manner::Tcp | Manner::Udp | Manner::Fragments => (Wanted::Answer(answer), Hope::Answered),
     };
@@ -258,7 +287,7 @@ fn keeps_source(mode: Mode, manner: Manner) -> Source {
         Forwarding::DsrOption | Forwarding::DsrIpip | Forwarding::DsrGeneve => Source::Client,
         Forwarding::Hybrid => match manner {
             Manner::Tcp => Source::Client,
-            Manner::Udp | Manner::Fragments | Manner::Probe(_) => Source::Node,
+            Manner::Udp | Manner::Fragments | Manner::Probe(_) | Manner::Ping => Source::Node,
         },
     }
 }

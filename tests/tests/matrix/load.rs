@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::BufReader;
@@ -15,8 +14,6 @@ use tokio::time::timeout;
 use crate::words::{Answer, Broken, Load, Progress, Style};
 use crate::worker::{any, datagram, exchange};
 
-/// Who is not answered for so long is not answered.
-const LIMIT: Duration = Duration::from_secs(20);
 /// Octets of an exchange: some packets.
 const LENGTH: usize = 4000;
 const DATAGRAM: usize = 100;
@@ -94,19 +91,19 @@ async fn client(load: &Load, number: usize, note: &Mutex<Note>, stop: &AtomicBoo
                 Style::Datagrams => {
                     let open = match socket.take() {
                         Some(open) => open,
-                        None => UdpSocket::bind(any(load.to)).await?,
+                        None => connected(load.to).await?,
                     };
                     let answer = datagram(&open, load.to, DATAGRAM, seed).await?;
                     socket = Some(open);
                     Ok(answer)
                 }
                 Style::DatagramsAnew => {
-                    let socket = UdpSocket::bind(any(load.to)).await?;
+                    let socket = connected(load.to).await?;
                     datagram(&socket, load.to, DATAGRAM, seed).await
                 }
             }
         };
-        let done = timeout(LIMIT, once).await;
+        let done = timeout(load.patience, once).await;
         let done = done.unwrap_or_else(|_| Err(anyhow::anyhow!(NO_ANSWER)));
         take_note(
             load,
@@ -118,6 +115,13 @@ async fn client(load: &Load, number: usize, note: &Mutex<Note>, stop: &AtomicBoo
 
 async fn connect(to: SocketAddr) -> Result<BufReader<TcpStream>> {
     Ok(BufReader::new(TcpStream::connect(to).await?))
+}
+
+/// Hears only who was asked.
+async fn connected(to: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(any(to)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
 }
 
 fn take_note(load: &Load, done: Result<Answer>, note: &mut Note) {

@@ -2,11 +2,12 @@
 //! the programs that `cargo xtask build` makes.
 //!
 //! ```text
-//!   bed      the namespaces, and a program in each (worker) that serves and asks
+//!   bed      the namespaces, and a program in each (worker) that serves and asks; on nodes also the agent
 //!   plan     the services: one for each place of a backend and each traffic policy
 //!   cells    who asks whom, and what must come of it
 //!   matrix   all of that in one mode, a test each; table says what was run
-//!   faults   what goes wrong while clients ask without a pause
+//!   stage    services with several pods, and clients that ask without a pause
+//!   faults   what goes wrong meanwhile
 //! ```
 //!
 //! Nothing here waits for time to pass: what must come has one long deadline, and what must not come is looked for after
@@ -14,13 +15,14 @@
 
 mod agent;
 mod bed;
+mod build;
 mod cells;
 mod faults;
 mod load;
 mod matrix;
 mod mode;
-mod node;
 mod plan;
+mod stage;
 mod table;
 mod words;
 mod worker;
@@ -33,16 +35,13 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::mode::{Forwarding, Hook, Mode};
 
-/// First words of a command line that is not a test's.
+/// First word of a command line that is not a test's.
 const WORKER: &str = "worker";
-const NODE: &str = "node";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, _)) if first == WORKER => return ended(worker::run()),
-        Some((first, rest)) if first == NODE => return ended(node::run(rest)),
-        Some(_) | None => {}
+    if words.first().is_some_and(|first| first == WORKER) {
+        return ended(worker::run());
     }
     let mut arguments = Arguments::from_args();
     if !nix::unistd::geteuid().is_root() {

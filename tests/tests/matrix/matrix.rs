@@ -13,7 +13,7 @@ use crate::words::{Manner, Order, Outcome, Report};
 
 pub(crate) fn run(mode: Mode) -> Result<()> {
     let mut bed = Bed::new()?;
-    bed.start(mode, &objects())?;
+    bed.start(&mode.config(), &objects())?;
     let mut faults = Vec::new();
     let asked: Vec<(Asker, Vec<Case>)> = Asker::ALL
         .into_iter()
@@ -40,9 +40,8 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         return Ok(());
     }
     for node in bed.nodes() {
-        if let Some(agent) = &node.agent {
-            println!("--- agent of {}\n{}", node.site.name(), agent.log());
-        }
+        let name = node.site.name();
+        println!("--- agent of {name}\n{}", node.agent()?.log());
     }
     let count = faults.len();
     faults.truncate(60);
@@ -106,7 +105,7 @@ fn judge(mode: Mode, cases: &[Case], outcomes: &[Outcome], faults: &mut Vec<Stri
     }
     for (row, (met, failed)) in rows {
         let cell = match (failed, row.what) {
-            (0, What::Flows(_) | What::Fragments | What::Probes) => Cell::Met(met),
+            (0, What::Flows(_) | What::Fragments | What::Probes | What::Ping) => Cell::Met(met),
             (failed, _) => Cell::Failed(failed),
         };
         table::fill(row, mode, cell);

@@ -1,5 +1,10 @@
 //! How nodes forward: one set-up of the bed for each.
 
+use std::collections::BTreeMap;
+
+/// The agent's configuration: keys and values of Cilium's ConfigMap.
+pub(crate) type Config = BTreeMap<&'static str, &'static str>;
+
 /// How packets get to backends on other nodes, and which program does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mode {
@@ -38,8 +43,7 @@ impl Mode {
         format!("{}/{hook}", self.forwarding.name())
     }
 
-    /// The agent's configuration: keys and values of Cilium's ConfigMap.
-    pub(crate) fn config(self) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn config(self) -> Config {
         let (mode, dispatch) = match self.forwarding {
             Forwarding::Snat => ("snat", "opt"),
             Forwarding::DsrOption => ("dsr", "opt"),
@@ -51,19 +55,21 @@ impl Mode {
             Hook::Tc => "disabled",
             Hook::Xdp => "native",
         };
-        vec![
+        Config::from([
             ("kube-proxy-replacement", "true"),
-            ("devices", "eth0"),
+            ("devices", "eth+"),
             ("bpf-lb-mode", mode),
             ("bpf-lb-dsr-dispatch", dispatch),
             ("bpf-lb-acceleration", acceleration),
-            ("cgroup-root", "/sys/fs/cgroup"),
             ("enable-ipv4", "true"),
             ("enable-ipv6", "true"),
+            // All ask at once.
+            ("bpf-lb-answer-rate", "10000"),
             // Each node of a test has its maps, and ten modes follow each other.
             ("bpf-lb-map-max", "4096"),
             ("bpf-ct-global-tcp-max", "65536"),
-        ]
+            ("bpf-ct-global-any-max", "16384"),
+        ])
     }
 }
 

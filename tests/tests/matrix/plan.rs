@@ -78,6 +78,11 @@ impl Site {
         family.nth(self.net(), 2)
     }
 
+    /// Another address of the same network.
+    pub(crate) fn moved(self, family: Family) -> IpAddr {
+        family.nth(self.net(), 3)
+    }
+
     pub(crate) fn pod(self, family: Family) -> IpAddr {
         family.nth(self.pods(), 10)
     }
@@ -272,6 +277,7 @@ impl Service {
                 &name,
                 family,
                 target,
+                &[String::new()],
                 &[(self.place.address(family), self.place.site())],
             ));
         }
@@ -279,14 +285,30 @@ impl Service {
     }
 }
 
-/// A slice of a service with both protocols at one port.
-pub(crate) fn slice(service: &str, family: Family, target: u16, endpoints: &[(IpAddr, Site)]) -> String {
+/// A slice of a service whose ports, of both protocols, all lead to one. Names of ports begin with that of the protocol.
+pub(crate) fn slice(
+    service: &str,
+    family: Family,
+    target: u16,
+    names: &[String],
+    endpoints: &[(IpAddr, Site)],
+) -> String {
+    let ports: Vec<String> = names
+        .iter()
+        .flat_map(|name| {
+            ["TCP", "UDP"].map(|protocol| {
+                let lower = protocol.to_lowercase();
+                format!("{{name: {lower}{name}, protocol: {protocol}, port: {target}}}")
+            })
+        })
+        .collect();
     let mut text = format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{0}\n  \
          namespace: default\n  labels: {{kubernetes.io/service-name: {service}}}\naddressType: {1}\n\
-         ports: [{{name: tcp, protocol: TCP, port: {target}}}, {{name: udp, protocol: UDP, port: {target}}}]\nendpoints:",
+         ports: [{2}]\nendpoints:",
         family.name().to_lowercase(),
         family.name(),
+        ports.join(", "),
     );
     if endpoints.is_empty() {
         text.push_str(" []");
@@ -330,6 +352,19 @@ pub(crate) fn nodes() -> String {
         )
     };
     Site::ALL.map(node).join("---\n")
+}
+
+/// The same objects after the near node got its other addresses.
+pub(crate) fn moved(objects: &str) -> String {
+    Family::ALL
+        .into_iter()
+        .fold(objects.to_owned(), |objects, family| {
+            let quoted = |address: IpAddr| format!("\"{address}\"");
+            objects.replace(
+                &quoted(Site::Near.address(family)),
+                &quoted(Site::Near.moved(family)),
+            )
+        })
 }
 
 /// All objects of the matrix.

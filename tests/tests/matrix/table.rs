@@ -30,8 +30,9 @@ pub(crate) fn render() -> String {
         return String::new();
     }
     let mut text = String::from(
-        "Questions that had the outcome they must have: both families, TCP (64 kB both ways) and UDP, both traffic \
-         policies.\n-: not run. [n]: there is nothing to ask, see below.\n\n",
+        "Questions that had the outcome they must have: both families, TCP (64 kB both ways, MTU 1500) and UDP, both \
+         traffic policies.\n-: not run. [n]: there is nothing to ask, see below. XDP serves backends of its own node and \
+         leaves the others to tc.\n\n",
     );
     let _ = write!(text, "{:11} {:12} {:13}", "client", "backend", "frontend");
     for mode in &modes {

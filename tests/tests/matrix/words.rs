@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,8 @@ pub(crate) enum Manner {
     Fragments,
     /// A datagram whose TTL ends at the hop of this number. Whoever drops it must say so.
     Probe(u32),
+    /// Echo requests, one of which fills a packet.
+    Ping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -58,6 +61,8 @@ pub(crate) enum Hope {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Outcome {
     Answered(Answer),
+    /// All echo requests came back, each octet as it was sent.
+    Echoed,
     /// The kernel refused at once, or was told so by another one.
     Refused(String),
     /// The probe ended on its way, and its sender heard of it.
@@ -82,6 +87,8 @@ pub(crate) struct Load {
     pub(crate) manner: Style,
     pub(crate) clients: usize,
     pub(crate) service: String,
+    /// How long an exchange may take; then its client gives it up.
+    pub(crate) patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]

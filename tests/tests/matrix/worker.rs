@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -171,8 +171,16 @@ async fn ask(questions: Vec<Question>) -> Vec<Outcome> {
 }
 
 async fn put(question: &Question) -> Outcome {
+    if question.manner == Manner::Ping {
+        return match timeout(LIMIT, echo(question.to.ip())).await {
+            Err(_) => Outcome::Silence,
+            Ok(Ok(())) => Outcome::Echoed,
+            Ok(Err(error)) => Outcome::Refused(format!("{error:#}")),
+        };
+    }
     let work = async {
         match question.manner {
+            Manner::Ping => bail!("an echo is no answer of a backend"),
             Manner::Tcp => {
                 let mut stream = BufReader::new(TcpStream::connect(question.to).await?);
                 exchange(&mut stream, STREAM, 1).await
@@ -226,6 +234,38 @@ async fn put(question: &Question) -> Outcome {
             None => Outcome::Wrong(format!("{error:#}")),
         },
     }
+}
+
+/// Two echo requests, one after the other; the second fills a packet of 1500 octets in either family.
+async fn echo(to: IpAddr) -> Result<()> {
+    let (family, protocol, request, reply) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
+        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
+    };
+    // Sockets for echoes are there for groups of users, and at first for none.
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").context("allow echoes")?;
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Datagram, flags, protocol).context("a socket for echoes")?;
+    let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
+    socket.connect((to, 0)).await.context("connect")?;
+    for (number, length) in [(1, 56), (2, 1452)] {
+        // The kernel makes the checksum and the identifier.
+        let mut sent = vec![request, 0, 0, 0, 0, 0, 0, number];
+        sent.extend(
+            self::request(length, usize::from(number))
+                .into_iter()
+                .take(length),
+        );
+        socket.send(&sent).await?;
+        let mut buffer = vec![0; 65_536];
+        let length = socket.recv(&mut buffer).await?;
+        let came = buffer.get(..length).unwrap_or_default();
+        ensure!(
+            came.first() == Some(&reply) && came.get(6..) == sent.get(6..),
+            "{length} octets that are not the echo"
+        );
+    }
+    Ok(())
 }
 
 /// A question that nobody should answer.
