@@ -10,6 +10,7 @@
 //!       communities: ["65000:100"]   # of each of these paths; so are largeCommunities, extendedCommunities
 //!       asPath: "65001"              # only looked at when given; so are med, localPreference
 //! requests: []                       # of clients, see [`crate::requests`]
+//! faults: {}                         # while clients ask, see [`crate::faults`]
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::faults::Faults;
 use crate::frr::{self, Path, Session};
 use crate::requests::Request;
 use crate::{Error, Handle, Spec, until};
@@ -30,6 +32,8 @@ pub struct Expectations {
     /// What clients ask for once all of the above holds.
     #[serde(default)]
     pub requests: Vec<Request>,
+    /// What goes wrong in the end.
+    pub faults: Option<Faults>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -126,6 +130,7 @@ pub fn all_sessions(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<Exp
     Ok(Expectations {
         routers,
         requests: Vec::new(),
+        faults: None,
     })
 }
 

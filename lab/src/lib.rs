@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod containers;
 pub mod echo;
 pub mod expect;
+pub mod faults;
 pub mod frr;
 pub mod graph;
 pub mod kind;

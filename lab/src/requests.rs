@@ -155,7 +155,7 @@ fn listed(pods: &BTreeSet<String>) -> String {
     pods.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-fn read(line: &str) -> Option<Answer> {
+pub(crate) fn read(line: &str) -> Option<Answer> {
     let word = |key: &str| {
         line.split(' ')
             .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))

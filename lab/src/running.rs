@@ -1,6 +1,8 @@
 //! A lab that runs: its nodes, cables, routers, pods and agents.
 
-use std::collections::BTreeMap;
+mod power;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -39,6 +41,8 @@ pub struct Lab {
     /// Nodes of the topology that live in the network of another container.
     aliases: BTreeMap<String, String>,
     spec: Spec,
+    /// Nodes of the cluster that are dead now.
+    dead: BTreeSet<String>,
     /// To be removed in the end.
     containers: Option<Containers>,
 }
@@ -129,6 +133,7 @@ impl Lab {
             nodes: BTreeMap::new(),
             aliases: BTreeMap::new(),
             spec,
+            dead: BTreeSet::new(),
             containers: None,
         };
         match runner {
@@ -399,7 +404,8 @@ impl Lab {
         let folder = &self.spec.manifests;
         let mut documents = manifests::read(folder).map_err(system(format!("read {}", folder.display())))?;
         manifests::admit(&mut documents, &cluster.service_subnets);
-        let plan = cluster::plan(cluster, self.spec.values.ipam, &documents)?;
+        let mut plan = cluster::plan(cluster, self.spec.values.ipam, &documents)?;
+        plan.objects.iter_mut().for_each(|object| self.bury(object));
         let mut files = by_file(&documents);
         let objects = plan
             .objects

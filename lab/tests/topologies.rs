@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, Runner, Spec, expect, requests, spec, until};
+use lab::{Lab, Runner, Spec, expect, faults, requests, spec, until};
 
 /// Sessions come up in seconds; a busy machine that runs six labs at once takes longer.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -106,6 +106,15 @@ fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {
         panic!("{error}");
     }
     assert_eq!(lab.ended_agents(), Vec::<String>::new());
+    if let Some(faults) = &expectations.faults {
+        let wrong = faults::run(&mut lab, faults, &expectations, &AGENT, PATIENCE, &say);
+        if !matches!(&wrong, Ok(wrong) if wrong.is_empty()) {
+            for node in lab.cluster_nodes() {
+                println!("--- agent on {node}\n{}", lab.agent_log(&node));
+            }
+            panic!("{wrong:?}");
+        }
+    }
 }
 
 /// Built once, into the folder these tests were built into.

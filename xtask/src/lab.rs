@@ -27,7 +27,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use lab::expect::{self, Expectations};
 use lab::graph::Graph;
-use lab::{Handle, Lab, Runner, Spec, requests, spec};
+use lab::{Handle, Lab, Runner, Spec, faults, requests, spec};
 
 use self::runner::Wanted;
 use self::state::State;
@@ -189,21 +189,20 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
         .process_group(0)
         .spawn()?;
     let mut leash = server.stdin.take().context("the server has a pipe")?;
-    let mut ready = false;
-    for line in BufReader::new(from_server).lines() {
-        let line = line?;
-        if line == serve::READY {
-            ready = true;
-            break;
-        }
-        println!("lab: {line}");
-    }
-    if !ready {
+    let mut said = BufReader::new(from_server).lines();
+    if hear(&mut said, &[serve::READY])?.is_none() {
         server.wait()?;
         bail!("lab {name} did not start");
     }
     let state = State::read(name)?;
-    let came = wait(spec, &state.handles());
+    let mut came = wait(spec, &state.handles());
+    if came.is_ok() && spec.expectations.iter().any(|all| all.faults.is_some()) {
+        writeln!(leash, "{}", serve::FAULTS)?;
+        let word = hear(&mut said, &[serve::DONE, serve::FAILED])?;
+        if word.as_deref() != Some(serve::DONE) {
+            came = Err(anyhow!("clients noticed what they must not notice"));
+        }
+    }
     view::print(spec, &state)?;
     writeln!(leash, "{}", serve::KEEP)?;
     println!("lab: {name} is up after {}", step::seconds(start));
@@ -213,6 +212,18 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
     );
     println!("lab: cargo xtask lab test|graph|down {name}");
     came
+}
+
+/// Prints what the server says, until one of these words.
+fn hear(said: &mut impl Iterator<Item = io::Result<String>>, words: &[&str]) -> Result<Option<String>> {
+    for line in said {
+        let line = line?;
+        if words.contains(&line.as_str()) {
+            return Ok(Some(line));
+        }
+        println!("lab: {line}");
+    }
+    Ok(None)
 }
 
 /// Gets what the lab needs. Kernel programs, which take a compiler of their own, only where nodes balance.
@@ -293,20 +304,39 @@ fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
     let Some(expectations) = spec.expectations.clone() else {
         bail!("lab {name} has no expectations: no expect.yaml beside its topology");
     };
-    let own;
+    let say = |line: &str| println!("lab: {line}");
+    let mut own = None;
     let nodes = if let Ok(state) = State::read(&name) {
         state.handles()
     } else {
         let runner = choose(wanted)?;
         let agent = build(&spec)?;
-        own = Lab::up(spec, runner, &agent, &|line| println!("lab: {line}"))?;
-        own.handles()
+        let lab = Lab::up(spec, runner, &agent, &say)?;
+        let nodes = lab.handles();
+        own = Some((lab, agent));
+        nodes
     };
-    let met = expect::meet(&nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))
+    let met = expect::meet(&nodes, &expectations, PATIENCE, &say)
         .map_err(|error| anyhow!("lab {name}: {error}"))?
         .met;
     ask(&nodes, &expectations).with_context(|| format!("lab {name}"))?;
-    let passed = met + expectations.requests.len();
+    let mut passed = met + expectations.requests.len();
+    match (&expectations.faults, &mut own) {
+        (Some(faults), Some((lab, agent))) => {
+            let wrong = faults::run(lab, faults, &expectations, agent, PATIENCE, &say)?;
+            if !wrong.is_empty() {
+                bail!(
+                    "lab {name}: clients noticed what they must not notice:\n{}",
+                    wrong.join("\n")
+                );
+            }
+            passed += faults.kills.len();
+        }
+        (Some(_), None) => say(
+            "its nodes are not killed: others may be at it; `lab up` did that, and `lab test` does when it is down",
+        ),
+        (None, _) => {}
+    }
     println!("lab {name}: {passed} passed, 0 failed, 0 skipped");
     Ok(())
 }
