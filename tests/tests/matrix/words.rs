@@ -47,7 +47,7 @@ pub(crate) enum Manner {
     Fragments,
     /// A datagram whose TTL ends at the hop of this number. Whoever drops it must say so.
     Probe(u32),
-    /// Echo requests, one of which fills a packet.
+    /// Echo requests, one of which nearly fills a packet.
     Ping,
 }
 
