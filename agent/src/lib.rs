@@ -10,6 +10,8 @@
 //! them. `api` answers over the unix socket; `cli` asks there and `render` sets what people read.
 
 pub mod api;
+#[cfg(test)]
+mod chart_tests;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
+use crate::api::serve::Surface;
 use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::{self, ConfigError};
@@ -43,8 +44,9 @@ pub enum StartError {
     Socket { path: PathBuf, source: std::io::Error },
     #[error("{path} is there and no socket; it is left alone: give another --socket")]
     NotASocket { path: PathBuf },
-    #[error("can not serve metrics at {address}: {source}; give --metrics another address or port")]
-    Metrics {
+    #[error("can not serve {option} at {address}: {source}; give --{option} another address or port")]
+    Listen {
+        option: &'static str,
         address: SocketAddr,
         source: std::io::Error,
     },
@@ -61,7 +63,8 @@ struct Prepared {
     warnings: Vec<crate::problem::Problem>,
     state: StateFolder,
     socket: UnixListener,
-    metrics: Option<std::net::TcpListener>,
+    /// Over TCP, and which part of the API.
+    listeners: Vec<(Surface, std::net::TcpListener)>,
 }
 
 /// Runs the agent until it is told to end.
@@ -90,14 +93,23 @@ fn prepare(args: AgentArgs) -> Result<Prepared, StartError> {
     }
     let state = StateFolder::open(&args.state)?;
     let socket = listen(&args.socket)?;
-    let metrics = args.metrics.map(listen_metrics).transpose()?;
+    let asked = [
+        ("metrics", args.metrics, Surface::Metrics),
+        ("health", args.health, Surface::Health),
+    ];
+    let asked = asked
+        .into_iter()
+        .filter_map(|(option, address, surface)| Some((option, address?, surface)));
+    let listeners = asked
+        .map(|(option, address, surface)| Ok((surface, listen_tcp(option, address)?)))
+        .collect::<Result<_, StartError>>()?;
     Ok(Prepared {
         args,
         config,
         warnings,
         state,
         socket,
-        metrics,
+        listeners,
     })
 }
 
@@ -138,8 +150,12 @@ fn listen(path: &Path) -> Result<UnixListener, StartError> {
     Ok(listener)
 }
 
-fn listen_metrics(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    let failed = |source| StartError::Metrics { address, source };
+fn listen_tcp(option: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let failed = |source| StartError::Listen {
+        option,
+        address,
+        source,
+    };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
@@ -175,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn metrics_port_in_use_names_the_address() {
-        let first = listen_metrics("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = listen_metrics(first.local_addr().unwrap()).unwrap_err();
+    fn a_port_in_use_names_the_address_and_the_option() {
+        let first = listen_tcp("metrics", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = listen_tcp("metrics", first.local_addr().unwrap()).unwrap_err();
         assert!(
             error
                 .to_string()

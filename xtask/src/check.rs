@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
-use crate::{crds, step, test};
+use crate::{crds, manifests, step, test};
 
 /// Who may import whom. A package that is not listed is new: it must be given its place here first.
 const IMPORTS: [(&str, &[&str]); 11] = [
@@ -184,6 +184,7 @@ pub(crate) fn run() -> Result<()> {
         check_document(document, &mut faults)?;
     }
     faults.extend(crds::stale()?);
+    faults.extend(manifests::stale()?);
     println!(
         "check: {} source files, {} documents, {} faults",
         sources.len(),

@@ -5,12 +5,14 @@
 //! build   builds the agent and kernel programs  fuzz    mutates golden input of every decoder
 //! test    everything; what .ci/run calls        bench   the hot paths
 //! lab     topologies in network namespaces      crds    YAML of the custom resources
+//! manifests  the Helm chart as plain YAML
 //! ```
 
 mod check;
 mod crds;
 mod ebpf;
 mod lab;
+mod manifests;
 mod setup;
 mod step;
 mod suite;
@@ -62,6 +64,8 @@ enum Task {
     Lab(lab::Task),
     /// Write the custom resource definitions, made from the types, into crds/yaml.
     Crds,
+    /// Write what the Helm chart comes to into deploy/manifests, for clusters without helm.
+    Manifests,
     /// Run the benchmarks of the hot paths.
     Bench {
         /// Only benchmarks whose name contains this.
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
         Task::Lab(task) => lab::run(task),
         Task::Crds => crds::write(),
+        Task::Manifests => manifests::write(),
         Task::Bench { name } => test::bench(name.as_deref()),
     };
     match done {

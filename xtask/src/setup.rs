@@ -9,10 +9,13 @@
 //!   test, setup   --> lab, test        setup/test.rs
 //!                     ebpf             setup/ebpf.rs
 //!                     kubernetes       setup/kubernetes.rs
+//!   manifests, test   go, chart        setup/go.rs, setup/chart.rs
 //! ```
 
+mod chart;
 mod debian;
 mod ebpf;
+mod go;
 mod kubernetes;
 mod lab;
 mod test;
@@ -34,6 +37,8 @@ pub(crate) enum Goal {
     Lab,
     /// The same, and building the kernel programs: for labs whose nodes balance.
     Balance,
+    /// Rendering the Helm chart.
+    Chart,
     /// Everything: all of the above, and all that `cargo xtask test` runs.
     Test,
 }
@@ -43,7 +48,15 @@ impl Goal {
         match self {
             Self::Lab => &[lab::PART],
             Self::Balance => &[lab::PART, ebpf::PART],
-            Self::Test => &[lab::PART, test::PART, ebpf::PART, kubernetes::PART],
+            Self::Chart => &[go::PART, chart::PART],
+            Self::Test => &[
+                lab::PART,
+                test::PART,
+                ebpf::PART,
+                go::PART,
+                kubernetes::PART,
+                chart::PART,
+            ],
         }
     }
 }

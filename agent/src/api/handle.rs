@@ -49,12 +49,12 @@ impl Api {
     pub async fn answer(&self, request: Request<Incoming>, surface: Surface) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        if parts.uri.path() == "/metrics" {
-            return self.exposition().await;
-        }
-        let done = match surface {
-            Surface::Everything => self.api(&parts.method, parts.uri.path(), &query, body).await,
-            Surface::Metrics => Err(Error::NotFound(parts.uri.path().to_owned())),
+        let path = parts.uri.path();
+        let done = match (surface, path) {
+            (Surface::Everything | Surface::Metrics, "/metrics") => return self.exposition().await,
+            (Surface::Everything, _) => self.api(&parts.method, path, &query, body).await,
+            (Surface::Health, "/healthz") => self.healthz().await,
+            (Surface::Metrics | Surface::Health, _) => Err(Error::NotFound(path.to_owned())),
         };
         respond(done)
     }

@@ -31,6 +31,8 @@ pub enum Surface {
     Everything,
     /// `/metrics` only.
     Metrics,
+    /// `/healthz` only.
+    Health,
 }
 
 /// Serves the API until it is dropped.
@@ -47,14 +49,14 @@ pub async fn unix(listener: UnixListener, api: Arc<Api>) {
     }
 }
 
-/// Serves the metrics until it is dropped.
-pub async fn metrics(listener: TcpListener, api: Arc<Api>) {
+/// Serves a part of it over TCP until it is dropped.
+pub async fn tcp(listener: TcpListener, api: Arc<Api>, surface: Surface) {
     let mut open = JoinSet::new();
     loop {
         room(&mut open).await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                open.spawn(connection(stream, Arc::clone(&api), Surface::Metrics));
+                open.spawn(connection(stream, Arc::clone(&api), surface));
             }
             Err(error) => accept_failed(&error).await,
         }

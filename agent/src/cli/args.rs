@@ -127,6 +127,10 @@ pub struct AgentArgs {
     /// Serve Prometheus metrics at this address, for example 127.0.0.1:9962.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Serve /healthz at this address, for example 127.0.0.1:9879: it answers while the agent works, also with
+    /// problems, which it names.
+    #[arg(long, value_name = "ADDR")]
+    pub health: Option<SocketAddr>,
     /// Configuration file, or folder of files (a mounted ConfigMap).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

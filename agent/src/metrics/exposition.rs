@@ -97,6 +97,16 @@ fn escape(text: &str) -> String {
         .replace('\n', "\\n")
 }
 
+/// Name and kind of each family of a page.
+#[cfg(test)]
+pub(crate) fn families(page: &str) -> std::collections::BTreeMap<String, String> {
+    let announced = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    announced
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

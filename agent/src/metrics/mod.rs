@@ -331,5 +331,13 @@ fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
+/// Name and kind of everything an agent may serve, with all parts on.
+#[cfg(test)]
+pub(crate) fn families() -> BTreeMap<String, String> {
+    let mut snapshot = crate::api::snapshot::Snapshot::default();
+    snapshot.config.datapath.switch = crate::config::datapath::Switch::On;
+    exposition::families(&tests::page_of(&snapshot, &[]))
+}
+
 #[cfg(test)]
 mod tests;

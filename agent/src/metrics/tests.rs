@@ -6,9 +6,12 @@ use crate::api::snapshot::Snapshot;
 use crate::api::status::tests::session;
 
 fn page(peers: &[PeerStatus]) -> String {
-    let snapshot = Snapshot::default();
+    page_of(&Snapshot::default(), peers)
+}
+
+pub(super) fn page_of(snapshot: &Snapshot, peers: &[PeerStatus]) -> String {
     let facts = Facts {
-        snapshot: &snapshot,
+        snapshot,
         peers,
         advertised: &[],
         now: Instant::now(),

@@ -22,3 +22,11 @@ mod serve;
 mod term;
 
 pub use run::{StartError, start};
+
+/// Name and kind of everything an operator may serve.
+#[cfg(test)]
+pub(crate) fn families() -> std::collections::BTreeMap<String, String> {
+    let mut state = run::State::new(std::time::Instant::now());
+    state.report.lb_ipam = Some(crate::plan::LbIpamReport::default());
+    crate::metrics::exposition::families(&metrics::page(&state))
+}

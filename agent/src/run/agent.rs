@@ -35,7 +35,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Prepared;
 use crate::api::handle::Api;
 use crate::api::journal::{Journal, Note};
-use crate::api::serve;
+use crate::api::serve::{self, Surface};
 use crate::api::snapshot::Snapshot;
 use crate::api::status::Identity;
 use crate::api::view::Feature;
@@ -83,7 +83,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         warnings,
         state,
         socket,
-        metrics,
+        listeners,
     } = prepared;
     let held = state.vips().map_err(|error| failed("state", &error))?;
     let last = state.last_run().map_err(|error| failed("state", &error))?;
@@ -196,9 +196,14 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     let listening = |error: std::io::Error| failed("the API can not be served", &error);
     let unix = tokio::net::UnixListener::from_std(socket).map_err(listening)?;
     tasks.spawn(serving("api", serve::unix(unix, Arc::clone(&api))));
-    if let Some(metrics) = metrics {
-        let tcp = tokio::net::TcpListener::from_std(metrics).map_err(listening)?;
-        tasks.spawn(serving("metrics", serve::metrics(tcp, api)));
+    for (surface, listener) in listeners {
+        let tcp = tokio::net::TcpListener::from_std(listener).map_err(listening)?;
+        let name = match surface {
+            Surface::Everything => "api",
+            Surface::Metrics => "metrics",
+            Surface::Health => "health",
+        };
+        tasks.spawn(serving(name, serve::tcp(tcp, Arc::clone(&api), surface)));
     }
     agent.mark(Ended::Running);
     agent.notifier.tell(&State::Ready(agent.line()));

@@ -216,6 +216,20 @@ fn watches(scope: &Scope) -> Vec<Watch> {
     Kind::ALL.into_iter().filter_map(watch).collect()
 }
 
+/// Groups and resources that an agent follows, for whoever makes roles of it.
+#[cfg(test)]
+pub(crate) fn followed(nodes: Nodes, secrets_namespace: Option<&str>) -> BTreeSet<(String, String)> {
+    let scope = Scope {
+        node: "node".to_owned(),
+        nodes,
+        secrets_namespace: secrets_namespace.map(str::to_owned),
+    };
+    watches(&scope)
+        .into_iter()
+        .map(|watch| (watch.kind.group().to_owned(), watch.kind.plural().to_owned()))
+        .collect()
+}
+
 fn operator_watches(scope: &OperatorScope) -> Vec<Watch> {
     let watch = |kind: &Kind| {
         let namespace = match kind {

@@ -92,6 +92,17 @@ impl Api {
         Ok(())
     }
 
+    /// What applying it would come to. Nothing is stored, and a field that nobody knows is an error.
+    pub(crate) async fn would_apply(&self, document: &Value) -> Result<()> {
+        let (api, object) = self.resource(document).await?;
+        let name = object.metadata.name.clone().context("an object has a name")?;
+        let params = PatchParams::apply("test").dry_run().validation_strict();
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("apply {document}"))?;
+        Ok(())
+    }
+
     pub(crate) async fn delete(&self, document: &Value) -> Result<()> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.context("an object has a name")?;

@@ -6,6 +6,7 @@
 mod agent;
 mod api;
 mod definitions;
+mod deploy;
 mod lease;
 mod operator;
 mod processes;
@@ -23,7 +24,11 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 21] = [
+const TESTS: [(&str, Test); 22] = [
+    (
+        "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
+        deploy::manifests,
+    ),
     (
         "processes::servers_end_with_the_thread_that_started_them",
         processes::nothing_is_left,

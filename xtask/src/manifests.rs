@@ -1,0 +1,148 @@
+//! `cargo xtask manifests`: the Helm chart as plain YAML, for clusters without helm.
+//!
+//! ```text
+//!   deploy/helm/stentor (chart) ---------+
+//!   deploy/helm/values/NAME.yaml --------+--> helm, pinned --> deploy/manifests/NAME.yaml
+//! ```
+//!
+//! The real helm renders it: an engine of our own would be a second truth about what a template means. What it made
+//! is checked in, so that `kubectl apply -f` needs nothing else, and `cargo xtask check` says when it is old. Tests read
+//! it there, and so need no helm either.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::{self, Goal};
+use crate::step;
+
+/// The module that pins helm.
+pub(crate) const PINNED: &str = "deploy/helm/pinned";
+const CHART: &str = "deploy/helm/stentor";
+const VALUES: &str = "deploy/helm/values";
+const MANIFESTS: &str = "deploy/manifests";
+/// The release, and where it is.
+const RELEASE: &str = "stentor";
+const NAMESPACE: &str = "kube-system";
+
+/// Brings the folder in the repository up to date.
+pub(crate) fn write() -> Result<()> {
+    setup::run(Goal::Chart)?;
+    let helm = helm().context("there is no helm")?;
+    let folder = step::root().join(MANIFESTS);
+    fs::create_dir_all(&folder)?;
+    let rendered = rendered(&helm)?;
+    for name in files(&folder)?
+        .keys()
+        .filter(|name| !rendered.contains_key(*name))
+    {
+        fs::remove_file(folder.join(name))?;
+        println!("manifests: {name} is gone");
+    }
+    for (name, text) in &rendered {
+        fs::write(folder.join(name), text)?;
+        println!("manifests: {MANIFESTS}/{name}");
+    }
+    Ok(())
+}
+
+/// What of it differs from what the chart says, for `cargo xtask check`. Without helm nobody can tell.
+pub(crate) fn stale() -> Result<Vec<String>> {
+    let Some(helm) = helm() else {
+        println!("check: note: no helm, so {MANIFESTS} is not held against the chart");
+        return Ok(Vec::new());
+    };
+    let there = files(&step::root().join(MANIFESTS))?;
+    let rendered = rendered(&helm)?;
+    let names = there
+        .keys()
+        .chain(rendered.keys().filter(|name| !there.contains_key(*name)));
+    Ok(names
+        .filter(|name| there.get(*name) != rendered.get(*name))
+        .map(|name| format!("{MANIFESTS}/{name}: not what the chart says; run `cargo xtask manifests`"))
+        .collect())
+}
+
+/// The pinned helm, if it was made.
+pub(crate) fn helm() -> Option<PathBuf> {
+    cache()
+        .map(|cache| cache.join("helm"))
+        .filter(|program| program.is_file())
+}
+
+/// Where it lies, made or not. `None` without a home.
+pub(crate) fn cache() -> Option<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    let pinned = |name| fs::read(step::root().join(PINNED).join(name)).unwrap_or_default();
+    let octets = [pinned("go.mod"), pinned("go.sum")].concat();
+    // FNV-1a: tells one set of versions from another, on every machine the same.
+    let key = octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |key, octet| {
+        (key ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Some(cache.join("stentor").join(format!("helm-{key:016x}")))
+}
+
+/// A file for each file of values.
+fn rendered(helm: &Path) -> Result<BTreeMap<String, String>> {
+    let values = step::root().join(VALUES);
+    let mut rendered = BTreeMap::new();
+    for name in files(&values)?.into_keys() {
+        let mut command = Command::new(helm);
+        command
+            .current_dir(step::root())
+            .args(["template", RELEASE, CHART, "--namespace", NAMESPACE, "--values"])
+            .arg(Path::new(VALUES).join(&name));
+        let output = step::capture(&mut command)?;
+        if !output.status.success() {
+            bail!("{VALUES}/{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let text = String::from_utf8(output.stdout).context("manifests are UTF-8")?;
+        let head =
+            format!("# {CHART} with {VALUES}/{name}, made by `cargo xtask manifests`. Apply it as it is.\n");
+        rendered.insert(name, head + &plain(&text));
+    }
+    Ok(rendered)
+}
+
+/// As somebody would write it who has no helm: it does not manage this.
+fn plain(text: &str) -> String {
+    let lines = text.lines().filter(|line| {
+        let line = line.trim();
+        !line.starts_with("helm.sh/chart:") && line != "app.kubernetes.io/managed-by: Helm"
+    });
+    let mut plain = String::new();
+    let mut blank = false;
+    for line in lines {
+        // Templates leave blank lines between documents, and none inside.
+        if line.trim().is_empty() {
+            blank = true;
+            continue;
+        }
+        if blank && line != "---" {
+            plain.push('\n');
+        }
+        blank = false;
+        plain.push_str(line.trim_end());
+        plain.push('\n');
+    }
+    plain
+}
+
+/// Names and texts of the files of a folder; none if it is not there.
+fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    if !folder.exists() {
+        return Ok(files);
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.insert(name, fs::read_to_string(entry.path())?);
+    }
+    Ok(files)
+}
