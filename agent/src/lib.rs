@@ -21,6 +21,7 @@ pub mod operator;
 pub mod plan;
 pub mod problem;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod shell;
 pub mod source;

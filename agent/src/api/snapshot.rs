@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::datapath::report::Report;
 use crate::plan::Desired;
 use crate::problem::Problem;
+use crate::report::Seen;
 use crate::world::Observed;
 
 /// One look at the loop's mind. Replaced as a whole.
@@ -28,4 +29,6 @@ pub struct Snapshot {
     pub listen_errors: BTreeMap<Name, String>,
     /// What the load balancer in the kernel told last.
     pub datapath: Arc<Report>,
+    /// This node's `CiliumBGPNodeConfig`, if there is one: what its status says of the sessions.
+    pub node_config: Option<Seen>,
 }

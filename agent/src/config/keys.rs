@@ -105,7 +105,7 @@ const KEYS: &[Key] = &[
     acted("default-lb-service-ipam", Form::Value, "Who gives Services without class addresses: lbipam, nodeipam or none"),
     acted("devices", Form::Value, "Devices that serve: names, eth+, !eth1; empty: found"),
     acted("enable-bgp-control-plane", Form::Flag, "Speak BGP"),
-    acted("enable-bgp-control-plane-status-report", Form::Flag, "Write conditions of BGP objects (operator)"),
+    acted("enable-bgp-control-plane-status-report", Form::Flag, "Write conditions of BGP objects (operator) and what sessions do (agent)"),
     acted("enable-bgp-legacy-origin-attribute", Form::Flag, "Announce with ORIGIN incomplete"),
     acted("enable-ipv4", Form::Flag, "Serve and announce IPv4"),
     acted("enable-ipv6", Form::Flag, "Serve and announce IPv6"),

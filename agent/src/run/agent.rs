@@ -45,9 +45,12 @@ use crate::config::Config;
 use crate::config::follow::Follower;
 use crate::metrics::Metrics;
 use crate::plan::{Desired, VipChange, vip_changes};
+use crate::report::Seen;
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
+use crate::shell::report;
 use crate::shell::signals::{Heard, Signals};
+use crate::shell::writes::Reporter;
 use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
 use crate::world::{ServiceRef, World};
@@ -90,7 +93,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     let kept = state.kept().map_err(|error| failed("state", &error))?;
 
     let mut tasks = JoinSet::new();
-    let (rescan, mut batches, source) = wishes::follow(&args, &config, &kept).await?;
+    let (cluster, (rescan, mut batches, source)) = wishes::follow(&args, &config, &kept).await?;
     tasks.spawn(own("source", source));
     let (discards, discards_wished) = watch::channel(None);
     let (news_out, mut news) = mpsc::channel(NEWS);
@@ -181,6 +184,18 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     agent.apply(desired).await;
     agent.write_kept();
 
+    let (refused, reports_refused) = watch::channel(None);
+    if let Some(cluster) = cluster {
+        let reporter = Reporter::new(cluster, &agent.args.node).map_err(|error| failed("cluster", &error))?;
+        let ground = report::Ground {
+            reporter,
+            speaker: speaker.clone(),
+            snapshots: snapshots.clone(),
+            generation: generations.clone(),
+            refused,
+        };
+        tasks.spawn(serving("report", report::run(ground)));
+    }
     let api = Arc::new(Api {
         speaker,
         snapshot: snapshots,
@@ -212,6 +227,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         news,
         events,
         signals,
+        reports_refused,
         tasks,
     };
     agent.run(inputs).await
@@ -223,6 +239,8 @@ struct Inputs {
     news: mpsc::Receiver<News>,
     events: mpsc::Receiver<Event>,
     signals: Signals,
+    /// Why the report of the sessions is not written.
+    reports_refused: watch::Receiver<Option<String>>,
     tasks: JoinSet<(&'static str, Result<(), JoinError>)>,
 }
 
@@ -268,15 +286,17 @@ impl Agent {
         loop {
             let mut stale = false;
             tokio::select! {
-                Some(batch) = inputs.batches.recv() => {
-                    self.take(batch);
-                    stale = true;
-                }
+                Some(batch) = inputs.batches.recv() => stale = self.take(batch),
                 Some(news) = inputs.news.recv() => stale |= self.hear(news).await,
                 Some(event) = inputs.events.recv() => self.told(&event),
                 Ok(()) = self.balancer.reports.changed() => stale = self.reported(),
                 Some(refused) = self.balancer.refused.recv() => {
                     self.problems.health_checks(&refused);
+                    self.publish();
+                }
+                Ok(()) = inputs.reports_refused.changed() => {
+                    let why = inputs.reports_refused.borrow_and_update().clone();
+                    self.problems.report(why.as_deref());
                     self.publish();
                 }
                 _ = life.tick() => {
@@ -297,8 +317,7 @@ impl Agent {
             }
             // A burst is one plan.
             while let Ok(batch) = inputs.batches.try_recv() {
-                self.take(batch);
-                stale = true;
+                stale |= self.take(batch);
             }
             while let Ok(news) = inputs.news.try_recv() {
                 stale |= self.hear(news).await;
@@ -313,11 +332,17 @@ impl Agent {
         }
     }
 
-    fn take(&mut self, batch: Batch) {
+    /// Whether a plan is needed.
+    fn take(&mut self, batch: Batch) -> bool {
+        let is_echo = self.world.is_echo(&batch);
         self.kept.clone_from(&batch.kept);
         self.balancer.take(&batch);
         self.world.take(batch);
         self.write_kept();
+        if is_echo {
+            self.publish();
+        }
+        !is_echo
     }
 
     /// Carries out the difference to what was applied last.
@@ -399,6 +424,7 @@ impl Agent {
                 observed: Arc::new(self.world.observed.clone()),
                 listen_errors: self.listen_errors.clone(),
                 datapath: report,
+                node_config: self.world.objects.node_config(&self.world.node).map(Seen::of),
             });
         });
         self.generation.send_modify(|generation| *generation += 1);

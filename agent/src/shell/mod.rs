@@ -8,5 +8,6 @@ pub mod lease;
 pub mod log;
 pub mod netlink;
 pub mod notify;
+pub(crate) mod report;
 pub(crate) mod signals;
 pub mod writes;

@@ -1,4 +1,4 @@
-//! Carries the operator's writes to an API server, and says what became of each.
+//! Carries the operator's writes, and the reports of agents, to an API server, and says what became of each.
 //!
 //! A write names the version that the plan saw, so one that comes late changes nothing. It is not repeated here: whoever
 //! ordered it plans anew.
@@ -17,10 +17,13 @@ use tokio::time::timeout;
 
 use crate::operator::outbox::Outcome;
 use crate::operator::plan::write::{Basis, Note, Order, Part, Weight, Write};
-use crate::source::kube::chain;
+use crate::source::kube::{Cluster, ClusterError, chain};
 
 /// By this name the API server remembers who wrote a field.
 pub const FIELD_MANAGER: &str = "stentor-operator";
+const AGENT: &str = "stentor-agent";
+/// Of a report.
+const REPORT: Duration = Duration::from_secs(10);
 /// Of the note of an Event, in octets.
 const NOTE: usize = 1024;
 
@@ -88,6 +91,61 @@ fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
     match namespace {
         "" => Api::all_with(client, &resource),
         namespace => Api::namespaced_with(client, namespace, &resource),
+    }
+}
+
+/// Writes the status of the `CiliumBGPNodeConfig` of one node. That is this node's alone, so no version is named.
+pub(crate) struct Reporter {
+    api: Api<DynamicObject>,
+    node: String,
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reporter").field(&self.node).finish()
+    }
+}
+
+/// Why a report was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotReported {
+    /// There is no such object any more.
+    Gone,
+    /// The API server says so.
+    Refused(String),
+    /// Nobody answers.
+    Away(String),
+}
+
+impl Reporter {
+    /// # Errors
+    /// [`ClusterError::Credentials`]
+    pub(crate) fn new(cluster: Cluster, node: &str) -> Result<Self, ClusterError> {
+        let client = cluster.client_without_retries()?;
+        Ok(Self {
+            api: api(client, Kind::CiliumBGPNodeConfig, ""),
+            node: node.to_owned(),
+        })
+    }
+
+    pub(crate) async fn write(&self, change: &Value) -> Result<(), NotReported> {
+        let params = PatchParams {
+            field_manager: Some(AGENT.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(change);
+        let written = self.api.patch_status(&self.node, &params, &patch);
+        match timeout(REPORT, written).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(NotReported::Gone),
+            // It asks for patience, or is not ready.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 429 | 500..=599) => {
+                Err(NotReported::Away(status.message.clone()))
+            }
+            Ok(Err(kube::Error::Api(status))) => Err(NotReported::Refused(status.message.clone())),
+            Ok(Err(error)) => Err(NotReported::Away(chain(&error))),
+            Err(_) => Err(NotReported::Away(format!("no answer within {REPORT:?}"))),
+        }
     }
 }
 

@@ -64,6 +64,8 @@ pub enum ClusterError {
 pub struct Scope {
     pub node: String,
     pub nodes: Nodes,
+    /// Whose BGP configuration is followed. Of others only what was wished, never what they report.
+    pub node_configs: Nodes,
     /// `None`: no Secret is read.
     pub secrets_namespace: Option<String>,
 }
@@ -179,6 +181,8 @@ struct Watch {
     kind: Kind,
     reader: Reader,
     version: Version,
+    /// Of whoever follows; `None`: an operator.
+    node: Option<String>,
     namespace: Option<String>,
     /// Of fields; `None`: all of them.
     fields: Option<String>,
@@ -192,6 +196,9 @@ fn watches(scope: &Scope) -> Vec<Watch> {
             Kind::Node | Kind::CiliumNode => (None, Some(format!("metadata.name={}", scope.node))),
             // For their host ports, which are served here.
             Kind::Pod if scope.nodes == Nodes::All => (None, Some(format!("spec.nodeName={}", scope.node))),
+            Kind::CiliumBGPNodeConfig if scope.node_configs == Nodes::Own => {
+                (None, Some(format!("metadata.name={}", scope.node)))
+            }
             // Planning has no use for them.
             Kind::Namespace | Kind::Pod => return None,
             Kind::CiliumBGPClusterConfig
@@ -209,6 +216,7 @@ fn watches(scope: &Scope) -> Vec<Watch> {
             kind,
             reader: Reader::Agent,
             version: *kind.versions().first()?,
+            node: Some(scope.node.clone()),
             namespace,
             fields,
         })
@@ -223,6 +231,7 @@ pub(crate) fn followed(nodes: Nodes, secrets_namespace: Option<&str>) -> BTreeSe
         node: "node".to_owned(),
         nodes,
         secrets_namespace: secrets_namespace.map(str::to_owned),
+        node_configs: Nodes::All,
     };
     watches(&scope)
         .into_iter()
@@ -253,6 +262,7 @@ fn operator_watches(scope: &OperatorScope) -> Vec<Watch> {
             kind: *kind,
             reader: Reader::Operator,
             version: *kind.versions().first()?,
+            node: None,
             namespace,
             fields: None,
         })
@@ -363,6 +373,7 @@ fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
 
 /// The object as its manifest would be. Items of a list do not say what they are.
 fn whole(watch: &Watch, api_version: &str, object: DynamicObject) -> Value {
+    let is_own = watch.node.is_some() && watch.node == object.metadata.name;
     let mut members = match object.data {
         Value::Object(members) => members,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
@@ -370,6 +381,9 @@ fn whole(watch: &Watch, api_version: &str, object: DynamicObject) -> Value {
     members.insert("apiVersion".to_owned(), json!(api_version));
     members.insert("kind".to_owned(), json!(watch.kind.as_str()));
     members.insert("metadata".to_owned(), json!(object.metadata));
+    if watch.kind == Kind::CiliumBGPNodeConfig && !is_own {
+        members.remove("status");
+    }
     trim::trimmed(watch.kind, watch.reader, Value::Object(members))
 }
 
@@ -447,6 +461,7 @@ mod tests {
         let scope = Scope {
             node: "n1".to_owned(),
             nodes: Nodes::Own,
+            node_configs: Nodes::Own,
             secrets_namespace: Some("bgp".to_owned()),
         };
         let all = watches(&scope);
@@ -454,13 +469,17 @@ mod tests {
         assert_eq!(of(Kind::CiliumNode).fields.as_deref(), Some("metadata.name=n1"));
         assert_eq!(of(Kind::Secret).namespace.as_deref(), Some("bgp"));
         assert_eq!(of(Kind::Node).fields.as_deref(), Some("metadata.name=n1"));
+        let node_configs = of(Kind::CiliumBGPNodeConfig);
+        assert_eq!(node_configs.fields.as_deref(), Some("metadata.name=n1"));
         let everywhere = Scope {
             nodes: Nodes::All,
+            node_configs: Nodes::All,
             ..scope.clone()
         };
         let all = watches(&everywhere);
         let of = |kind| all.iter().find(|watch| watch.kind == kind).unwrap();
         assert_eq!(of(Kind::Node).fields, None);
+        assert_eq!(of(Kind::CiliumBGPNodeConfig).fields, None);
         assert_eq!(of(Kind::Pod).fields.as_deref(), Some("spec.nodeName=n1"));
         let scope = Scope {
             secrets_namespace: None,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crds::Kind;
+use crds::{Kind, Object};
 
 use crate::datapath::Served;
 use crate::datapath::devices::Device;
@@ -89,6 +89,28 @@ impl World {
             allotter: Allotter::Agents,
             observed: Observed::default(),
         }
+    }
+
+    /// Whether all it brings is what this node said of itself and hears again: nothing that is planned with.
+    #[must_use]
+    pub fn is_echo(&self, batch: &Batch) -> bool {
+        let is_status = |change: &Change| {
+            let Change::Applied(parsed) = change else {
+                return false;
+            };
+            let before = self.objects.get(&parsed.reference).map(|before| &before.object);
+            match (before, &parsed.object) {
+                (Some(Object::CiliumBGPNodeConfig(before)), Object::CiliumBGPNodeConfig(after)) => {
+                    before.metadata == after.metadata && before.spec == after.spec
+                }
+                _ => false,
+            }
+        };
+        !batch.changes.is_empty()
+            && batch.changes.iter().all(is_status)
+            && batch.problems == self.source_problems
+            && batch.refused == self.refused
+            && batch.allotter == self.allotter
     }
 
     /// Takes in what the source has to tell.

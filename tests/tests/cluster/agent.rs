@@ -1,14 +1,16 @@
 //! The agent itself, as a process, with an API server instead of a folder.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stentor_tests::agent::program;
 
 use crate::api::{Api, LIMIT, documents};
+use crate::operator;
 
 /// A running agent; dropping it kills it.
 struct Agent {
@@ -19,6 +21,10 @@ struct Agent {
 
 impl Agent {
     fn start(kubeconfig: &Path) -> Result<Self> {
+        Self::of(kubeconfig, "n1", &[])
+    }
+
+    fn of(kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
         let program = program()?;
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
@@ -26,8 +32,9 @@ impl Agent {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(&program)
-            .args(["agent", "--kubernetes", "--node", "n1", "--kubeconfig"])
+            .args(["agent", "--kubernetes", "--node", node, "--kubeconfig"])
             .arg(kubeconfig)
+            .args(options)
             .arg("--state")
             .arg(at("state"))
             .arg("--socket")
@@ -60,7 +67,11 @@ impl Agent {
             Ok(answer) => Err(answer.to_string()),
             Err(error) => Err(format!("{error:#}")),
         });
-        asked.with_context(|| std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default())
+        asked.with_context(|| self.log())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     fn ends_well(&mut self) -> Result<()> {
@@ -113,6 +124,160 @@ pub(crate) fn outlives_the_server(control_plane: &mut ControlPlane, api: &Api) -
     let now = prefixes(&agent.ask(&routes)?);
     ensure!(now == before, "{before:?} became {now:?}");
     agent.ends_well()
+}
+
+/// Two agents speak to each other. What each API object says of it is what is.
+pub(crate) fn reports(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    // Somebody may take one in between; the other is enough, because both dial.
+    let ports: Vec<u16> = (0..2)
+        .map(|_| anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()))
+        .collect::<Result<_>>()?;
+    let config = |own: usize, other: usize| {
+        let address = |of: usize| format!("127.0.0.{}", of + 1);
+        json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumBGPNodeConfig",
+            "metadata": { "name": format!("r{own}") },
+            "spec": { "bgpInstances": [{
+                "name": "main",
+                "localASN": 65001 + own,
+                "routerID": format!("10.7.0.{}", own + 1),
+                "localPort": ports[own],
+                "peers": [{
+                    "name": "other",
+                    "peerAddress": address(other),
+                    "localAddress": address(own),
+                    "peerASN": 65001 + other,
+                    "peerConfigRef": { "name": format!("to-r{other}") },
+                }],
+            }] },
+        })
+    };
+    let peer_config = |to: usize| {
+        json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumBGPPeerConfig",
+            "metadata": { "name": format!("to-r{to}") },
+            "spec": {
+                "transport": { "peerPort": ports[to] },
+                "timers": { "connectRetryTimeSeconds": 1 },
+                "families": [{ "afi": "ipv4", "safi": "unicast", "advertisements": { "matchLabels": { "advertise": "r0" } } }],
+            },
+        })
+    };
+    let mut none = peer_config(0);
+    none["spec"]["families"][0]["advertisements"]["matchLabels"]["advertise"] = json!("nothing");
+    let advertisement = json!({
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumBGPAdvertisement",
+        "metadata": { "name": "reported", "labels": { "advertise": "r0" } },
+        "spec": { "advertisements": [{
+            "advertisementType": "Service",
+            "service": { "addresses": ["LoadBalancerIP"] },
+            "selector": { "matchExpressions": [{ "key": "no", "operator": "DoesNotExist" }] },
+        }] },
+    });
+    let vip = operator::service("reported", json!({}));
+    let (mut first, second) = (config(0, 1), config(1, 0));
+    let to_second = peer_config(1);
+    let objects = [
+        first.clone(),
+        second.clone(),
+        none,
+        to_second,
+        advertisement.clone(),
+        vip.clone(),
+    ];
+    operator::stage(api, &objects)?;
+    let given = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    api.block_on(api.status(&vip, given))?;
+
+    let mut one = Agent::of(&control_plane.kubeconfig(), "r0", &[])?;
+    let two = Agent::of(&control_plane.kubeconfig(), "r1", &[])?;
+    let until = |what: &str, config: &Value, good: &dyn Fn(&Value) -> bool| {
+        let waited = lab::until(LIMIT, what, || match api.block_on(api.find(config)) {
+            Ok(Some(found)) if good(&found) => Ok(found),
+            Ok(found) => Err(found.map_or("nothing".to_owned(), |found| found["status"].to_string())),
+            Err(error) => Err(format!("{error:#}")),
+        });
+        waited.with_context(|| one.log())
+    };
+    let found = until("the route to be sent", &first, &|found| {
+        let told = peer(found);
+        told["peeringState"] == "established" && told["routeCount"][0]["advertised"] == 1
+    })?;
+    let told = peer(&found);
+    ensure!(
+        told["peerAddress"] == "127.0.0.2" && told["peerASN"] == 65002,
+        "{told}"
+    );
+    ensure!(
+        told["establishedTime"].is_string() && told["timers"]["appliedHoldTimeSeconds"] == 90,
+        "{told}"
+    );
+    let condition = &found["status"]["conditions"][0];
+    ensure!(
+        condition["type"] == "cilium.io/BGPReconcileError" && condition["status"] == "False",
+        "{condition}"
+    );
+    // It takes none whose next hop is a loopback address, and has none to send.
+    until("the other side", &second, &|found| {
+        let told = peer(found);
+        told["peeringState"] == "established" && told["routeCount"][0]["advertised"] == 0
+    })?;
+    let table = api.block_on(api.table("/apis/cilium.io/v2/ciliumbgpnodeconfigs"))?;
+    ensure!(table[0] == ["Name", "Age"] && table.len() == 3, "{table:?}");
+
+    // What is withdrawn is not told any more.
+    api.block_on(api.delete(&vip))?;
+    until("the route to be withdrawn", &first, &|found| {
+        peer(found)["routeCount"][0]["advertised"] == 0
+    })?;
+    // What can not be run is told by name, of the generation that asks for it.
+    let mut lost = first["spec"]["bgpInstances"][0]["peers"][0].clone();
+    lost["name"] = json!("lost");
+    lost["peerAddress"] = json!("127.0.0.9");
+    lost["peerConfigRef"]["name"] = json!("nobody");
+    if let Some(peers) = first["spec"]["bgpInstances"][0]["peers"].as_array_mut() {
+        peers.push(lost);
+    }
+    api.block_on(api.apply(&first))?;
+    until("the error", &first, &|found| {
+        let condition = &found["status"]["conditions"][0];
+        let message = condition["message"].as_str().unwrap_or_default();
+        condition["status"] == "True"
+            && message.starts_with("main: peer lost: ")
+            && condition["observedGeneration"] == found["metadata"]["generation"]
+    })?;
+    // The other one dies.
+    drop(two);
+    until("the session to be lost", &first, &|found| {
+        let peers = found["status"]["bgpInstances"][0]["peers"].as_array();
+        let told = peers.and_then(|peers| peers.iter().find(|peer| peer["name"] == "other"));
+        told.is_some_and(|told| told["peeringState"] != "established" && told["establishedTime"].is_null())
+    })?;
+    one.ends_well()?;
+    let off = ["--enable-bgp-control-plane-status-report=false"];
+    let mut one = Agent::of(&control_plane.kubeconfig(), "r0", &off)?;
+    lab::until(LIMIT, "the report to be taken out", || {
+        match api.block_on(api.find(&first)) {
+            Ok(Some(found))
+                if found["status"]["bgpInstances"].is_null() && found["status"]["conditions"].is_null() =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .with_context(|| one.log())?;
+    one.ends_well()?;
+    api.block_on(api.delete(&advertisement))?;
+    operator::stage(api, &[])
+}
+
+/// The first peer of a status.
+fn peer(config: &Value) -> Value {
+    config["status"]["bgpInstances"][0]["peers"][0].clone()
 }
 
 /// Of routes; their age changes.

@@ -128,6 +128,23 @@ impl Api {
             .collect()
     }
 
+    /// What `kubectl get` shows of a path: the names of its columns, then a row for each object.
+    pub(crate) async fn table(&self, path: &str) -> Result<Vec<Vec<String>>> {
+        let request = hyper::Request::get(path)
+            .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .body(Vec::new())?;
+        let table: Value = self.client.request(request).await?;
+        let list = |name: &str| table[name].as_array().cloned().unwrap_or_default();
+        let text = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+        let header = list("columnDefinitions")
+            .iter()
+            .map(|column| text(&column["name"]))
+            .collect();
+        let row = |row: &Value| row["cells"].as_array().into_iter().flatten().map(text).collect();
+        let rows = list("rows");
+        Ok(std::iter::once(header).chain(rows.iter().map(row)).collect())
+    }
+
     /// Writes the status of an object as it is said, by somebody who asks nobody.
     pub(crate) async fn status(&self, document: &Value, status: Value) -> Result<()> {
         let (api, object) = self.resource(document).await?;

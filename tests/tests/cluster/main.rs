@@ -24,7 +24,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 22] = [
+const TESTS: [(&str, Test); 23] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -105,6 +105,10 @@ const TESTS: [(&str, Test); 22] = [
     (
         "operator::the_rights_that_are_listed_are_enough",
         operator::rights,
+    ),
+    (
+        "agent::sessions_are_told_in_the_status_of_the_node_config",
+        agent::reports,
     ),
     (
         "definitions::stock_ones_judge_the_same_documents_the_same",

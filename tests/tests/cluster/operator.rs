@@ -115,7 +115,7 @@ impl Drop for Operator {
 }
 
 /// Only what this test applies is there, and nothing of it afterwards.
-fn stage(api: &Api, objects: &[Value]) -> Result<()> {
+pub(crate) fn stage(api: &Api, objects: &[Value]) -> Result<()> {
     api.block_on(async {
         for definition in crds::definitions() {
             let name = definition.metadata.name.clone().unwrap_or_default();
@@ -178,7 +178,7 @@ fn pod_pool(name: &str, cidrs: &[&str]) -> Value {
     })
 }
 
-fn service(name: &str, spec: Value) -> Value {
+pub(crate) fn service(name: &str, spec: Value) -> Value {
     let mut service = json!({
         "apiVersion": "v1",
         "kind": "Service",

@@ -39,6 +39,7 @@ impl Follower {
         let cluster = Cluster::find(Some(kubeconfig)).await?;
         let scope = Scope {
             nodes: Nodes::Own,
+            node_configs: Nodes::Own,
             node: NODE.to_owned(),
             secrets_namespace: Some("kube-system".to_owned()),
         };

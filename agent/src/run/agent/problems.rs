@@ -50,6 +50,7 @@ pub(super) struct Problems {
     netlink: Option<Problem>,
     discards: Vec<Problem>,
     health_checks: Vec<Problem>,
+    report: Option<Problem>,
     /// Of the state folder, by what could not be written.
     written: BTreeMap<&'static str, Problem>,
 }
@@ -91,6 +92,19 @@ impl Problems {
         self.discards = failed.iter().map(problem).collect();
     }
 
+    pub(super) fn report(&mut self, refused: Option<&str>) {
+        self.report = refused.map(|why| {
+            Problem::here(
+                Severity::Warning,
+                "report-refused",
+                format!(
+                    "the API server does not take the status of this node's CiliumBGPNodeConfig: {why}; sessions and \
+                     routes go on, only `kubectl get cbgpnode` does not show them"
+                ),
+            )
+        });
+    }
+
     pub(super) fn health_checks(&mut self, refused: &Refused) {
         let problem = |(address, error): (&SocketAddr, &String)| {
             Problem::here(
@@ -121,6 +135,7 @@ impl Problems {
             .chain(&self.netlink)
             .chain(&self.discards)
             .chain(&self.health_checks)
+            .chain(&self.report)
             .chain(self.written.values())
             .chain(&world.source_problems)
             .chain(&desired.problems)

@@ -7,6 +7,7 @@ use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::Config;
 use crate::config::datapath::Switch;
+use crate::plan::router_id::RouterIdMode;
 use crate::run::StartError;
 use crate::source::kube::{self, Cluster, ClusterError, Nodes, Scope};
 use crate::source::{Batch, KeptDocument, Rescan, dir};
@@ -15,16 +16,16 @@ use super::keeping;
 
 type Source = (Rescan, mpsc::Receiver<Batch>, JoinHandle<()>);
 
-/// Starts to follow it.
+/// Starts to follow it. Where it is a cluster, that too: this node reports there.
 ///
 /// `kept` is what an earlier run kept of broken documents; an API server lets few through, and has them itself.
 pub(super) async fn follow(
     args: &AgentArgs,
     config: &Config,
     kept: &[KeptDocument],
-) -> Result<Source, Failure> {
+) -> Result<(Option<Cluster>, Source), Failure> {
     match &args.manifests {
-        Some(folder) => Ok(dir::start(folder.clone(), keeping::read(kept))),
+        Some(folder) => Ok((None, dir::start(folder.clone(), keeping::read(kept)))),
         None => follow_cluster(args, config).await.map_err(|error| Failure {
             exit: Exit::NotStarted,
             text: StartError::from(error).to_string(),
@@ -32,7 +33,10 @@ pub(super) async fn follow(
     }
 }
 
-async fn follow_cluster(args: &AgentArgs, config: &Config) -> Result<Source, ClusterError> {
+async fn follow_cluster(
+    args: &AgentArgs,
+    config: &Config,
+) -> Result<(Option<Cluster>, Source), ClusterError> {
     let cluster = Cluster::find(args.kubeconfig.as_deref()).await?;
     tracing::info!(server = cluster.url(), "following a Kubernetes API server");
     let scope = Scope {
@@ -41,9 +45,14 @@ async fn follow_cluster(args: &AgentArgs, config: &Config) -> Result<Source, Clu
             Switch::Off => Nodes::Own,
             Switch::On => Nodes::All,
         },
+        node_configs: match config.options.router_id {
+            RouterIdMode::Default => Nodes::Own,
+            RouterIdMode::IpPool(_) => Nodes::All,
+        },
         secrets_namespace: config.options.secrets_namespace.clone(),
     };
-    kube::start(cluster, &scope)
+    let source = kube::start(cluster.clone(), &scope)?;
+    Ok((Some(cluster), source))
 }
 
 /// For the log.

@@ -38,7 +38,10 @@ pub(super) fn trimmed(kind: Kind, reader: Reader, mut object: Value) -> Value {
     if let Some(metadata) = members(&mut object, "metadata") {
         metadata.retain(|name, _| {
             let name = name.as_str();
-            METADATA.contains(&name) || (reader == Reader::Operator && METADATA_TO_WRITE.contains(&name))
+            METADATA.contains(&name)
+                || (reader == Reader::Operator && METADATA_TO_WRITE.contains(&name))
+                // Its status, which an agent writes, says of which generation it speaks.
+                || (kind == Kind::CiliumBGPNodeConfig && name == "generation")
         });
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
             annotations.remove(LAST_APPLIED);
@@ -97,6 +100,8 @@ fn for_agent(kind: Kind) -> (Kept, Kept) {
         Kind::Service => (Kept::All, Kept::Only(&["loadBalancer"])),
         Kind::Node => (Kept::Only(&["podCIDR", "podCIDRs"]), Kept::Only(&["addresses"])),
         Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        // What it wrote there itself.
+        Kind::CiliumBGPNodeConfig => (Kept::All, Kept::All),
         Kind::Pod => (
             Kept::Only(&["containers", "initContainers", "hostNetwork", "nodeName"]),
             Kept::Only(&["phase", "podIP", "podIPs"]),
@@ -104,7 +109,6 @@ fn for_agent(kind: Kind) -> (Kept, Kept) {
         Kind::CiliumBGPClusterConfig
         | Kind::CiliumBGPPeerConfig
         | Kind::CiliumBGPAdvertisement
-        | Kind::CiliumBGPNodeConfig
         | Kind::CiliumBGPNodeConfigOverride
         | Kind::CiliumBGPPeeringPolicy
         | Kind::CiliumLoadBalancerIPPool
