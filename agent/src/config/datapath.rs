@@ -138,15 +138,20 @@ fn settings(read: &Reader<'_>, families: Families) -> Result<Settings, ConfigErr
     if !read.flag("bpf-lb-vip-echo", true)? {
         config.settings |= setting::SILENT_ECHO;
     }
-    config.answer_rate = match read.text("bpf-lb-answer-rate") {
-        None | Some("") => config.answer_rate,
-        Some(text) => text.parse().map_err(|_| {
-            read.bad(
-                "bpf-lb-answer-rate",
-                "how many answers each processor may make in a second; 0: none",
-            )
-        })?,
+    let rate = |key, default, meaning| match read.text(key) {
+        None | Some("") => Ok(default),
+        Some(text) => text.parse().map_err(|_| read.bad(key, meaning)),
     };
+    config.answer_rate = rate(
+        "bpf-lb-answer-rate",
+        config.answer_rate,
+        "how many answers each processor may make in a second; 0: none",
+    )?;
+    config.flow_rate = rate(
+        "bpf-lb-flow-rate",
+        config.flow_rate,
+        "how many flows by direct return each processor may remember in a second; 0: all",
+    )?;
     if !read.flag("enable-no-service-endpoints-routable", true)? {
         config.settings |= setting::PASS_NO_BACKEND;
     }

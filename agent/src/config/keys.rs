@@ -79,6 +79,7 @@ const KEYS: &[Key] = &[
     acted("bpf-lb-container-devices", Form::Value, "Devices of pods whose sockets are out of reach, as lxc+: their packets are balanced"),
     acted("bpf-lb-dsr-dispatch", Form::Value, "How packets travel under DSR: opt, ipip or geneve"),
     acted("bpf-lb-external-clusterip", Form::Flag, "Serve cluster addresses to clients outside"),
+    acted("bpf-lb-flow-rate", Form::Value, "Flows by DSR and Maglev each processor remembers in a second; others go on without; 0: all"),
     acted("bpf-lb-maglev-hash-seed", Form::Value, "12 octets in base64, the same on all nodes"),
     acted("bpf-lb-maglev-map-max", Form::Value, "Sets of backends that may have a Maglev table"),
     acted("bpf-lb-maglev-table-size", Form::Value, "Length of each Maglev table, a prime of the list"),

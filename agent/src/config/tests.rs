@@ -178,7 +178,7 @@ fn keys_of_the_load_balancer_mean_what_they_mean_to_cilium() {
          bpf-lb-algorithm-annotation: false\nnode-port-range: 30000,30100\ncgroup-root: /c\nbpf-root: /b\n\
          enable-service-topology: true\nservice-no-backend-response: drop\nbpf-lb-source-range-all-types: true\n\
          k8s-service-proxy-name: stentor\nfixed-zone-mapping: \"a=1, b=2\"\nbpf-ct-timeout-service-tcp: 1h\n\
-         bpf-lb-vip-echo: false\nbpf-lb-answer-rate: \"7\"\nbpf-lb-container-devices: lxc+\n\
+         bpf-lb-vip-echo: false\nbpf-lb-answer-rate: \"7\"\nbpf-lb-flow-rate: \"8\"\nbpf-lb-container-devices: lxc+\n\
          bpf-lb-map-max: \"4096\"\nbpf-lb-service-map-max: \"2048\"\nenable-ipv6: false\n",
     );
     assert_eq!(found.switch, datapath::Switch::On);
@@ -206,7 +206,7 @@ fn keys_of_the_load_balancer_mean_what_they_mean_to_cilium() {
     assert_eq!(settings.config.lifetimes.open, 3600);
     let silent = setting::SILENT_NO_BACKEND | setting::SILENT_ECHO;
     assert_eq!(settings.config.settings & silent, silent);
-    assert_eq!(settings.config.answer_rate, 7);
+    assert_eq!((settings.config.answer_rate, settings.config.flow_rate), (7, 8));
     assert_eq!(settings.pods, Pods::ByPackets);
     assert!(found.pods.name_any());
 }
@@ -229,6 +229,7 @@ fn bad_values_of_the_load_balancer_are_named_with_those_that_are_allowed() {
         ("bpf-ct-timeout-service-any: soon", "a duration"),
         ("bpf-lb-map-max: \"7\"", "a number from 1024"),
         ("bpf-lb-answer-rate: all", "each processor may make in a second"),
+        ("bpf-lb-flow-rate: \"-1\"", "0: all"),
         ("bpf-map-dynamic-size-ratio: \"2\"", "a share from 0 to 1"),
         ("nodeport-addresses: here", "prefixes such as"),
         ("devices: \"+\"", "names of devices"),

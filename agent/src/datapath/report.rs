@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ebpf_abi::DropReason;
-use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
+use ebpf_abi::config::{ANSWERED, Direction, FORGONE, FORWARDED, counter, drop_counter};
 use ebpf_datapath::Socket;
 use ebpf_loader::{MapFd, Support};
 
@@ -85,6 +85,26 @@ pub struct Traffic {
 }
 
 impl Report {
+    /// Packets that the programs made themselves: echo replies, resets, ICMP errors.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.packets(counter(Direction::Ingress, ANSWERED))
+    }
+
+    /// Packets of flows that have no entry, because too many began at once.
+    #[must_use]
+    pub fn forgone(&self) -> u64 {
+        self.packets(counter(Direction::Ingress, FORGONE))
+    }
+
+    fn packets(&self, place: u32) -> u64 {
+        let counted = self
+            .counters
+            .as_ref()
+            .and_then(|counters| counters.counter(place).ok());
+        counted.map_or(0, |counted| counted.packets)
+    }
+
     /// The counters as they are now; those that stand at zero are left out.
     #[must_use]
     pub fn traffic(&self) -> Vec<Traffic> {

@@ -31,6 +31,18 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     );
     page.sample(&[], report.ended.load(Ordering::Relaxed));
     page.family(
+        "stentor_datapath_answers_total",
+        Kind::Counter,
+        "Echo replies, resets and ICMP errors that the programs made",
+    );
+    page.sample(&[], report.answers());
+    page.family(
+        "stentor_datapath_forgone_packets_total",
+        Kind::Counter,
+        "Packets of flows by direct return that went on without an entry, because too many began at once",
+    );
+    page.sample(&[], report.forgone());
+    page.family(
         "cilium_bpf_map_pressure",
         Kind::Gauge,
         "Fill percentage of map, as a number from 0 to 1",

@@ -28,6 +28,7 @@ mod meet;
 mod open;
 mod returned;
 
+use crate::bucket::Limited;
 use crate::config::{Affinity, AffinityKey, Config, Device, Member, Node, RangeKey, device_flag};
 use crate::dsr::{Opens, Room, Vip, tunnel};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple, Way};
@@ -167,6 +168,10 @@ pub trait Tables<A> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     fn set_fragment(&mut self, key: &FragmentKey<A>, ports: &FragmentPorts);
     fn random(&mut self) -> u32;
+    /// Takes a token of this processor, of `rate` for each second; `None`: there is none.
+    fn take(&mut self, limited: Limited, now: u32, rate: u32) -> Option<()>;
+    /// Counts a packet that goes on without an entry.
+    fn count_forgone(&mut self);
 }
 
 /// A packet from the network, its IP header at `at`: [`arrive`], and [`begin`] where that goes on.

@@ -25,13 +25,16 @@ pub struct Config {
     pub nat_last: u16,
     /// Answers that each processor may make in a second: echo replies, resets, ICMP errors. 0: none.
     pub answer_rate: u32,
+    /// Flows by direct return that each processor may remember in a second, where the next packet finds its backend also without
+    /// an entry; those above go on without. 0: all are remembered.
+    pub flow_rate: u32,
     /// The addresses that other nodes know this one by: from there and to there go packets that are wrapped.
     pub node: Node,
 }
 
 plain!(
     Config,
-    60,
+    64,
     seed4 = 4,
     seed6 = 8,
     settings = 12,
@@ -39,7 +42,8 @@ plain!(
     nat_first = 32,
     nat_last = 34,
     answer_rate = 36,
-    node = 40
+    flow_rate = 40,
+    node = 44
 );
 
 /// Bits of [`Config::settings`].
@@ -188,8 +192,11 @@ pub const COUNTERS: u32 = 768;
 pub const FORWARDED: u8 = 0;
 /// Packets that were answered: echo replies, resets, ICMP errors.
 pub const ANSWERED: u8 = 1;
+/// Packets of flows that have no entry, because more began than [`Config::flow_rate`].
+pub const FORGONE: u8 = 2;
 
-/// The element for what happened in this direction; `what` is [`FORWARDED`], [`ANSWERED`] or the number of a [`DropReason`].
+/// The element for what happened in this direction; `what` is [`FORWARDED`], [`ANSWERED`], [`FORGONE`] or the
+/// number of a [`DropReason`].
 #[inline(always)]
 pub fn counter(direction: Direction, what: u8) -> u32 {
     direction.offset() + u32::from(what)
@@ -222,6 +229,7 @@ mod tests {
         places.push(counter(Direction::Socket, FORWARDED));
         places.push(counter(Direction::Ingress, ANSWERED));
         places.push(counter(Direction::Egress, ANSWERED));
+        places.push(counter(Direction::Ingress, FORGONE));
         assert!(places.iter().all(|place| *place < COUNTERS));
         let count = places.len();
         places.sort_unstable();

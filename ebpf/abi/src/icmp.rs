@@ -16,6 +16,7 @@
 
 use crate::address::{V4, V6};
 use crate::balance::{Balanced, Pass, Tables, Verdict};
+use crate::bucket::Limited;
 use crate::checksum::Delta;
 use crate::config::{Device, Direction, setting};
 use crate::packet::{Family as _, Fragment, Packet, fix_header};
@@ -24,11 +25,9 @@ use crate::resize::Resize;
 use crate::service::{FrontendKey, flag};
 
 mod answer;
-mod bucket;
 mod translate;
 
 pub use answer::answer;
-pub use bucket::{BURST_SECONDS, Bucket};
 pub use translate::translate;
 
 /// Hop limit of what is made here.
@@ -61,8 +60,6 @@ impl Answer {
 pub trait Answers<A>: Tables<A> {
     /// The device that the packet came in by.
     fn arrived(&self) -> Option<Device>;
-    fn bucket(&self) -> Bucket;
-    fn set_bucket(&mut self, bucket: Bucket);
 }
 
 /// What kind of message it is.
@@ -431,13 +428,8 @@ fn may_answer<A: Control, P: Packet>(packet: &P, source: &A, destination: &A) ->
 /// Whether one more answer may be made now.
 #[inline(always)]
 fn take<A, T: Answers<A>>(rate: u32, tables: &mut T) -> bool {
-    match tables.bucket().take(tables.now(), rate) {
-        Some(less) => {
-            tables.set_bucket(less);
-            true
-        }
-        None => false,
-    }
+    let now = tables.now();
+    tables.take(Limited::Answers, now, rate).is_some()
 }
 
 /// The same place, of which the compiler then knows nothing. Else it leaves out looks at the end of the packet that others

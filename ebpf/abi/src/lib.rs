@@ -24,6 +24,7 @@
 
 pub mod address;
 pub mod balance;
+pub mod bucket;
 pub mod checksum;
 pub mod config;
 pub mod dsr;

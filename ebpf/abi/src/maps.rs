@@ -23,7 +23,7 @@
 //! NODE_ADDRESSES   hash            address         owner           agent
 //! SOCKET_PEERS     socket storage  (the socket)    Peer            programs
 //! DATAGRAMS        LRU hash        DatagramKey     Datagram        programs
-//! BUCKETS          per-CPU array   0               Bucket          programs
+//! BUCKETS          per-CPU array   Limited         Bucket          programs
 //! COUNTERS         per-CPU array   counter()       Counter         programs
 //! BUDGETS          per-CPU array   counter()       Budget          programs
 //! LISTENERS        array           place           Listener        whoever listens
@@ -48,12 +48,12 @@
 //! Not here yet, with their place kept: encapsulation targets of the SYN guard, and
 //! everything of policy and identities, which will be looked up beside `FLOWS` and have maps of their own.
 
+use crate::bucket::{Bucket, Limited};
 use crate::config::{
     Affinity, AffinityKey, COUNTERS as COUNTER_PLACES, Config, Counter, Device, Member, Node, RangeKey,
 };
 use crate::event::{Budget, ELEMENTS, Listener};
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
-use crate::icmp::Bucket;
 use crate::service::{Backend, Frontend, FrontendKey, Set};
 use crate::socket::{Datagram, DatagramKey, Namespace, Peer, Sockets};
 use crate::{Address, BackendId, FrontendId, V4, V6, filter};
@@ -112,7 +112,7 @@ maps! {
     AFFINITY6: LruHash, AffinityKey<V6> => Affinity, 65_536;
     BACKENDS4: Array, u32 => Backend<V4>, 65_536;
     BACKENDS6: Array, u32 => Backend<V6>, 65_536;
-    BUCKETS: PerCpuArray, u32 => Bucket, 1;
+    BUCKETS: PerCpuArray, u32 => Bucket, Limited::COUNT;
     BUDGETS: PerCpuArray, u32 => Budget, COUNTER_PLACES;
     CONFIG: Array, u32 => Config, 1;
     COUNTERS: PerCpuArray, u32 => Counter, COUNTER_PLACES;

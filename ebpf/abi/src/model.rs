@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use crate::V6;
 use crate::address::Address;
 use crate::balance::{Inserted, Tables, View};
+use crate::bucket::{Bucket, Limited};
 use crate::checksum::Delta;
 use crate::config::{Affinity, AffinityKey, Config, Device, Member, Node, RangeKey};
 use crate::dsr::{Gap, Room};
 use crate::filter;
 use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
 use crate::forward::{Ask, Route, Routed};
-use crate::icmp::{Answers, Bucket};
+use crate::icmp::Answers;
 use crate::id::{BackendId, FrontendId};
 use crate::packet::{Checksum, ETHERNET, Octets, Packet};
 use crate::plain::octets;
@@ -53,7 +54,9 @@ pub struct Model<A: Ord> {
     pub flow_limit: Option<usize>,
     /// Interface index of where packets come in.
     pub arrived: u32,
-    pub bucket: Bucket,
+    pub buckets: BTreeMap<Limited, Bucket>,
+    /// Packets that went on without an entry.
+    pub forgone: u64,
     /// The next random number; each one drawn makes the one after it.
     pub random: u32,
 }
@@ -202,6 +205,16 @@ impl<A: Address> Tables<A> for Model<A> {
         self.random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         random
     }
+
+    fn take(&mut self, limited: Limited, now: u32, rate: u32) -> Option<()> {
+        let bucket = self.buckets.entry(limited).or_default();
+        *bucket = bucket.take(now, rate, limited)?;
+        Some(())
+    }
+
+    fn count_forgone(&mut self) {
+        self.forgone += 1;
+    }
 }
 
 impl<A: Address> SocketTables<A> for Model<A> {
@@ -234,14 +247,6 @@ impl<A: Address> SocketTables<A> for Model<A> {
 impl<A: Address> Answers<A> for Model<A> {
     fn arrived(&self) -> Option<Device> {
         self.devices.get(&self.arrived).copied()
-    }
-
-    fn bucket(&self) -> Bucket {
-        self.bucket
-    }
-
-    fn set_bucket(&mut self, bucket: Bucket) {
-        self.bucket = bucket;
     }
 }
 

@@ -16,6 +16,7 @@ mod object;
 
 use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
 use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::macros::{btf_map, classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
@@ -46,7 +47,10 @@ static FLOOR: LruHashMap<[u32; 4], [u32; 7], 131_072> = LruHashMap::new();
 
 #[xdp]
 pub fn wrap_xdp(ctx: XdpContext) -> u32 {
-    if rewind(ctx.data(), ctx.data_end()).is_none() {
+    if shrink(&ctx)
+        .and_then(|()| rewind(ctx.data(), ctx.data_end()))
+        .is_none()
+    {
         return xdp_action::XDP_ABORTED;
     }
     // SAFETY: the map holds programs of this kind, or nothing.
@@ -62,6 +66,14 @@ pub fn wrap_tc(ctx: TcContext) -> i32 {
     // SAFETY: as above.
     unsafe { PROGRAM_TC.tail_call(&ctx, 0) };
     TC_ACT_OK
+}
+
+/// Takes off what the program put around the packet the last time.
+#[inline(always)]
+fn shrink(ctx: &XdpContext) -> Option<()> {
+    let more = (ctx.data_end() - ctx.data()).checked_sub(WORDS * 8)?;
+    // SAFETY: a function of the kernel, which looks at the number.
+    (more == 0 || unsafe { bpf_xdp_adjust_head(ctx.ctx, more as i32) } == 0).then_some(())
 }
 
 /// Ports count 16,384 flows, addresses the rest.

@@ -6,11 +6,14 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCp
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::balance::{Inserted, Tables, View};
-use ebpf_abi::config::{Affinity, AffinityKey, Config, Counter, Device, Member, Node, RangeKey};
+use ebpf_abi::bucket::{Bucket, Limited};
+use ebpf_abi::config::{
+    Affinity, AffinityKey, Config, Counter, Device, Direction, FORGONE, Member, Node, RangeKey, counter,
+};
 use ebpf_abi::event::{Budget, Listener, RING};
 use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Table, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
-use ebpf_abi::icmp::{Answers, Bucket};
+use ebpf_abi::icmp::Answers;
 use ebpf_abi::maglev;
 use ebpf_abi::service::{Backend, Frontend, FrontendKey, Set};
 use ebpf_abi::socket::{Datagram, DatagramKey, Namespace, Peer, SocketTables, Sockets};
@@ -88,7 +91,7 @@ pub static SOCKET_PEERS: SkStorage<Peer> = SkStorage::new();
 #[btf_map]
 static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { entries!(DATAGRAMS) }> = LruHashMap::new();
 #[btf_map]
-static BUCKETS: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+static BUCKETS: PerCpuArray<Bucket, { entries!(BUCKETS) }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new();
 #[btf_map]
@@ -352,6 +355,19 @@ macro_rules! tables {
                 // SAFETY: a function of the kernel without arguments.
                 unsafe { bpf_get_prandom_u32() }
             }
+
+            #[inline(always)]
+            fn take(&mut self, limited: Limited, now: u32, rate: u32) -> Option<()> {
+                let place = BUCKETS.get_ptr_mut(limited.place())?;
+                // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
+                unsafe { *place = (*place).take(now, rate, limited)? };
+                Some(())
+            }
+
+            #[inline(always)]
+            fn count_forgone(&mut self) {
+                count(counter(Direction::Ingress, FORGONE), 0);
+            }
         }
 
         impl<R: Router> SocketTables<$address> for $name<R> {
@@ -394,19 +410,6 @@ macro_rules! tables {
             #[inline(always)]
             fn arrived(&self) -> Option<Device> {
                 device(self.0.came())
-            }
-
-            #[inline(always)]
-            fn bucket(&self) -> Bucket {
-                BUCKETS.get(0).copied().unwrap_or_default()
-            }
-
-            #[inline(always)]
-            fn set_bucket(&mut self, bucket: Bucket) {
-                if let Some(place) = BUCKETS.get_ptr_mut(0) {
-                    // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
-                    unsafe { *place = bucket };
-                }
             }
         }
     };

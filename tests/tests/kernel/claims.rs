@@ -17,7 +17,7 @@ use crate::packet::Frame;
 use crate::rig::{Rig, rig};
 
 pub(crate) const SET: u32 = 3;
-const FIRST: u32 = 100;
+pub(crate) const FIRST: u32 = 100;
 
 /// The addresses of the tests in a family.
 pub(crate) trait Ends: Maps {

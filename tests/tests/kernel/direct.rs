@@ -3,17 +3,18 @@
 use std::net::IpAddr;
 
 use ebpf_abi::balance::Verdict;
-use ebpf_abi::config::{PRESENT, RangeKey};
+use ebpf_abi::config::{Direction, FORGONE, PRESENT, RangeKey, counter};
 use ebpf_abi::dsr::Vip;
 use ebpf_abi::dsr::tunnel::{wrap_geneve, wrap_ipip};
 use ebpf_abi::model::{Growing, Model};
 use ebpf_abi::packet::{TCP, UDP};
-use ebpf_abi::service::{Dispatch, backend_flag};
+use ebpf_abi::service::{Backend, Dispatch, Frontend, Selection, Set, backend_flag};
 use ebpf_abi::track::tcp;
 use ebpf_abi::{DropReason, V4, V6};
 use ebpf_loader::Hook;
 
-use crate::claims::{SET, node};
+use crate::claims::{FIRST, SET, id, node};
+use crate::icmp::counted;
 use crate::packet::Frame;
 use crate::remote::{Neighbour, Routed, at, everywhere, far, left, request};
 use crate::rig::Rig;
@@ -32,6 +33,8 @@ claims! {
     geneve_wraps_what_opens_a_connection_and_all_of_udp
     ip_in_ip_wraps_everything_and_changes_nothing_inside
     a_flow_takes_one_entry
+    what_maglev_sends_the_same_way_anyway_is_not_remembered_in_a_flood
+    what_goes_another_way_without_an_entry_is_remembered_in_a_flood_too
     what_does_not_fit_with_its_headers_says_what_would
     a_node_without_address_is_named
     a_backend_outside_of_the_cluster_is_reached_by_translation
@@ -179,6 +182,69 @@ mod claim {
                 assert_eq!(node.flows.len(), 1);
             }
         }
+    }
+
+    pub(crate) fn what_maglev_sends_the_same_way_anyway_is_not_remembered_in_a_flood<A: Routed>(
+        rig: &Rig,
+        hook: Hook,
+    ) {
+        const FLOWS: u16 = 300;
+        let mut node = by_maglev::<A>();
+        node.config.flow_rate = 1;
+        rig.install(&node);
+        let before = counted(rig, counter(Direction::Ingress, FORGONE));
+        // In the model all are remembered: its packets must not differ.
+        node.config.flow_rate = 0;
+        for flags in [tcp::SYN, tcp::ACK, tcp::ACK] {
+            for port in 4000..4000 + FLOWS {
+                let (verdict, ..) = rig.both(hook, &request::<A>(TCP, port, flags).build(), &mut node);
+                assert_eq!(verdict, Verdict::Forward);
+            }
+        }
+        assert_eq!(node.flows.len(), usize::from(FLOWS));
+        // Each processor may remember one in a second.
+        let remembered = rig.written(&node).flows.len();
+        assert!(remembered < usize::from(FLOWS / 2), "{remembered} entries");
+        let forgone = counted(rig, counter(Direction::Ingress, FORGONE)) - before;
+        assert!(forgone > FLOWS.into(), "{forgone} went on without an entry");
+    }
+
+    pub(crate) fn what_goes_another_way_without_an_entry_is_remembered_in_a_flood_too<A: Routed>(
+        rig: &Rig,
+        hook: Hook,
+    ) {
+        let by_chance = |frontend: &mut Frontend| frontend.selection = Selection::Random.number();
+        let by_affinity = |frontend: &mut Frontend| frontend.affinity = 60;
+        for change in [by_chance, by_affinity] {
+            let mut node = by_maglev::<A>();
+            node.config.flow_rate = 1;
+            node.frontends.values_mut().for_each(change);
+            rig.install(&node);
+            for port in 4000..4050 {
+                rig.both(hook, &request::<A>(TCP, port, tcp::SYN).build(), &mut node);
+            }
+            assert_eq!(rig.written(&node).flows.len(), 50);
+        }
+    }
+
+    /// Two backends, on two nodes, as the packets around those of clients show.
+    fn by_maglev<A: Routed>() -> Model<A> {
+        let mut node = here::<A>(Dispatch::DsrIpip);
+        node.nodes.insert(2, A::node(A::backend(1)));
+        let other = Backend {
+            id: id(1),
+            node: 2,
+            ..node.backends[&0]
+        };
+        node.backends.insert(1, other);
+        node.slots.insert(FIRST + 1, other.id);
+        node.sets.insert(SET, Set::new(FIRST, 2, 2));
+        node.maglev
+            .insert(SET, (0..251).map(|place| id(place % 2)).collect());
+        for frontend in node.frontends.values_mut() {
+            frontend.selection = Selection::Maglev.number();
+        }
+        node
     }
 
     pub(crate) fn what_does_not_fit_with_its_headers_says_what_would<A: Routed>(rig: &Rig, hook: Hook) {

@@ -82,7 +82,7 @@ fn ping<A: Ends>(to: IpAddr) -> Vec<u8> {
     message::<A>(A::client(1), to, numbers::<A>().1, 0, b"are you there")
 }
 
-fn counted(rig: &Rig, place: u32) -> u64 {
+pub(crate) fn counted(rig: &Rig, place: u32) -> u64 {
     rig.map(maps::COUNTERS).counter(place).expect("a counter").packets
 }
 

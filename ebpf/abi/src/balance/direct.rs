@@ -2,6 +2,7 @@
 //! and answers never come back here. One entry remembers the backend; it is all there is to know.
 
 use super::{Balanced, Met, Tables, Verdict, refused, settings};
+use crate::bucket::Limited;
 use crate::config::{Node, RangeKey};
 use crate::dsr::tunnel::{Inside, wrap_geneve, wrap_ipip};
 use crate::dsr::{self, Carriage, Opens, Room, Vip, carriage};
@@ -10,7 +11,7 @@ use crate::forward::{Ask, Routed, length};
 use crate::icmp::Answer;
 use crate::packet::{ETHERNET, Hop, SCTP, rewrite};
 use crate::reason::DropReason;
-use crate::service::{Backend, Dispatch, Frontend, FrontendKey};
+use crate::service::{Backend, Dispatch, Frontend, FrontendKey, Selection};
 use crate::track;
 
 /// Whether packets for this backend leave without coming back. What is outside of the cluster could not answer directly, and
@@ -111,13 +112,22 @@ pub(super) fn send<A: Balanced, P: Room, T: Tables<A>>(
     Ok(Verdict::Forward)
 }
 
-/// Writes the entry of a new flow. A table that cannot take it costs the memory, not the packet.
+/// Writes the entry of a new flow. A table that cannot take it costs the memory, not the packet, and so does a flood: what
+/// Maglev alone decides goes the same way with the next packet, whether it is remembered or not.
 #[inline(always)]
 fn begin<A: Balanced, T: Tables<A>>(met: &Met<A>, backend: &Backend<A>, tables: &mut T) -> Option<u8> {
     let tuple = &met.tuple;
     let key = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
     let frontend = tables.frontend(&key)?;
-    let step = track::begin(met.now, met.seen(), &settings(tables).lifetimes);
+    let config = settings(tables);
+    if config.flow_rate != 0
+        && is_repeatable(&frontend, tables)
+        && tables.take(Limited::Flows, met.now, config.flow_rate).is_none()
+    {
+        tables.count_forgone();
+        return Some(frontend.dispatch);
+    }
+    let step = track::begin(met.now, met.seen(), &config.lifetimes);
     let flow = Flow {
         source: tuple.source,
         destination: backend.address,
@@ -133,6 +143,14 @@ fn begin<A: Balanced, T: Tables<A>>(met: &Met<A>, backend: &Backend<A>, tables: 
     };
     let _ = tables.set_flow(tuple, &flow);
     Some(frontend.dispatch)
+}
+
+/// Whether the same client is always given the same backend, as long as the set stays as it is.
+#[inline(always)]
+fn is_repeatable<A: Balanced, T: Tables<A>>(frontend: &Frontend, tables: &T) -> bool {
+    frontend.affinity == 0
+        && Selection::from_number(frontend.selection) == Selection::Maglev
+        && tables.maglev(frontend.set, 0).is_some()
 }
 
 /// Brings the entry up to date.

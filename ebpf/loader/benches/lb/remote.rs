@@ -11,15 +11,15 @@ use ebpf_abi::{checksum, filter, maps};
 use ebpf_loader::Hook;
 
 use crate::rig::{Ends, LENGTH, Rig, Side, Target, frame};
-use crate::{at, new_flows, row};
+use crate::{NEW, at, new_flows, open, row};
 
-const XDP_REDIRECT: u32 = 4;
+pub(crate) const XDP_REDIRECT: u32 = 4;
 const TC_REDIRECT: u32 = 7;
 const TO: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
 const FROM: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
 
 /// In the range of translated flows.
-const PORT: u16 = 40_000;
+pub(crate) const PORT: u16 = 40_000;
 
 pub(crate) fn family<A: Ends>(rig: &mut Rig, name: &str) -> Result<()> {
     let own = node::<A>(rig)?;
@@ -40,7 +40,7 @@ pub(crate) fn family<A: Ends>(rig: &mut Rig, name: &str) -> Result<()> {
             row(rig, &title("established"), side, target, flows, goal)?;
         }
         reply::<A>(rig, side, target, &title("reply"), own, goal(120, 160))?;
-        new_flows::<A>(rig, &title("new flow"), side, target, PORT)?;
+        new_flows::<A>(rig, &title("new flow"), side, target, PORT, 2 * NEW, 1000)?;
     }
     Ok(())
 }
@@ -95,14 +95,7 @@ fn node<A: Ends>(rig: &mut Rig) -> Result<IpAddr> {
 
 fn established<A: Ends>(rig: &mut Rig, side: Side, target: Target, flows: u64, own: IpAddr) -> Result<()> {
     let (client, vip) = (at(A::client(), PORT), at(A::vip(), 80));
-    rig.aim(side, target)?;
-    rig.template(&frame(client, vip, tcp::SYN), flows, A::SOURCE)?;
-    rig.repeat(side, flows)?;
-    let entries = rig.entries::<A>()?;
-    ensure!(
-        entries == 2 * flows as usize,
-        "{entries} entries after {flows} flows"
-    );
+    open::<A>(rig, side, target, PORT, flows, 2)?;
     let packet = frame(client, vip, tcp::ACK);
     rig.template(&packet, 1, A::SOURCE)?;
     let backends: Vec<_> = (1..=A::BACKENDS_HERE).map(|n| at(A::backend(n), 8080)).collect();

@@ -25,6 +25,8 @@ use crate::remote;
 /// Octets of every packet here.
 pub(crate) const LENGTH: usize = 80;
 const WORDS: usize = LENGTH / 8;
+/// The backends of the service.
+pub(crate) const SET: u32 = 3;
 
 /// Which wrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,12 +199,24 @@ impl Rig {
 
     /// The packet from now on, and how many flows it is of: a power of two, or `u64::MAX` for a new one each time.
     pub(crate) fn template(&mut self, packet: &[u8; LENGTH], flows: u64, end: End) -> Result<()> {
+        self.template_from(0, packet, flows, end)
+    }
+
+    /// The same, and which of the flows is the next.
+    pub(crate) fn template_from(
+        &mut self,
+        first: u64,
+        packet: &[u8; LENGTH],
+        flows: u64,
+        end: End,
+    ) -> Result<()> {
         self.packet = *packet;
         let mut template = [0_u64; WORDS + 3];
         let (words, _) = packet.as_chunks::<8>();
         for (place, word) in template.iter_mut().zip(words) {
             *place = u64::from_ne_bytes(*word);
         }
+        template[WORDS] = first;
         template[WORDS + 1] = if flows == u64::MAX { flows } else { flows - 1 };
         template[WORDS + 2] = end as u64;
         let map = self.wrapper.map_mut("TEMPLATE").context("the template")?;
@@ -250,7 +264,6 @@ impl Rig {
 
     /// One service with backends on this node, chosen at random.
     pub(crate) fn node<A: Ends>(&self) -> Result<()> {
-        const SET: u32 = 3;
         const FIRST: u32 = 100;
         let map = |map| self.map(map);
         let watch = |address: A| -> Result<()> {
@@ -302,7 +315,8 @@ impl Rig {
 
     /// How many entries the flows of a family have.
     pub(crate) fn entries<A: Ends>(&self) -> Result<usize> {
-        Ok(self.datapath.flows::<A>()?.all()?.len())
+        let (kept, opening) = (self.map(A::FLOWS)?, self.map(A::OPENING)?);
+        Ok(kept.all::<Tuple<A>, Flow<A>>()?.len() + opening.all::<Tuple<A>, Flow<A>>()?.len())
     }
 
     /// Deletes all flows of a family.
