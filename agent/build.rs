@@ -9,9 +9,11 @@ const MADE: &str = "bpf/stentor-bpf.embedded";
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let into = out.join("stentor-bpf");
+    // The outermost: a build for a named target has a folder of its own in there, with the same mark.
     let Some(target) = out
         .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .filter(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .last()
     else {
         // Somebody else's way to build.
         return fs::write(into, []);

@@ -5,12 +5,13 @@
 //! build   builds the agent and kernel programs  fuzz    mutates golden input of every decoder
 //! test    everything; what .ci/run calls        bench   the hot paths
 //! lab     topologies in network namespaces      crds    YAML of the custom resources
-//! manifests  the Helm chart as plain YAML
+//! image   the container image                   manifests  the Helm chart as plain YAML
 //! ```
 
 mod check;
 mod crds;
 mod ebpf;
+mod image;
 mod lab;
 mod manifests;
 mod setup;
@@ -18,6 +19,7 @@ mod step;
 mod suite;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -64,6 +66,18 @@ enum Task {
     Lab(lab::Task),
     /// Write the custom resource definitions, made from the types, into crds/yaml.
     Crds,
+    /// Build the container image, as an archive that container engines load.
+    Image {
+        /// The archive; target/image/stentor.tar unless said otherwise.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Only fill this folder with what the image holds.
+        #[arg(long, value_name = "DIR", conflicts_with = "output")]
+        root: Option<PathBuf>,
+        /// Not optimised, for labs.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Write what the Helm chart comes to into deploy/manifests, for clusters without helm.
     Manifests,
     /// Run the benchmarks of the hot paths.
@@ -82,6 +96,14 @@ fn main() -> ExitCode {
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
         Task::Lab(task) => lab::run(task),
         Task::Crds => crds::write(),
+        Task::Image { output, root, quick } => {
+            let build = if quick {
+                image::Build::Quick
+            } else {
+                image::Build::Release
+            };
+            image::run(build, output.as_deref(), root.as_deref())
+        }
         Task::Manifests => manifests::write(),
         Task::Bench { name } => test::bench(name.as_deref()),
     };
