@@ -82,6 +82,7 @@ pub fn run(
                 clients.go_on(ENOUGH, limit)?;
                 let alone = routes(&router, &faults.to)?;
                 lab.start_agent(name, agent)?;
+                lab.until_established(name, agent, limit)?;
                 expect::meet(&lab.handles(), expectations, limit, &|_| {})?;
                 clients.go_on(ENOUGH, limit)?;
                 let tally = clients.tally();
@@ -122,6 +123,7 @@ pub fn run(
                 let plugged = lab.power_on(name, agent, limit)?;
                 let taken = until_routes(&router, faults, limit, |routes| *routes == before)?;
                 // As the kubelet says that pods are ready when its node can be reached.
+                lab.until_established(name, agent, limit)?;
                 expect::meet(&lab.handles(), &sessions(expectations), limit, &|_| {})?;
                 until_reached(&router, &lab.pod_addresses(name)?, limit)?;
                 lab.revive(name)?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Lab, SOCKET};
-use crate::{Error, until};
+use crate::{Error, Handle, until};
 
 /// Runs in the node. Everything but process 1 and this shell ends, and pins go with what they hold.
 const DIE: &str = "kill -9 -1 || :; rm -rf /sys/fs/bpf/stentor /run/stentor/state /run/stentor/agent.sock";
@@ -93,23 +93,33 @@ impl Lab {
         self.start_agent(name, agent)?;
         let node = self.node(name)?;
         until(limit, format!("the agent of {name} to serve"), || {
-            // It fails for want of sessions: there is no network yet.
-            let mut command = node.command(agent);
-            let asked = command
-                .args(["status", "-o", "json", "--socket", SOCKET])
-                .output();
-            let output = asked.map_err(|error| error.to_string())?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let status: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            let status = status(node, agent)?;
             match status["datapath"]["state"].as_str() {
                 // Or nothing is balanced there.
                 Some("on") | None => Ok(()),
-                Some(_) => Err(text),
+                Some(_) => Err(status.to_string()),
             }
         })?;
         let plugged = Instant::now();
         self.plug(name, "up")?;
         Ok(plugged)
+    }
+
+    /// Returns when the sessions of a node are established as its agent sees them: a router may still have those of before.
+    ///
+    /// # Errors
+    /// There is no such node, or it takes longer.
+    pub fn until_established(&self, name: &str, agent: &Path, limit: Duration) -> Result<(), Error> {
+        let node = self.node(name)?;
+        until(limit, format!("the sessions of {name}"), || {
+            let status = status(node, agent)?;
+            let mut peers = status["peers"].as_array().into_iter().flatten();
+            match peers.all(|peer| peer["state"] == "established") {
+                true => Ok(()),
+                false => Err(status["peers"].to_string()),
+            }
+        })?;
+        Ok(())
     }
 
     /// The pods of the node are ready.
@@ -151,4 +161,14 @@ impl Lab {
             }
         }
     }
+}
+
+/// What the agent of a node says of itself. It says that without sessions too, and fails then.
+fn status(node: &Handle, agent: &Path) -> Result<Value, String> {
+    let mut command = node.command(agent);
+    let asked = command
+        .args(["status", "-o", "json", "--socket", SOCKET])
+        .output();
+    let output = asked.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
 }
