@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::cli::args::{Cli, Command};
 use crate::config::{self, Given};
-use crate::operator::rights::{Place, RULES};
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
@@ -66,36 +65,6 @@ fn rights(files: &[&str]) -> BTreeSet<Right> {
         }
     }
     rights
-}
-
-#[test]
-fn operators_may_do_what_they_do_and_nothing_else() {
-    let needed = |place: Place| -> BTreeSet<Right> {
-        let rules = RULES.iter().filter(|rule| rule.place == place);
-        rules
-            .flat_map(|rule| {
-                let right = |verb: &&str| {
-                    (
-                        rule.group.to_owned(),
-                        rule.resource.to_owned(),
-                        (*verb).to_owned(),
-                    )
-                };
-                rule.verbs.iter().map(right)
-            })
-            .collect()
-    };
-    let everywhere = [
-        "operator",
-        "operator-definitions",
-        "operator-lb-ipam",
-        "operator-node-ipam",
-        "operator-pod-cidrs",
-        "operator-bgp",
-    ];
-    assert_eq!(rights(&everywhere), needed(Place::Cluster));
-    assert_eq!(rights(&["operator-election"]), needed(Place::OwnNamespace));
-    assert_eq!(rights(&["operator-secrets"]), needed(Place::SecretsNamespace));
 }
 
 #[test]

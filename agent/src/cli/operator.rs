@@ -17,7 +17,7 @@ Signals:
   SIGTERM, SIGINT  stop to write, give the Lease back, end
 
 Configuration file: as for `stentor agent`, read at the start. What the operator must be allowed to do
-is listed in ARCHITECTURE.md.";
+is in the files operator*.yaml of deploy/helm/stentor/rbac.";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_OPERATOR)]

@@ -16,7 +16,6 @@ pub mod definitions;
 mod metrics;
 pub mod outbox;
 pub mod plan;
-pub mod rights;
 mod run;
 mod serve;
 mod term;

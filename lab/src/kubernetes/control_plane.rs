@@ -17,6 +17,9 @@ const TRIES: usize = 3;
 /// Of the group that may do everything. Both are good for this control plane only.
 const ADMIN: &str = "admin-of-the-lab";
 const NOBODY: &str = "nobody-of-the-lab";
+/// Whose requests are written down, without what is in them.
+const AUDITED: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
+    - {level: Metadata, userGroups: [\"system:serviceaccounts\"]}\n- {level: None}\n";
 
 /// A running control plane. Dropping it ends it.
 ///
@@ -75,6 +78,23 @@ impl ControlPlane {
         self.folder.path().join("kubeconfig-without-rights")
     }
 
+    /// The same for who has this token, such as a service account.
+    ///
+    /// # Errors
+    /// If it can not be written.
+    pub fn kubeconfig_of(&self, name: &str, token: &str) -> Result<PathBuf, Error> {
+        let path = self.folder.path().join(format!("kubeconfig-of-{name}"));
+        let certificate = self.folder.path().join("certificates/apiserver.crt");
+        fs::write(&path, kubeconfig(&self.url(), &certificate, token)).map_err(system("write a file"))?;
+        Ok(path)
+    }
+
+    /// Every request of service accounts and what it was answered, as JSON, one a line.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join("audit.log")
+    }
+
     /// `https://` and where it listens.
     #[must_use]
     pub fn url(&self) -> String {
@@ -126,6 +146,8 @@ impl ControlPlane {
             // Nobody makes service accounts here, and its own address is nobody's endpoint.
             argument("disable-admission-plugins", "ServiceAccount"),
             argument("endpoint-reconciler-type", "none"),
+            argument("audit-policy-file", &at("audit-policy")),
+            argument("audit-log-path", &self.audit_log().display().to_string()),
             argument("allow-privileged", "true"),
             argument("profiling", "false"),
         ];
@@ -165,6 +187,7 @@ impl ControlPlane {
         let folder = self.folder.path();
         let write =
             |name: &str, text: String| fs::write(folder.join(name), text).map_err(system("write a file"));
+        write("audit-policy", AUDITED.to_owned())?;
         let tokens = format!("{ADMIN},admin,admin,\"system:masters\"\n{NOBODY},nobody,nobody\n");
         write("tokens", tokens)?;
         let certificate = folder.join("certificates/apiserver.crt");

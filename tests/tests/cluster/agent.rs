@@ -13,7 +13,7 @@ use crate::api::{Api, LIMIT, documents};
 use crate::operator;
 
 /// A running agent; dropping it kills it.
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
     program: PathBuf,
     folder: tempfile::TempDir,
@@ -24,7 +24,7 @@ impl Agent {
         Self::of(kubeconfig, "n1", &[])
     }
 
-    fn of(kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
+    pub(crate) fn of(kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
         let program = program()?;
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
@@ -61,7 +61,7 @@ impl Agent {
     }
 
     /// Asks until the answer is as wished.
-    fn until(&self, what: &str, words: &[&str], good: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) fn until(&self, what: &str, words: &[&str], good: impl Fn(&Value) -> bool) -> Result<Value> {
         let asked = lab::until(LIMIT, what, || match self.ask(words) {
             Ok(answer) if good(&answer) => Ok(answer),
             Ok(answer) => Err(answer.to_string()),
@@ -70,11 +70,11 @@ impl Agent {
         asked.with_context(|| self.log())
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn ends_well(&mut self) -> Result<()> {
+    pub(crate) fn ends_well(&mut self) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
         let ended = lab::until(LIMIT, "the agent to end", || match self.child.try_wait() {

@@ -11,7 +11,7 @@ use kube::api::{
     PostParams,
 };
 use kube::discovery::{Scope, pinned_kind};
-use kube::runtime::conditions::is_crd_established;
+use kube::runtime::conditions::{is_crd_established, is_deleted};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use serde_json::{Value, json};
@@ -143,6 +143,52 @@ impl Api {
         let row = |row: &Value| row["cells"].as_array().into_iter().flatten().map(text).collect();
         let rows = list("rows");
         Ok(std::iter::once(header).chain(rows.iter().map(row)).collect())
+    }
+
+    /// A token of a service account.
+    pub(crate) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let asked = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        let request = hyper::Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(asked.to_string().into_bytes())?;
+        let answer: Value = self.client.request(request).await?;
+        let token = answer["status"]["token"].as_str();
+        Ok(token.with_context(|| format!("no token: {answer}"))?.to_owned())
+    }
+
+    /// Whether the server knows who this is.
+    pub(crate) async fn is_known(&self) -> Result<()> {
+        let request = hyper::Request::get("/version").body(Vec::new())?;
+        self.client.request_text(request).await?;
+        Ok(())
+    }
+
+    /// Whether a user may do something, in a namespace or (if that is empty) everywhere.
+    pub(crate) async fn may(&self, user: &str, attributes: Value) -> Result<bool> {
+        let asked = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": { "user": user, "groups": ["system:serviceaccounts"], "resourceAttributes": attributes },
+        });
+        let request = hyper::Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
+            .header("Content-Type", "application/json")
+            .body(asked.to_string().into_bytes())?;
+        let answer: Value = self.client.request(request).await?;
+        Ok(answer["status"]["allowed"] == true)
+    }
+
+    /// Removes a definition, and waits until it is gone.
+    pub(crate) async fn undefine(&self, name: &str) -> Result<()> {
+        let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
+        let found = api.get(name).await?;
+        api.delete(name, &DeleteParams::default()).await?;
+        let uid = found.metadata.uid.unwrap_or_default();
+        let gone = is_deleted(&uid);
+        timeout(LIMIT, await_condition(api, name, gone))
+            .await
+            .with_context(|| format!("{name} to go"))??;
+        Ok(())
     }
 
     /// Writes the status of an object as it is said, by somebody who asks nobody.

@@ -10,6 +10,7 @@ mod deploy;
 mod lease;
 mod operator;
 mod processes;
+mod rights;
 mod source;
 
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 23] = [
+const TESTS: [(&str, Test); 24] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -103,8 +104,12 @@ const TESTS: [(&str, Test); 23] = [
         operator::pod_prefixes,
     ),
     (
-        "operator::the_rights_that_are_listed_are_enough",
-        operator::rights,
+        "rights::the_chart_grants_enough_and_no_more",
+        rights::enough_and_no_more,
+    ),
+    (
+        "rights::a_rule_that_is_missing_switches_off_what_needs_it_and_nothing_else",
+        rights::one_missing,
     ),
     (
         "agent::sessions_are_told_in_the_status_of_the_node_config",

@@ -11,7 +11,6 @@ use lab::kubernetes::ControlPlane;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use stentor::operator::rights::{Place, RULES};
 use stentor_tests::agent::program;
 
 use crate::api::{Api, LIMIT, documents};
@@ -19,7 +18,7 @@ use crate::api::{Api, LIMIT, documents};
 const NAMESPACE: &str = "operated";
 
 /// A running replica; dropping it kills it.
-struct Operator {
+pub(crate) struct Operator {
     child: Child,
     log: PathBuf,
     metrics: u16,
@@ -27,11 +26,11 @@ struct Operator {
 }
 
 impl Operator {
-    fn start(control_plane: &ControlPlane, options: &[&str]) -> Result<Self> {
+    pub(crate) fn start(control_plane: &ControlPlane, options: &[&str]) -> Result<Self> {
         Self::of(&control_plane.kubeconfig(), options)
     }
 
-    fn of(kubeconfig: &Path, options: &[&str]) -> Result<Self> {
+    pub(crate) fn of(kubeconfig: &Path, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         // Somebody may take it in between; then the operator says so and the test fails by name.
@@ -58,12 +57,12 @@ impl Operator {
         })
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The sum of a metric over its labels.
-    fn metric(&self, name: &str) -> Result<f64> {
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
         let output = Command::new("curl").args(["--silent", "--fail", &url]).output()?;
         ensure!(output.status.success(), "no metrics: {}", self.log());
@@ -78,7 +77,7 @@ impl Operator {
     }
 
     /// It leads, has planned, and has nothing left to write.
-    fn settled(&self) -> Result<()> {
+    pub(crate) fn settled(&self) -> Result<()> {
         lab::until(LIMIT, "the operator to have nothing left to do", || {
             let metric = |name: &str| self.metric(name).map_err(|error| format!("{error:#}"));
             let done = (
@@ -94,7 +93,7 @@ impl Operator {
         .with_context(|| self.log())
     }
 
-    fn ends_well(&mut self) -> Result<()> {
+    pub(crate) fn ends_well(&mut self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
         let ended = lab::until(LIMIT, "the operator to end", || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),
@@ -159,7 +158,7 @@ fn whole(kind: &Value, found: &Value) -> Value {
         "name": found["metadata"]["name"], "namespace": found["metadata"]["namespace"] } })
 }
 
-fn pool(name: &str, cidrs: &[&str]) -> Value {
+pub(crate) fn pool(name: &str, cidrs: &[&str]) -> Value {
     let blocks: Vec<Value> = cidrs.iter().map(|cidr| json!({ "cidr": cidr })).collect();
     json!({
         "apiVersion": "cilium.io/v2",
@@ -169,7 +168,7 @@ fn pool(name: &str, cidrs: &[&str]) -> Value {
     })
 }
 
-fn pod_pool(name: &str, cidrs: &[&str]) -> Value {
+pub(crate) fn pod_pool(name: &str, cidrs: &[&str]) -> Value {
     json!({
         "apiVersion": "cilium.io/v2alpha1",
         "kind": "CiliumPodIPPool",
@@ -198,7 +197,7 @@ fn annotated(mut service: Value, name: &str, value: &str) -> Value {
     service
 }
 
-fn ips(service: &Value) -> Vec<String> {
+pub(crate) fn ips(service: &Value) -> Vec<String> {
     let ingress = service
         .pointer("/status/loadBalancer/ingress")
         .and_then(Value::as_array);
@@ -210,7 +209,7 @@ fn ips(service: &Value) -> Vec<String> {
 }
 
 /// `status reason message` of a condition, or nothing.
-fn condition(object: &Value, kind: &str) -> String {
+pub(crate) fn condition(object: &Value, kind: &str) -> String {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
     let found = conditions
         .into_iter()
@@ -223,7 +222,7 @@ fn condition(object: &Value, kind: &str) -> String {
 }
 
 /// Waits until an object is as it should be.
-fn until(
+pub(crate) fn until(
     api: &Api,
     operator: &Operator,
     what: &str,
@@ -582,7 +581,7 @@ pub(crate) fn takes_over(control_plane: &mut ControlPlane, api: &Api) -> Result<
     stage(api, &[])
 }
 
-fn cluster_config(name: &str, group: &str) -> Value {
+pub(crate) fn cluster_config(name: &str, group: &str) -> Value {
     json!({
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumBGPClusterConfig",
@@ -598,7 +597,7 @@ fn cluster_config(name: &str, group: &str) -> Value {
     })
 }
 
-fn cilium_node(name: &str, labels: &[(&str, &str)]) -> Value {
+pub(crate) fn cilium_node(name: &str, labels: &[(&str, &str)]) -> Value {
     let labels: serde_json::Map<String, Value> = labels
         .iter()
         .map(|(key, value)| ((*key).to_owned(), json!(value)))
@@ -611,7 +610,7 @@ fn cilium_node(name: &str, labels: &[(&str, &str)]) -> Value {
     })
 }
 
-fn node_config(name: &str) -> Value {
+pub(crate) fn node_config(name: &str) -> Value {
     json!({ "apiVersion": "cilium.io/v2", "kind": "CiliumBGPNodeConfig", "metadata": { "name": name } })
 }
 
@@ -872,80 +871,4 @@ pub(crate) fn pod_prefixes(control_plane: &mut ControlPlane, api: &Api) -> Resul
     })?;
     operator.ends_well()?;
     stage(api, &[])
-}
-
-/// Somebody who may do just what [`RULES`] say runs the operator, and is refused nothing.
-pub(crate) fn rights(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
-    let role = |kind: &str, rules: Vec<Value>| {
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": { "name": "stentor-operator", "namespace": namespace(kind) },
-            "rules": rules,
-        })
-    };
-    let binding = |kind: &str, of: &str| {
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": { "name": "stentor-operator", "namespace": namespace(kind) },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": of, "name": "stentor-operator" },
-            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody" }],
-        })
-    };
-    let rules = |places: &[Place]| {
-        let chosen = RULES.iter().filter(|rule| places.contains(&rule.place));
-        let rule = chosen.map(
-            |rule| json!({ "apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs }),
-        );
-        rule.collect::<Vec<_>>()
-    };
-    let granted = [
-        role("ClusterRole", rules(&[Place::Cluster])),
-        role("Role", rules(&[Place::OwnNamespace, Place::SecretsNamespace])),
-        binding("ClusterRoleBinding", "ClusterRole"),
-        binding("RoleBinding", "Role"),
-    ];
-    let plain = service("plain", json!({}));
-    let rack = cluster_config("rack", "a");
-    let one = cilium_node("one", &[("group", "a")]);
-    stage(api, &[pool("main", &["10.99.0.0/24"]), plain.clone(), rack, one])?;
-    api.block_on(async {
-        for object in &granted {
-            api.apply(object).await?;
-        }
-        anyhow::Ok(())
-    })?;
-    let mut operator = Operator::of(
-        &control_plane.kubeconfig_without_rights(),
-        &["--enable-node-ipam"],
-    )?;
-    until(api, &operator, "an address", &plain, |object| {
-        !ips(object).is_empty()
-    })?;
-    until(api, &operator, "the node config", &node_config("one"), |_| true)?;
-    operator.settled()?;
-    ensure!(
-        operator.metric("stentor_operator_part_off")? == 0.0,
-        "a part is off: {}",
-        operator.log()
-    );
-    let log = operator.log();
-    ensure!(!log.contains("forbidden"), "{log}");
-    operator.ends_well()?;
-    api.block_on(async {
-        for object in &granted {
-            api.remove(object).await?;
-        }
-        anyhow::Ok(())
-    })?;
-    stage(api, &[])
-}
-
-/// Of a role: what is not of the whole cluster is of the namespace of the Lease, and of the Secrets here.
-fn namespace(kind: &str) -> Value {
-    match kind {
-        "Role" | "RoleBinding" => json!("kube-system"),
-        _ => Value::Null,
-    }
 }
