@@ -36,6 +36,16 @@ pub enum Came {
 #[derive(Debug, Default)]
 pub struct Hooks {
     devices: BTreeMap<u32, Hooked>,
+    others: Others,
+}
+
+/// What programs of other versions of the layouts left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Others {
+    #[default]
+    Unknown,
+    /// Removed, or what stands in the way was said.
+    SeenTo,
 }
 
 /// The hooks that a device is to have.
@@ -100,6 +110,22 @@ impl Hooks {
                     }
                 }
             }
+        }
+    }
+
+    /// Removes what other versions of the layouts left, once everything hangs that is to hang: what is still in use has been
+    /// taken over by then.
+    pub fn see_to_others(&mut self, datapath: &Datapath) {
+        if self.others == Others::SeenTo || self.has_failed() {
+            return;
+        }
+        self.others = Others::SeenTo;
+        match datapath.drop_other_versions() {
+            Ok(dropped) => dropped.iter().for_each(|dropped| tracing::warn!("{dropped}")),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "what another version of the layouts left can not be removed"
+            ),
         }
     }
 

@@ -313,6 +313,7 @@ impl Running {
             .follow(&mut self.datapath, &selected, &pods, wish.config.acceleration);
         self.let_out(&selected)?;
         self.follow_sockets(wish);
+        self.hooks.see_to_others(&self.datapath);
         if selected.is_empty() {
             self.problems.push(Problem::here(
                 Severity::Error,

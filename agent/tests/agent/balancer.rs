@@ -132,6 +132,23 @@ fn a_vip_is_served_and_stays_served_whatever_becomes_of_the_agent() {
         assert_eq!(status["datapath"]["writes"], 0, "after {signal}: {status:#}");
         scene.assert_served("by the next agent");
     }
+    // Of another version, everything is planned anew, and nothing is left of it.
+    scene.stage.agent().kill();
+    let other = scene.stage.node.sh("cd /sys/fs/bpf/stentor; mv v* v0");
+    other.unwrap();
+    let status = scene.start().unwrap();
+    assert_ne!(status["datapath"]["writes"], 0, "{status:#}");
+    scene.assert_served("by an agent of another version");
+    let left = scene.stage.node.sh("ls /sys/fs/bpf/stentor").unwrap();
+    assert_eq!(left.split_whitespace().count(), 1, "{left}");
+    assert!(
+        scene
+            .stage
+            .log()
+            .contains("of version 0 of the layouts are removed"),
+        "{}",
+        scene.stage.log()
+    );
     // Only who is told to takes it away.
     scene.stage.agent().kill();
     let detached = scene
