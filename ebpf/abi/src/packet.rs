@@ -71,7 +71,8 @@ pub enum Fragment {
 pub struct Network {
     /// Where the transport header is, or would be.
     pub transport: usize,
-    /// Of the whole IP packet, as its header says.
+    /// Of the whole IP packet, as its header says. 0: it says nothing, as of packets inside a machine that are longer than the
+    /// field can say (BIG TCP).
     pub length: u32,
     /// How many routers it may still pass.
     pub hops: u8,
@@ -80,11 +81,15 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether all that the header, at `at`, promises is there. The stack drops what is not whole, so nobody else takes it
-    /// either.
+    /// Whether all that the header, at `at`, promises is there, and no less than the headers. The stack drops what is not
+    /// whole, so nobody else takes it either.
     #[inline(always)]
     pub fn is_all_in<P: Packet>(&self, packet: &P, at: usize) -> bool {
-        usize::try_from(self.length).is_ok_and(|length| at + length <= packet.length())
+        if self.length == 0 {
+            return self.protocol == TCP;
+        }
+        usize::try_from(self.length)
+            .is_ok_and(|length| self.transport <= at + length && at + length <= packet.length())
     }
 }
 
@@ -223,7 +228,10 @@ impl Family for V6 {
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed> {
         let [first, _, _, _, length0, length1, mut protocol, hops] =
             packet.read::<8>(at).ok_or(Malformed::Network)?;
-        let total = u32::from(u16::from_be_bytes([length0, length1])) + 40;
+        let total = match u16::from_be_bytes([length0, length1]) {
+            0 => 0,
+            length => u32::from(length) + 40,
+        };
         if first >> 4 != 6 {
             return Err(Malformed::Network);
         }

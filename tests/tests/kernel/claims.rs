@@ -169,6 +169,7 @@ claims! {
     later_fragments_follow_the_first
     extension_headers_and_options_are_stepped_over
     a_cut_packet_is_never_rewritten
+    a_length_that_ends_before_what_it_is_about_is_refused
     a_closed_connection_leaves_both_entries_closed
     a_vlan_passes_untouched
 }
@@ -427,6 +428,22 @@ mod claim {
             };
             assert_eq!(verdict, expected, "cut at {length}");
             assert_eq!(packet, cut);
+        }
+    }
+
+    pub(crate) fn a_length_that_ends_before_what_it_is_about_is_refused<A: Ends>(rig: &Rig, hook: Hook) {
+        let mut node = node::<A>(1);
+        rig.install(&node);
+        // That of IPv6 counts from behind the header.
+        let (place, lengths) = match size_of::<A>() {
+            4 => (16, &[0_u8, 1, 19][..]),
+            _ => (18, &[0][..]),
+        };
+        for length in lengths {
+            let mut packet = request::<A>(UDP, 4000, 0).data(b"data").build();
+            packet[place..place + 2].copy_from_slice(&[0, *length]);
+            let (verdict, ..) = rig.both(hook, &packet, &mut node);
+            assert_eq!(verdict, Verdict::Drop(DropReason::InvalidHeader), "{length}");
         }
     }
 
