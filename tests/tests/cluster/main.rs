@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod definitions;
 mod deploy;
+mod faults;
 mod lease;
 mod operator;
 mod processes;
@@ -25,7 +26,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 24] = [
+const TESTS: [(&str, Test); 26] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -110,6 +111,14 @@ const TESTS: [(&str, Test); 24] = [
     (
         "rights::a_rule_that_is_missing_switches_off_what_needs_it_and_nothing_else",
         rights::one_missing,
+    ),
+    (
+        "faults::an_operator_killed_in_the_middle_and_servers_under_the_next_one_move_nobody",
+        faults::killed_in_the_middle,
+    ),
+    (
+        "faults::two_operators_at_once_give_no_address_twice",
+        faults::two_at_once,
     ),
     (
         "agent::sessions_are_told_in_the_status_of_the_node_config",

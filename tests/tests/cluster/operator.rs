@@ -93,6 +93,13 @@ impl Operator {
         .with_context(|| self.log())
     }
 
+    /// As `kill -9`: nobody gives the Lease back.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     pub(crate) fn ends_well(&mut self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
         let ended = lab::until(LIMIT, "the operator to end", || match self.child.try_wait() {
@@ -556,9 +563,7 @@ pub(crate) fn takes_over(control_plane: &mut ControlPlane, api: &Api) -> Result<
     })?;
     let has = |object: &Value| !ips(object).is_empty();
     let before = ips(&until(api, &replicas[leader], "an address", &early, has)?);
-    // As `kill -9`: nobody gives the Lease back.
-    replicas[leader].child.kill()?;
-    replicas[leader].child.wait()?;
+    replicas[leader].kill()?;
     let late = service("late", json!({}));
     api.block_on(api.apply(&late))?;
     let other = 1 - leader;

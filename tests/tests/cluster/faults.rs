@@ -1,0 +1,133 @@
+//! What goes wrong while the operator works: it is killed, it is there twice, the API server and etcd go and come back.
+//! No address is lost, none is given twice and none moves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::kubernetes::ControlPlane;
+use serde_json::{Value, json};
+
+use crate::api::{Api, LIMIT};
+use crate::operator::{Operator, condition, ips, pool, service, stage};
+
+/// Addresses by Service.
+type Map = BTreeMap<String, Vec<String>>;
+
+/// What Services have now, and how many of them have nothing.
+fn given(api: &Api) -> Result<(Map, usize)> {
+    let all = api.block_on(api.all(&service("any", json!({}))))?;
+    let asking = all.iter().filter(|found| found["spec"]["type"] == "LoadBalancer");
+    let mut given = Map::new();
+    let mut without = 0;
+    for found in asking {
+        let name = found["metadata"]["name"].as_str().unwrap_or_default();
+        let has = ips(found);
+        let satisfied = condition(found, "cilium.io/IPAMRequestSatisfied").starts_with("True");
+        if has.is_empty() || !satisfied {
+            without += 1;
+        } else {
+            given.insert(name.to_owned(), has);
+        }
+    }
+    Ok((given, without))
+}
+
+/// Waits until so many Services have what they ask for, and no two the same.
+fn until_given(api: &Api, number: usize, log: impl Fn() -> String) -> Result<Map> {
+    let found = lab::until(LIMIT, "every Service to have an address of its own", || {
+        let (found, without) = given(api).map_err(|error| format!("{error:#}"))?;
+        let distinct: BTreeSet<&String> = found.values().flatten().collect();
+        if without == 0 && found.len() == number && distinct.len() == number {
+            Ok(found)
+        } else {
+            Err(format!("{without} lack one; {found:?}"))
+        }
+    });
+    found.with_context(log)
+}
+
+/// Nobody who had an address has another one now.
+fn stayed(before: &Map, after: &Map) -> Result<()> {
+    for (name, has) in before {
+        ensure!(
+            after.get(name) == Some(has),
+            "{name} had {has:?} and has {:?}",
+            after.get(name)
+        );
+    }
+    Ok(())
+}
+
+fn services(names: std::ops::Range<usize>) -> Vec<Value> {
+    names
+        .map(|number| service(&format!("s{number:02}"), json!({})))
+        .collect()
+}
+
+/// The operator is killed while it gives addresses; then the API server and etcd are, under the next one.
+pub(crate) fn killed_in_the_middle(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    stage(
+        api,
+        &[vec![pool("main", &["10.99.0.0/24"])], services(0..40)].concat(),
+    )?;
+    // So slow that it is killed in the middle; where it is not, nothing else is wrong.
+    let slow = [
+        "--operator-k8s-client-qps",
+        "5",
+        "--operator-k8s-client-burst",
+        "5",
+    ];
+    let mut operator = Operator::start(control_plane, &slow)?;
+    let before = lab::until(LIMIT, "some addresses", || match given(api) {
+        Ok((found, _)) if found.len() >= 5 => Ok(found),
+        Ok((found, without)) => Err(format!("{without} lack one; {found:?}")),
+        Err(error) => Err(format!("{error:#}")),
+    })
+    .with_context(|| operator.log())?;
+    operator.kill()?;
+    let mut operator = Operator::start(control_plane, &[])?;
+    let all = until_given(api, 40, || operator.log())?;
+    stayed(&before, &all)?;
+
+    operator.settled()?;
+    control_plane.kill_api_server();
+    control_plane.kill_etcd();
+    control_plane.start_etcd()?;
+    control_plane.start_api_server()?;
+    for late in services(40..44) {
+        // Connections of before may be tried first.
+        lab::until(LIMIT, "a Service to be taken", || {
+            api.block_on(api.apply(&late))
+                .map_err(|error| format!("{error:#}"))
+        })?;
+    }
+    let after = until_given(api, 44, || operator.log())?;
+    stayed(&all, &after)?;
+    operator.settled()?;
+    operator.ends_well()?;
+    stage(api, &[])
+}
+
+/// Two act at once, each with a Lease of its own: what a clock that went wrong or a Lease that was deleted could lead to.
+pub(crate) fn two_at_once(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    stage(
+        api,
+        &[vec![pool("main", &["10.99.0.0/24"])], services(0..10)].concat(),
+    )?;
+    let mut one = Operator::start(control_plane, &[])?;
+    let first = until_given(api, 10, || one.log())?;
+    let mut other = Operator::start(control_plane, &["--namespace", "default"])?;
+    for late in services(10..40) {
+        api.block_on(api.apply(&late))?;
+    }
+    other.settled()?;
+    let logs = || format!("{}\n\n{}", one.log(), other.log());
+    let all = until_given(api, 40, logs)?;
+    stayed(&first, &all)?;
+    one.settled()?;
+    one.ends_well()?;
+    other.settled()?;
+    stayed(&all, &until_given(api, 40, || other.log())?)?;
+    other.ends_well()?;
+    stage(api, &[])
+}
