@@ -268,11 +268,13 @@ fn unconnected_udp_hears_the_vip_stays_with_its_backend_and_leaves_nothing() {
                 ensure!(node.datagrams() == 2);
                 Ok(())
             })?;
-            ensure!(
-                node.datagrams() == 0,
-                "{vip}: {} entries are left",
-                node.datagrams()
-            );
+            // A child that another test starts just now holds copies of all sockets until it runs its program.
+            lab::until(LIMIT, format!("the entries of {vip} to go"), || {
+                match node.datagrams() {
+                    0 => Ok(()),
+                    left => Err(format!("{left} are left")),
+                }
+            })?;
         }
         Ok(())
     });

@@ -42,7 +42,9 @@ fn ended(node: &Node, orphans: &Orphans, vip: SocketAddr) -> Result<()> {
     let unconnected = unconnected_at(vip, 1)?;
     ensure!(orphans.abort(cgroup)?.is_empty(), "all backends live");
     goes(node, 0)?;
-    let told = orphans.abort(cgroup)?;
+    let mut told = orphans.abort(cgroup)?;
+    // Of sockets that were only asked who serves them, and closed, some may still be on their way out.
+    told.dedup();
     let asked = SocketAddr::new(vip.ip().to_canonical(), 80);
     let real = SocketAddr::new(by_name.ip().to_canonical(), 8080);
     let of = |protocol| Aborted {
