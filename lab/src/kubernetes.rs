@@ -11,8 +11,10 @@
 //! started them, however that ends.
 
 mod assets;
+mod cluster;
 mod control_plane;
 mod server;
 
 pub use assets::{Assets, NoAssets, PROGRAMS};
+pub use cluster::{CGROUP, Cluster, KUBECONFIG, Programs};
 pub use control_plane::ControlPlane;

@@ -35,7 +35,13 @@ trap : INT TERM HUP
     sh -c 'eval "$LAB_INIT"' "$@"
 )
 status=$?
-[ -z "$cgroup" ] || rmdir "$cgroup" "${cgroup%/*}" 2>/dev/null
+if [ -n "$cgroup" ]; then
+  # Runtimes of containers leave folders below, in every hierarchy.
+  for folder in "$cgroup" "${cgroup%/*/*}"/*/"${cgroup##*/}"; do
+    [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null
+  done
+  rmdir "${cgroup%/*}" 2>/dev/null
+fi
 exit $status
 "#;
 

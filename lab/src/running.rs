@@ -1,6 +1,7 @@
 //! A lab that runs: its nodes, cables, routers, pods and agents.
 
 mod power;
+mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +16,7 @@ use crate::echo::Echo;
 use crate::manifests::{self, Document};
 use crate::process::Process;
 use crate::spec::Spec;
-use crate::{Containers, Error, Handle, LinkEnd, Netns, Runner, substitute, system, veth, words};
+use crate::{Containers, Error, Handle, LinkEnd, Netns, Runner, kubernetes, substitute, system, veth, words};
 
 /// Where an agent finds what concerns it, inside its node.
 pub const MANIFESTS: &str = "/run/stentor/manifests";
@@ -45,6 +46,8 @@ pub struct Lab {
     dead: BTreeSet<String>,
     /// To be removed in the end.
     containers: Option<Containers>,
+    /// Where nodes have kubelets.
+    kubernetes: Option<kubernetes::Cluster>,
 }
 
 /// Where a node lives.
@@ -135,6 +138,7 @@ impl Lab {
             spec,
             dead: BTreeSet::new(),
             containers: None,
+            kubernetes: None,
         };
         match runner {
             Runner::Namespaces => {

@@ -64,13 +64,13 @@ pub(crate) fn run(build: Build, output: Option<&Path>, root: Option<&Path>) -> R
         fs::remove_dir_all(&root)?;
     }
     fill(&root, &program)?;
-    save(&root, archive)?;
+    save(&root, &format!("{REPOSITORY}:{VERSION}"), "stentor", archive)?;
     println!("image: {REPOSITORY}:{VERSION} in {}", archive.display());
     Ok(())
 }
 
 /// The program, which needs no library at run time.
-fn program(build: Build) -> Result<PathBuf> {
+pub(crate) fn program(build: Build) -> Result<PathBuf> {
     ebpf::build()?;
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let (profile, folder) = match build {
@@ -115,7 +115,7 @@ fn fill(root: &Path, program: &Path) -> Result<()> {
 }
 
 /// Writes a folder as an image of one layer.
-pub(crate) fn save(root: &Path, archive: &Path) -> Result<()> {
+pub(crate) fn save(root: &Path, tag: &str, entry: &str, archive: &Path) -> Result<()> {
     let parts = archive.with_extension("parts");
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -127,8 +127,7 @@ pub(crate) fn save(root: &Path, archive: &Path) -> Result<()> {
         "architecture": architecture()?,
         "os": "linux",
         "config": {
-            "Entrypoint": ["stentor"],
-            "Cmd": ["--help"],
+            "Entrypoint": [entry],
             "Env": ["PATH=/usr/bin"],
             "WorkingDir": "/",
         },
@@ -140,7 +139,7 @@ pub(crate) fn save(root: &Path, archive: &Path) -> Result<()> {
     fs::rename(parts.join("config.json"), parts.join(&name))?;
     let manifest = json!([{
         "Config": name,
-        "RepoTags": [format!("{REPOSITORY}:{VERSION}")],
+        "RepoTags": [tag],
         "Layers": ["layer.tar"],
     }]);
     fs::write(parts.join("manifest.json"), manifest.to_string())?;
@@ -212,7 +211,7 @@ mod tests {
             fs::write(folder.join("program"), "a program").unwrap();
             fill(&root, &folder.join("program")).unwrap();
             let archive = folder.join(name).with_extension("tar");
-            save(&root, &archive).unwrap();
+            save(&root, &format!("{REPOSITORY}:{VERSION}"), "stentor", &archive).unwrap();
             archive
         });
         let [one, two] = &archives;

@@ -10,6 +10,7 @@
 //!   lab down:               ends `lab serve`; the kernel does the rest, or containerlab
 //! ```
 
+pub(crate) mod kubernetes;
 mod runner;
 mod serve;
 mod state;
@@ -40,7 +41,20 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Start a lab, wait for its sessions, show what came of it. The lab stays.
-    Up(Start),
+    Up {
+        #[command(flatten)]
+        start: Start,
+        /// A real cluster on its nodes: kubelets, pods, and Stentor from its chart and image.
+        #[arg(long, conflicts_with = "runner")]
+        kubernetes: bool,
+    },
+    /// Run kubectl in a lab that is a real cluster: `lab kubectl NAME -- get nodes`.
+    Kubectl {
+        /// The lab.
+        lab: String,
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// Run a command in a node: `lab exec NAME NODE -- COMMAND`.
     Exec {
         /// The lab: a folder of `containerlab/`, or the name of a topology that is up.
@@ -74,6 +88,8 @@ pub(crate) enum Task {
         agent: PathBuf,
         #[arg(long, value_parser = runner::parse)]
         runner: Runner,
+        #[arg(long)]
+        kubernetes: bool,
     },
 }
 
@@ -101,7 +117,18 @@ pub(crate) struct Which {
 
 pub(crate) fn run(task: Task) -> Result<()> {
     match task {
-        Task::Up(start) => up(&start.which.spec()?, start.runner),
+        Task::Up { start, kubernetes } => {
+            let nodes = if kubernetes {
+                Nodes::Kubelets
+            } else {
+                Nodes::Agents
+            };
+            up(&start.which.spec()?, start.runner, nodes)
+        }
+        Task::Kubectl { lab, words } => {
+            let state = running(&lab)?;
+            kubernetes::kubectl(&Spec::read(&state.topology, None)?, &state, &words)
+        }
         Task::Exec { lab, node, command } => exec(&lab, &node, &command),
         Task::Test(start) => check(start.which.spec()?.1, start.runner),
         Task::Graph { which, output } => graph(&which.spec()?.1, &output),
@@ -111,7 +138,14 @@ pub(crate) fn run(task: Task) -> Result<()> {
             manifests,
             agent,
             runner,
-        } => serve::run(&topo, &manifests, &agent, runner),
+            kubernetes,
+        } => {
+            if kubernetes {
+                serve::run_kubernetes(&topo, &manifests, &agent, runner)
+            } else {
+                serve::run(&topo, &manifests, &agent, runner)
+            }
+        }
     }
 }
 
@@ -160,14 +194,24 @@ fn running(name: &str) -> Result<State> {
     })
 }
 
-fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
+/// What runs on the nodes of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nodes {
+    /// Agents that read a folder, and what stands for pods.
+    Agents,
+    Kubelets,
+}
+
+fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>, nodes: Nodes) -> Result<()> {
     let name = &spec.topology.name;
     if State::read(name).is_ok() {
         bail!("lab {name} is up already; `cargo xtask lab down {name}` ends it");
     }
     let start = Instant::now();
-    let runner = choose(wanted)?;
-    let agent = build(spec)?;
+    let (runner, agent) = match nodes {
+        Nodes::Agents => (choose(wanted)?, build(spec)?),
+        Nodes::Kubelets => (choose(Some(Wanted::Namespaces))?, kubernetes::build()?),
+    };
     // One pipe for all it says, errors too: it must not hold the terminal, or the pipe, of `up` when that is over.
     let (from_server, to_up) = io::pipe()?;
     let mut server = Command::new(env::current_exe()?)
@@ -182,6 +226,10 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
         .arg("--agent")
         .arg(&agent)
         .args(["--runner", runner::word(runner)])
+        .args(match nodes {
+            Nodes::Agents => None,
+            Nodes::Kubelets => Some("--kubernetes"),
+        })
         .stdin(Stdio::piped())
         .stdout(to_up.try_clone()?)
         .stderr(to_up)
@@ -196,7 +244,7 @@ fn up((file, spec): &(PathBuf, Spec), wanted: Option<Wanted>) -> Result<()> {
     }
     let state = State::read(name)?;
     let mut came = wait(spec, &state.handles());
-    if came.is_ok() && spec.expectations.iter().any(|all| all.faults.is_some()) {
+    if came.is_ok() && nodes == Nodes::Agents && spec.expectations.iter().any(|all| all.faults.is_some()) {
         writeln!(leash, "{}", serve::FAULTS)?;
         let word = hear(&mut said, &[serve::DONE, serve::FAILED])?;
         if word.as_deref() != Some(serve::DONE) {
@@ -255,16 +303,20 @@ fn wait(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<()> {
         None => expect::all_sessions(spec, nodes)?,
     };
     expect::meet(nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))?;
-    ask(nodes, &expectations)
+    ask(nodes, &expectations).map(drop)
 }
 
-/// As the clients of the topology do.
-fn ask(nodes: &BTreeMap<String, Handle>, expectations: &Expectations) -> Result<()> {
+/// As the clients of the topology do; returns how many requests that were.
+fn ask(nodes: &BTreeMap<String, Handle>, expectations: &Expectations) -> Result<usize> {
+    // Pods of a real cluster have other names, and what they answer is theirs.
+    if kubernetes::is_real(nodes) {
+        return Ok(0);
+    }
     let faults = requests::ask_all(nodes, &expectations.requests, &|line| println!("lab: {line}"))?;
     if !faults.is_empty() {
         bail!("not answered as expected:\n{}", faults.join("\n"));
     }
-    Ok(())
+    Ok(expectations.requests.len())
 }
 
 fn exec(lab: &str, node: &str, command: &[String]) -> Result<()> {
@@ -319,8 +371,8 @@ fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
     let met = expect::meet(&nodes, &expectations, PATIENCE, &say)
         .map_err(|error| anyhow!("lab {name}: {error}"))?
         .met;
-    ask(&nodes, &expectations).with_context(|| format!("lab {name}"))?;
-    let mut passed = met + expectations.requests.len();
+    let asked = ask(&nodes, &expectations).with_context(|| format!("lab {name}"))?;
+    let mut passed = met + asked;
     match (&expectations.faults, &mut own) {
         (Some(faults), Some((lab, agent))) => {
             let wrong = faults::run(lab, faults, &expectations, agent, PATIENCE, &say)?;

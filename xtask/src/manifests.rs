@@ -10,7 +10,6 @@
 //! it there, and so need no helm either.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +21,7 @@ use crate::step;
 
 /// The module that pins helm.
 pub(crate) const PINNED: &str = "deploy/helm/pinned";
-const CHART: &str = "deploy/helm/stentor";
+pub(crate) const CHART: &str = "deploy/helm/stentor";
 const VALUES: &str = "deploy/helm/values";
 const MANIFESTS: &str = "deploy/manifests";
 /// The release, and where it is.
@@ -76,15 +75,7 @@ pub(crate) fn helm() -> Option<PathBuf> {
 
 /// Where it lies, made or not. `None` without a home.
 pub(crate) fn cache() -> Option<PathBuf> {
-    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
-    let pinned = |name| fs::read(step::root().join(PINNED).join(name)).unwrap_or_default();
-    let octets = [pinned("go.mod"), pinned("go.sum")].concat();
-    // FNV-1a: tells one set of versions from another, on every machine the same.
-    let key = octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |key, octet| {
-        (key ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Some(cache.join("stentor").join(format!("helm-{key:016x}")))
+    setup::go::cache("helm", &[PINNED])
 }
 
 /// A file for each file of values.

@@ -9,15 +9,17 @@
 //!   test, setup   --> lab, test        setup/test.rs
 //!                     ebpf             setup/ebpf.rs
 //!                     kubernetes       setup/kubernetes.rs
+//!   lab up --kubernetes  all but test, and nodes  setup/nodes.rs
 //!   manifests, test   go, chart        setup/go.rs, setup/chart.rs
 //! ```
 
 mod chart;
 mod debian;
 mod ebpf;
-mod go;
+pub(crate) mod go;
 mod kubernetes;
 mod lab;
+pub(crate) mod nodes;
 mod test;
 
 use std::fs;
@@ -37,6 +39,8 @@ pub(crate) enum Goal {
     Lab,
     /// The same, and building the kernel programs: for labs whose nodes balance.
     Balance,
+    /// The same, and a real Kubernetes cluster: for labs with kubelets.
+    Kubernetes,
     /// Rendering the Helm chart.
     Chart,
     /// Everything: all of the above, and all that `cargo xtask test` runs.
@@ -48,6 +52,14 @@ impl Goal {
         match self {
             Self::Lab => &[lab::PART],
             Self::Balance => &[lab::PART, ebpf::PART],
+            Self::Kubernetes => &[
+                lab::PART,
+                ebpf::PART,
+                go::PART,
+                kubernetes::PART,
+                nodes::PART,
+                chart::PART,
+            ],
             Self::Chart => &[go::PART, chart::PART],
             Self::Test => &[
                 lab::PART,

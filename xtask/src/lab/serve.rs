@@ -56,6 +56,25 @@ pub(crate) fn run(topology: &Path, manifests: &Path, agent: &Path, runner: Runne
     Ok(())
 }
 
+/// The same for a lab that is a real cluster: kubelets keep what runs on it, and who changes something asks its API server.
+pub(crate) fn run_kubernetes(topology: &Path, manifests: &Path, agent: &Path, runner: Runner) -> Result<()> {
+    let spec = Spec::read(topology, Some(manifests))?;
+    let name = spec.topology.name.clone();
+    let orders = Arc::new(Orders::default());
+    thread::spawn({
+        let (name, orders) = (name.clone(), Arc::clone(&orders));
+        move || hold_leash(&name, runner, &orders)
+    });
+    let lab = super::kubernetes::up(spec, &say)?;
+    State::of(&lab, topology, agent, runner)?.write()?;
+    say(READY);
+    while !orders.end.load(Ordering::Relaxed) {
+        thread::park();
+    }
+    state::remove(&name);
+    Ok(())
+}
+
 /// Says a line for each thing that clients must not have noticed, and how it went.
 fn try_faults(lab: &mut Lab, agent: &Path) {
     let expectations = lab.spec().expectations.clone();

@@ -19,6 +19,12 @@ pub(super) const PART: Part = Part {
 
 fn make() -> Result<()> {
     let cache = manifests::cache().context("neither HOME nor XDG_CACHE_HOME is set")?;
-    go::make(&cache, manifests::PINNED, &PROGRAMS, "-s -w")
+    let helm = go::Module {
+        folder: manifests::PINNED,
+        programs: &PROGRAMS,
+        flags: &["-ldflags", "-s -w"],
+        linked: go::Linked::Static,
+    };
+    go::make(&cache, &[helm])
         .with_context(|| format!("in {}", step::root().join(manifests::PINNED).display()))
 }

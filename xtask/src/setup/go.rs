@@ -17,22 +17,46 @@ use crate::step;
 
 pub(super) const PART: Part = Part {
     name: "go",
-    needs: &[package(
-        "golang-go",
-        "go",
-        "makes programs for Kubernetes, or fetches the Go that does",
-    )],
+    needs: &[
+        package(
+            "golang-go",
+            "go",
+            "makes programs for Kubernetes, or fetches the Go that does",
+        ),
+        package("openssl", "openssl", "a key for the API server's tokens"),
+    ],
 };
 
 /// What each `go.mod` of ours asks for at least.
 const GO: &str = "1.26.8";
 
-/// Makes programs (Go's name of each package, and ours) out of the module in a folder of the repository. Beside their
-/// place, and there at the end, so that a build that is interrupted leaves none.
-pub(super) fn make(cache: &Path, module: &str, programs: &[(&str, &str)], linker: &str) -> Result<()> {
+/// Programs of one `go.mod`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Module<'a> {
+    /// In the repository.
+    pub(super) folder: &'a str,
+    /// Go's name of each package, and ours of the program.
+    pub(super) programs: &'a [(&'a str, &'a str)],
+    /// Of the build.
+    pub(super) flags: &'a [&'a str],
+    pub(super) linked: Linked,
+}
+
+/// What a program is linked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linked {
+    Static,
+    /// With libraries of the machine.
+    WithC,
+}
+
+/// Makes programs beside their place and puts them there at the end, so that a build that is interrupted leaves none.
+pub(super) fn make(cache: &Path, modules: &[Module<'_>]) -> Result<()> {
     let unfinished = cache.with_extension(format!("unfinished-{}", std::process::id()));
     fs::create_dir_all(&unfinished).with_context(|| format!("make {}", unfinished.display()))?;
-    let made = make_into(&unfinished, module, programs, linker);
+    let made = modules
+        .iter()
+        .try_for_each(|module| make_into(&unfinished, module));
     let moved = made.and_then(|()| {
         if cache.exists() {
             fs::remove_dir_all(cache)?;
@@ -45,22 +69,44 @@ pub(super) fn make(cache: &Path, module: &str, programs: &[(&str, &str)], linker
     moved
 }
 
-fn make_into(folder: &Path, module: &str, programs: &[(&str, &str)], linker: &str) -> Result<()> {
+fn make_into(folder: &Path, module: &Module<'_>) -> Result<()> {
     let go = go()?;
-    for (package, program) in programs {
+    for (package, program) in module.programs {
         let mut command = Command::new(&go);
         command
-            .current_dir(step::root().join(module))
+            .current_dir(step::root().join(module.folder))
             .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
-            .args(["-ldflags", linker, "-o"])
+            .args(module.flags)
+            .arg("-o")
             .arg(folder.join(program))
             .arg(package)
-            .env("CGO_ENABLED", "0")
+            .env(
+                "CGO_ENABLED",
+                match module.linked {
+                    Linked::Static => "0",
+                    Linked::WithC => "1",
+                },
+            )
             .env("GOFLAGS", "")
             .env("GOTOOLCHAIN", "auto");
         step::run_as(&mut command, &format!("go build {package}"))?;
     }
     Ok(())
+}
+
+/// Where programs made from these very modules lie, made or not. `None` without a home.
+pub(crate) fn cache(name: &str, modules: &[&str]) -> Option<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    let files = modules
+        .iter()
+        .flat_map(|module| ["go.mod", "go.sum"].map(|file| step::root().join(module).join(file)));
+    let octets = files.flat_map(|file| fs::read(file).unwrap_or_default());
+    // FNV-1a: tells one set of versions from another, on every machine the same.
+    let key = octets.fold(0xcbf2_9ce4_8422_2325_u64, |key, octet| {
+        (key ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Some(cache.join("stentor").join(format!("{name}-{key:016x}")))
 }
 
 /// A Go that can build, or that fetches one by itself.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use lab::kubernetes::Assets;
 
-use super::{Found, From, Need, Part, go, package};
+use super::{Found, From, Need, Part, go};
 
 /// Go's name of each package, and ours of the program.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -16,15 +16,12 @@ const PROGRAMS: [(&str, &str); 2] = [
 
 pub(super) const PART: Part = Part {
     name: "kubernetes",
-    needs: &[
-        package("openssl", "openssl", "a key for the API server's tokens"),
-        Need {
-            what: "etcd and kube-apiserver",
-            why: "a real control plane for the tests; from source, some minutes; KUBEBUILDER_ASSETS saves them",
-            found: Found::Asked(has_programs),
-            from: From::Tried(make),
-        },
-    ],
+    needs: &[Need {
+        what: "etcd and kube-apiserver",
+        why: "a real control plane for the tests; from source, some minutes; KUBEBUILDER_ASSETS saves them",
+        found: Found::Asked(has_programs),
+        from: From::Tried(make),
+    }],
 };
 
 fn has_programs() -> bool {
@@ -39,11 +36,17 @@ fn make() -> Result<()> {
         );
     }
     let cache = Assets::cache().context("neither HOME nor XDG_CACHE_HOME is set")?;
-    go::make(&cache, "lab/kubernetes", &PROGRAMS, &stamp())
+    let module = go::Module {
+        folder: "lab/kubernetes",
+        programs: &PROGRAMS,
+        flags: &["-ldflags", &stamp()],
+        linked: go::Linked::Static,
+    };
+    go::make(&cache, &[module])
 }
 
 /// Without it the programs call themselves v0.0.0. No symbol table: nobody debugs them.
-fn stamp() -> String {
+pub(super) fn stamp() -> String {
     let version = Assets::version();
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = (
