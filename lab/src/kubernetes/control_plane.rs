@@ -121,6 +121,38 @@ impl ControlPlane {
         self.etcd = None;
     }
 
+    /// Makes etcd forget what was before now: who watches from then on is told so (410 Gone).
+    ///
+    /// # Errors
+    /// If etcd does not do it.
+    pub fn forget_history(&self) -> Result<(), Error> {
+        let ask = |path: &str, body: &str| {
+            let mut curl = Command::new("curl");
+            curl.args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--max-time",
+                "30",
+                "--data",
+                body,
+            ])
+            .arg(format!("http://127.0.0.1:{}/v3/kv/{path}", self.etcd_ports[0]));
+            run_here(&mut curl)
+        };
+        // Of the key of one zero octet; with every answer comes the revision.
+        let answer = ask("range", r#"{"key":"AA=="}"#)?;
+        let revision = answer.split(r#""revision":""#).nth(1);
+        let revision = revision
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or_default();
+        ask(
+            "compaction",
+            &format!(r#"{{"revision":"{revision}","physical":true}}"#),
+        )
+        .map(drop)
+    }
+
     /// Starts the API server where it was, and returns when it is ready.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, LIMIT};
 use crate::operator::{Operator, condition, ips, pool, service, stage};
+use crate::rights::{ACCOUNTS, Account, cleared, rendered};
 
 /// Addresses by Service.
 type Map = BTreeMap<String, Vec<String>>;
@@ -106,6 +107,60 @@ pub(crate) fn killed_in_the_middle(control_plane: &mut ControlPlane, api: &Api) 
     operator.settled()?;
     operator.ends_well()?;
     stage(api, &[])
+}
+
+/// While the API server is away etcd forgets what was, so watches can not go on from where they were.
+pub(crate) fn history_forgotten(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let documents = rendered()?;
+    let changes = (0..5).map(|number| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": format!("change-{number}"), "namespace": "default" },
+        })
+    });
+    let changes: Vec<Value> = changes.collect();
+    stage(
+        api,
+        &[vec![pool("main", &["10.99.0.0/24"])], services(0..5)].concat(),
+    )?;
+    api.block_on(async {
+        for document in &documents {
+            api.apply(document).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let [_, name] = ACCOUNTS;
+    let account = Account::new(control_plane, api, &documents, name)?;
+    let mut operator = Operator::of(&account.kubeconfig, &[])?;
+    let before = until_given(api, 5, || operator.log())?;
+    operator.settled()?;
+    let lists = account.lists(control_plane)?;
+    // Of kinds that nobody follows: the history goes on, and no watch hears of it.
+    for change in &changes {
+        api.block_on(api.apply(change))?;
+    }
+    control_plane.kill_api_server();
+    control_plane.forget_history()?;
+    control_plane.start_api_server()?;
+    let late = service("s05", json!({}));
+    lab::until(LIMIT, "a Service to be taken", || {
+        api.block_on(api.apply(&late))
+            .map_err(|error| format!("{error:#}"))
+    })?;
+    let after = until_given(api, 6, || operator.log())?;
+    stayed(&before, &after)?;
+    lab::until(LIMIT, "something to be listed again", || {
+        match account.lists(control_plane) {
+            Ok(now) if now > lists => Ok(()),
+            Ok(now) => Err(format!("{now} lists, as before")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .with_context(|| operator.log())?;
+    operator.settled()?;
+    operator.ends_well()?;
+    cleared(api, &documents, &changes)
 }
 
 /// Two act at once, each with a Lease of its own: what a clock that went wrong or a Lease that was deleted could lead to.

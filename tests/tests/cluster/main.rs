@@ -26,7 +26,7 @@ use crate::api::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 26] = [
+const TESTS: [(&str, Test); 27] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -115,6 +115,10 @@ const TESTS: [(&str, Test); 26] = [
     (
         "faults::an_operator_killed_in_the_middle_and_servers_under_the_next_one_move_nobody",
         faults::killed_in_the_middle,
+    ),
+    (
+        "faults::a_history_that_was_forgotten_is_read_anew",
+        faults::history_forgotten,
     ),
     (
         "faults::two_operators_at_once_give_no_address_twice",

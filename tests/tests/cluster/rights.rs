@@ -37,9 +37,9 @@ struct Right {
 }
 
 /// A service account of the chart, and what it may do.
-struct Account {
+pub(crate) struct Account {
     name: &'static str,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
     granted: BTreeSet<Right>,
 }
 
@@ -57,7 +57,12 @@ struct Audit {
 }
 
 impl Account {
-    fn new(control_plane: &ControlPlane, api: &Api, documents: &[Value], name: &'static str) -> Result<Self> {
+    pub(crate) fn new(
+        control_plane: &ControlPlane,
+        api: &Api,
+        documents: &[Value],
+        name: &'static str,
+    ) -> Result<Self> {
         let token = api.block_on(api.token(NAMESPACE, name))?;
         let granted = granted(documents, name);
         ensure!(!granted.is_empty(), "the chart grants {name} nothing");
@@ -134,6 +139,14 @@ impl Account {
         Ok(audit)
     }
 
+    /// How often it listed a kind.
+    pub(crate) fn lists(&self, control_plane: &ControlPlane) -> Result<usize> {
+        let text = fs::read_to_string(control_plane.audit_log())?;
+        let user = self.user();
+        let is_list = |line: &&str| line.contains(&user) && line.contains(r#""verb":"list""#);
+        Ok(text.lines().filter(is_list).count())
+    }
+
     /// Waits until everything that is granted was used.
     fn uses_all(&self, control_plane: &ControlPlane, log: impl Fn() -> String) -> Result<()> {
         let used = |audit: &Audit, right: &Right| {
@@ -168,7 +181,7 @@ impl Account {
 }
 
 /// The service accounts, roles and bindings of the chart with everything on.
-fn rendered() -> Result<Vec<Value>> {
+pub(crate) fn rendered() -> Result<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/everything.yaml");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let kinds = [
@@ -188,7 +201,7 @@ fn rendered() -> Result<Vec<Value>> {
 }
 
 /// The names of the agent's account and the operator's.
-const ACCOUNTS: [&str; 2] = ["herald", "herald-operator"];
+pub(crate) const ACCOUNTS: [&str; 2] = ["herald", "herald-operator"];
 
 /// What all roles that are bound to an account say.
 fn granted(documents: &[Value], account: &str) -> BTreeSet<Right> {
@@ -428,7 +441,7 @@ pub(crate) fn one_missing(control_plane: &mut ControlPlane, api: &Api) -> Result
     cleared(api, &documents, &[])
 }
 
-fn cleared(api: &Api, documents: &[Value], others: &[Value]) -> Result<()> {
+pub(crate) fn cleared(api: &Api, documents: &[Value], others: &[Value]) -> Result<()> {
     api.block_on(async {
         for document in documents.iter().chain(others) {
             api.remove(document).await?;
