@@ -56,11 +56,14 @@ pub fn datapath(snapshot: &Snapshot) -> Option<Datapath> {
             message: why.to_string(),
         },
     });
-    let maps = report.pressure.iter().map(|(name, pressure)| DatapathMap {
-        name: (*name).to_owned(),
-        used: pressure.used,
-        entries: pressure.entries,
-    });
+    let maps = report
+        .pressures()
+        .into_iter()
+        .map(|(name, pressure)| DatapathMap {
+            name: name.to_owned(),
+            used: pressure.used,
+            entries: pressure.entries,
+        });
     let features = report.features.iter().map(|(feature, support)| Feature {
         name: feature.name().to_owned(),
         available: *support == Support::Used,

@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicU64;
 
 use ebpf_abi::DropReason;
 use ebpf_abi::config::{ANSWERED, Direction, FORGONE, FORWARDED, counter, drop_counter};
-use ebpf_datapath::Socket;
-use ebpf_loader::{MapFd, Support};
+use ebpf_abi::maps;
+use ebpf_datapath::image::MapImage;
+use ebpf_datapath::{Limits, Socket};
+use ebpf_loader::{Fill, MapFd, Support};
 
 use super::frames::Out;
 use super::hooks::Hooked;
@@ -29,8 +31,10 @@ pub struct Report {
     pub problems: Vec<Problem>,
     pub features: Vec<(ebpf_loader::Feature, Support)>,
     pub counts: Counts,
-    /// By map.
+    /// By map that the agent fills.
     pub pressure: BTreeMap<&'static str, Pressure>,
+    /// Of maps that programs fill, as of now.
+    pub fills: Option<Arc<[Fill; 8]>>,
     /// Elements written and removed since the start.
     pub writes: u64,
     /// Sockets ended because their backend went, as of now.
@@ -97,6 +101,17 @@ impl Report {
         self.packets(counter(Direction::Ingress, FORGONE))
     }
 
+    /// How full all maps are, by name.
+    #[must_use]
+    pub fn pressures(&self) -> BTreeMap<&'static str, Pressure> {
+        let fills = self.fills.iter().flat_map(|fills| fills.iter());
+        let filled = fills.map(|fill| {
+            let (used, entries) = (fill.used(), fill.entries);
+            (fill.map, Pressure { used, entries })
+        });
+        self.pressure.clone().into_iter().chain(filled).collect()
+    }
+
     fn packets(&self, place: u32) -> u64 {
         let counted = self
             .counters
@@ -133,4 +148,27 @@ impl Report {
         }
         all
     }
+}
+
+/// How full the maps are that the agent fills.
+pub(super) fn pressure(image: &MapImage, limits: &Limits) -> BTreeMap<&'static str, Pressure> {
+    let slots: usize = image.slots.values().map(|run| run.len()).sum();
+    [
+        (maps::BACKENDS4, image.backends4.len(), limits.backends),
+        (maps::BACKENDS6, image.backends6.len(), limits.backends),
+        (maps::FRONTENDS4, image.frontends4.len(), limits.frontends),
+        (maps::FRONTENDS6, image.frontends6.len(), limits.frontends),
+        (maps::MEMBERS, image.members.len(), limits.members),
+        (maps::RANGES4, image.ranges4.len(), limits.ranges),
+        (maps::RANGES6, image.ranges6.len(), limits.ranges),
+        (maps::SETS, image.sets.len(), limits.sets),
+        (maps::SLOTS, slots, limits.slots),
+        (maps::NODES, image.nodes.len(), limits.nodes),
+    ]
+    .into_iter()
+    .map(|(map, used, entries)| {
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        (map.name, Pressure { used, entries })
+    })
+    .collect()
 }

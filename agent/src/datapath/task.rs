@@ -12,7 +12,6 @@ use ebpf_abi::maps;
 use ebpf_abi::service::{Frontend, FrontendKey};
 use ebpf_abi::socket::choice;
 use ebpf_abi::{V4, V6};
-use ebpf_datapath::image::MapImage;
 use ebpf_datapath::incremental::{Change, Incremental};
 use ebpf_datapath::sizes::MapSizes;
 use ebpf_datapath::{Limits, Settings, Socket, ThisNode};
@@ -26,7 +25,7 @@ use super::mailbox::{Heard, Letter, Mailbox};
 use super::objects::Subject;
 use super::orphans::Ending;
 use super::programs;
-use super::report::{Counts, Pressure, Report, State};
+use super::report::{self, Counts, Report, State};
 use super::{Wish, trouble};
 use crate::config::datapath::Switch;
 use crate::problem::{Problem, Severity};
@@ -36,6 +35,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// So often some of what programs remember is looked at.
 const SWEEP: Duration = Duration::from_secs(5);
+/// So many thousands of entries each time: half a million of each kind in some minutes.
+const PIECES: usize = 8;
 /// The folder on the BPF file system that is ours.
 pub const FOLDER: &str = "stentor";
 
@@ -43,14 +44,13 @@ pub const FOLDER: &str = "stentor";
 pub fn run(mailbox: &Mailbox, reports: &watch::Sender<Arc<Report>>) {
     let mut task = Task::default();
     loop {
-        match mailbox.take(task.patience()) {
+        let heard = mailbox.take(task.patience());
+        // Also where letters never end.
+        task.sweep();
+        match heard {
             Heard::Closed => return,
-            Heard::Quiet => {
-                task.sweep();
-                if !task.is_retry_due() {
-                    continue;
-                }
-            }
+            Heard::Quiet if !task.is_retry_due() => continue,
+            Heard::Quiet => {}
             Heard::Letter(letter) => task.receive(*letter),
         }
         task.work();
@@ -67,6 +67,8 @@ struct Task {
     /// Why the last attempt did not succeed.
     trouble: Option<Box<Problem>>,
     retry: Option<Retry>,
+    /// When to look at what programs remember; `None`: at once.
+    sweep: Option<Instant>,
     number: u64,
 }
 
@@ -110,11 +112,9 @@ struct Running {
 
 impl Task {
     fn patience(&self) -> Option<Duration> {
-        let retry = self
-            .retry
-            .map(|retry| retry.at.saturating_duration_since(Instant::now()));
-        let sweep = self.running.is_some().then_some(SWEEP);
-        retry.into_iter().chain(sweep).min()
+        let sweep = self.running.as_ref().and(self.sweep);
+        let next = self.retry.map(|retry| retry.at).into_iter().chain(sweep).min();
+        next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
     fn is_retry_due(&self) -> bool {
@@ -122,8 +122,15 @@ impl Task {
     }
 
     fn sweep(&mut self) {
+        let now = Instant::now();
+        if self.sweep.is_some_and(|at| at > now) {
+            return;
+        }
+        self.sweep = Some(now + SWEEP);
         if let Some(running) = &mut self.running {
-            tell_swept(running.sweeper.sweep_some(running.planner.image(), clock()));
+            for _ in 0..PIECES {
+                tell_swept(running.sweeper.sweep_some(running.planner.image(), clock()));
+            }
             running.follow_pods();
         }
     }
@@ -535,7 +542,8 @@ impl Running {
         report.ended = self.ending.as_ref().map(Ending::ended).unwrap_or_default();
         report.features.clone_from(&self.features);
         report.counts = self.counts();
-        report.pressure = pressure(self.planner.image(), &self.limits);
+        report.pressure = report::pressure(self.planner.image(), &self.limits);
+        report.fills = Some(self.sweeper.fills());
         report.writes = self.writes;
         report.counters = Some(Arc::clone(&self.counters));
         report
@@ -567,26 +575,4 @@ fn memory() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0).saturating_mul(1024)
-}
-
-fn pressure(image: &MapImage, limits: &Limits) -> BTreeMap<&'static str, Pressure> {
-    let slots: usize = image.slots.values().map(|run| run.len()).sum();
-    [
-        (maps::BACKENDS4, image.backends4.len(), limits.backends),
-        (maps::BACKENDS6, image.backends6.len(), limits.backends),
-        (maps::FRONTENDS4, image.frontends4.len(), limits.frontends),
-        (maps::FRONTENDS6, image.frontends6.len(), limits.frontends),
-        (maps::MEMBERS, image.members.len(), limits.members),
-        (maps::RANGES4, image.ranges4.len(), limits.ranges),
-        (maps::RANGES6, image.ranges6.len(), limits.ranges),
-        (maps::SETS, image.sets.len(), limits.sets),
-        (maps::SLOTS, slots, limits.slots),
-        (maps::NODES, image.nodes.len(), limits.nodes),
-    ]
-    .into_iter()
-    .map(|(map, used, entries)| {
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
-        (map.name, Pressure { used, entries })
-    })
-    .collect()
 }

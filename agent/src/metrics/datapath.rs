@@ -47,7 +47,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         Kind::Gauge,
         "Fill percentage of map, as a number from 0 to 1",
     );
-    for (map, pressure) in &report.pressure {
+    for (map, pressure) in report.pressures() {
         let share = f64::from(pressure.used) / f64::from(pressure.entries.max(1));
         page.sample(&[("map_name", map)], share);
     }

@@ -24,6 +24,11 @@ pub struct MapFd {
 }
 
 impl MapFd {
+    /// As it is pinned.
+    pub fn name(&self) -> &'static str {
+        self.map.name
+    }
+
     /// The map pinned under its name in this folder.
     pub(crate) fn open(map: Map, folder: &Path) -> Result<Self, Error> {
         let failed = |call| {

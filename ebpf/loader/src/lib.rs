@@ -62,7 +62,7 @@ pub use programs::ProgramInfo;
 pub use resize::Remade;
 pub use run::{Ran, Size};
 pub use store::{Done, Failure, Report, Store};
-pub use sweep::{Sweeper, Swept};
+pub use sweep::{Fill, Sweeper, Swept};
 pub use version::{Dropped, remove};
 
 /// What goes wrong between here and the kernel. The kernel's own words are in the source.

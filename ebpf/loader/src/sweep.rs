@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ebpf_abi::maps;
 use ebpf_abi::plain::{Plain, from_octets};
@@ -20,6 +22,25 @@ pub struct Sweeper {
     /// The map that is swept now, and how far.
     at: usize,
     walk: Option<Walk>,
+    /// Entries that were left on the way.
+    left: usize,
+    fills: Arc<[Fill; 8]>,
+}
+
+/// How full a map is. The kernel does not say it; it is counted whenever the sweep has been through all of it.
+#[derive(Debug)]
+pub struct Fill {
+    pub map: &'static str,
+    /// How many entries have room.
+    pub entries: u32,
+    used: AtomicU32,
+}
+
+impl Fill {
+    /// Entries at the last count.
+    pub fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 /// What was looked at, and what was deleted.
@@ -45,20 +66,33 @@ impl Sweeper {
     /// Over the maps of these programs.
     pub fn open(datapath: &Datapath) -> Result<Self, Error> {
         let open = |kind, map| Ok::<_, Error>((kind, datapath.map(map)?));
+        let maps = [
+            open(Kind::Flows4, maps::FLOWS4)?,
+            open(Kind::Flows6, maps::FLOWS6)?,
+            open(Kind::Opening4, maps::OPENING4)?,
+            open(Kind::Opening6, maps::OPENING6)?,
+            open(Kind::Affinity4, maps::AFFINITY4)?,
+            open(Kind::Affinity6, maps::AFFINITY6)?,
+            open(Kind::Fragments4, maps::FRAGMENTS4)?,
+            open(Kind::Fragments6, maps::FRAGMENTS6)?,
+        ];
+        let fill = |(_, map): &(Kind, MapFd)| Fill {
+            map: map.name(),
+            entries: map.info().entries,
+            used: AtomicU32::default(),
+        };
         Ok(Self {
-            maps: [
-                open(Kind::Flows4, maps::FLOWS4)?,
-                open(Kind::Flows6, maps::FLOWS6)?,
-                open(Kind::Opening4, maps::OPENING4)?,
-                open(Kind::Opening6, maps::OPENING6)?,
-                open(Kind::Affinity4, maps::AFFINITY4)?,
-                open(Kind::Affinity6, maps::AFFINITY6)?,
-                open(Kind::Fragments4, maps::FRAGMENTS4)?,
-                open(Kind::Fragments6, maps::FRAGMENTS6)?,
-            ],
+            fills: Arc::new(maps.each_ref().map(fill)),
+            maps,
             at: 0,
             walk: None,
+            left: 0,
         })
+    }
+
+    /// How full the maps are; to be looked at at any time.
+    pub fn fills(&self) -> Arc<[Fill; 8]> {
+        Arc::clone(&self.fills)
     }
 
     /// Goes through everything: to be called when a backend went ([`crate::Done::deaths`]), so that a pod that gets its
@@ -88,10 +122,22 @@ impl Sweeper {
         let Some((kind, map)) = self.maps.get(self.at) else {
             return Ok(swept);
         };
-        let mut walk = self.walk.take().unwrap_or_else(|| Walk::new(&map.info()));
-        if step(*kind, map, &mut walk, &judge, &mut swept)? {
+        let mut walk = match self.walk.take() {
+            Some(walk) => walk,
+            None => {
+                self.left = 0;
+                Walk::new(&map.info())
+            }
+        };
+        let more = step(*kind, map, &mut walk, &judge, &mut swept)?;
+        self.left += swept.seen - swept.deleted.values().sum::<usize>();
+        if more {
             self.walk = Some(walk);
         } else {
+            if let Some(fill) = self.fills.get(self.at) {
+                let left = u32::try_from(self.left).unwrap_or(u32::MAX);
+                fill.used.store(left, Ordering::Relaxed);
+            }
             self.at = (self.at + 1) % self.maps.len();
         }
         Ok(swept)

@@ -108,6 +108,10 @@ fn what_expired_is_swept_in_pieces() {
             calls += 1;
         }
         ensure!(deleted == 4097 && calls > 6, "{deleted} in {calls} pieces");
+        let fills = sweeper.fills();
+        let fill = fills.iter().find(|fill| fill.map == maps::FLOWS6.name);
+        let fill = fill.map(|fill| (fill.used(), fill.entries));
+        ensure!(fill == Some((4096, 16_384)), "{fill:?}");
         ensure!(
             flows.all::<Tuple<V6>, Flow<V6>>()?.len() == 4096,
             "what lives stays"
