@@ -178,7 +178,7 @@ mod claim {
             rig.install(&node);
             for flags in [tcp::SYN, tcp::ACK, tcp::FIN | tcp::ACK, tcp::ACK, tcp::SYN] {
                 rig.both(hook, &request::<A>(TCP, 4000, flags).build(), &mut node);
-                assert_eq!(rig.written(&node).flows, node.flows);
+                rig.assert_flows(&node);
                 assert_eq!(node.flows.len(), 1);
             }
         }
@@ -326,7 +326,7 @@ mod claim {
             let later = towards::<A>(protocol, tcp::ACK).build();
             let (verdict, packet, _) = rig.both(hook, &later, &mut node);
             assert_eq!((verdict, packet), (Verdict::Local, later));
-            assert_eq!(rig.written(&node).flows, node.flows);
+            rig.assert_flows(&node);
             assert_eq!(node.flows.len(), 2);
         }
     }

@@ -256,7 +256,7 @@ mod claim {
                 );
                 assert_eq!(packet, left(hook, expected));
             }
-            assert_eq!(rig.written(&node).flows, node.flows);
+            rig.assert_flows(&node);
             assert_eq!(node.flows.len(), 2);
         }
     }
