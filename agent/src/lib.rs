@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod metrics;
+pub mod migrate;
 pub mod operator;
 pub mod plan;
 pub mod problem;

@@ -67,5 +67,5 @@ pub use endpoint::{EndpointState, NotReady};
 pub use k8s_openapi;
 pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};
-pub use read::{Read, read, read_bytes, read_json};
+pub use read::{NotYaml, Read, documents, read, read_bytes, read_json};
 pub use selector::LabelSelector;

@@ -96,6 +96,37 @@ pub fn read_json(source: &Path, object: &Json) -> Read {
     reader.read
 }
 
+/// Every document of a text as JSON, of whatever kind it is. `Err`: what is wrong, and in which line.
+pub fn documents(text: &str) -> Vec<Result<Json, NotYaml>> {
+    let mut found = Vec::new();
+    for chunk in yaml::split(text) {
+        match yaml::build(chunk) {
+            Ok(nodes) => found.extend(
+                nodes
+                    .iter()
+                    .filter(|node| !node.is_null())
+                    .map(|node| Ok(node.to_json())),
+            ),
+            Err(fault) => {
+                let finding = syntax_finding(fault);
+                found.push(Err(NotYaml {
+                    line: finding.line,
+                    message: finding.message,
+                }));
+            }
+        }
+    }
+    found
+}
+
+/// A document that is no YAML, or none that is safe to build.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct NotYaml {
+    pub line: u32,
+    pub message: String,
+}
+
 struct Reader {
     file: Arc<Path>,
     read: Read,

@@ -38,6 +38,16 @@ can be given as environment variables (CILIUM_ENABLE_BGP_CONTROL_PLANE=true) and
 State folder: the addresses Services have, when this agent was last alive, and the last good
 versions of documents that are broken now (never a Secret). It is for its owner alone.";
 
+const AFTER_METALLB: &str = "\
+Example:
+  kubectl get ipaddresspools.metallb.io,bgppeers.metallb.io,bgpadvertisements.metallb.io,\\
+l2advertisements.metallb.io,communities.metallb.io,bfdprofiles.metallb.io,services -A -o yaml |
+    stentor migrate metallb > stentor.yaml
+  kubectl apply --server-side -f stentor.yaml
+
+The Services in it are not whole: applied by the server they are laid over those that are there.
+Exit code 1: something was left out, and is named.";
+
 /// Announces Kubernetes Services to routers.
 #[derive(Debug, Parser)]
 #[command(name = "stentor", version, after_help = EXIT_CODES, max_term_width = 110, disable_help_subcommand = true)]
@@ -76,6 +86,9 @@ pub enum Command {
     Monitor(MonitorArgs),
     /// Read a folder of YAML and list what is wrong with it. Needs no agent.
     Check(CheckArgs),
+    /// Say in our objects what those of another program say. Needs no agent and no cluster.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// What happened lately: sessions, addresses, configuration.
     Events(EventsArgs),
     /// Print the completions of a shell.
@@ -104,7 +117,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub manifests: Option<PathBuf>,
     /// Follow the same objects at a Kubernetes API server instead: as the pod's service account, or as
-    /// KUBECONFIG says. Nothing is written there.
+    /// KUBECONFIG says. Only one thing is written there: the status of this node's CiliumBGPNodeConfig.
     #[arg(long, conflicts_with = "manifests")]
     pub kubernetes: bool,
     /// How to reach the API server.
@@ -243,6 +256,18 @@ pub struct CheckArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub print: Print,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// From MetalLB: pools, sessions and advertisements; Services keep their addresses. YAML goes to standard output, what ours do
+    /// not say to standard error.
+    #[command(after_help = AFTER_METALLB)]
+    Metallb {
+        /// Files of YAML, or `-` for standard input.
+        #[arg(default_value = "-", value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

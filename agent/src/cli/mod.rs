@@ -8,6 +8,7 @@ mod datapath;
 mod datapath_table;
 pub mod explain;
 pub mod lb;
+mod migrate;
 pub mod operator;
 pub mod tables;
 
@@ -58,6 +59,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Command::Bpf(command) => lb::bpf::run(&command),
         Command::Monitor(args) => lb::monitor::run(&args, lb::monitor::Form::Told),
         Command::Check(args) => commands::check(&args),
+        Command::Migrate(args::MigrateCommand::Metallb { files }) => migrate::metallb(&files),
         Command::Events(args) => commands::events(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "stentor", &mut std::io::stdout());
