@@ -78,8 +78,6 @@ impl Default for Settings {
             maglev_size: 16_381,
             seeds: Seeds::default(),
             config: Config {
-                nat_first: 32_768,
-                nat_last: 65_535,
                 answer_rate: ANSWER_RATE,
                 flow_rate: FLOW_RATE,
                 ..Config::default()
@@ -90,6 +88,22 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Ports of this node for flows that leave as from it: below those of node ports, and below those that the kernel gives to
+    /// sockets of its own (`net.ipv4.ip_local_port_range`, from 32768 on). Else a connection of this node to a backend could have
+    /// the very port that a client's flow to that backend has, and the answers of one would go to the other. Where node ports
+    /// leave no room there, those behind them.
+    pub(crate) fn nat_ports(&self) -> RangeInclusive<u16> {
+        const FIRST: u16 = 1024;
+        const LAST: u16 = 32_767;
+        const ENOUGH: u16 = 4096;
+        let last = self.node_ports.start().saturating_sub(1).min(LAST);
+        if last >= FIRST + ENOUGH {
+            FIRST..=last
+        } else {
+            self.node_ports.end().saturating_add(1)..=u16::MAX
+        }
+    }
+
     /// How packets of this protocol travel to other nodes.
     pub(crate) fn dispatch(&self, forwarding: Forwarding, protocol: Protocol) -> Dispatch {
         match (forwarding, protocol) {
@@ -196,5 +210,26 @@ impl ThisNode {
     pub(crate) fn zone(&self) -> Option<&str> {
         let zone = self.labels.get("topology.kubernetes.io/zone")?;
         (!zone.is_empty()).then_some(zone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_of_clients_get_no_port_that_a_socket_of_the_node_may_have() {
+        for (node_ports, expected) in [
+            (30_000..=32_767, 1024..=29_999),
+            (40_000..=41_000, 1024..=32_767),
+            (8000..=9000, 1024..=7999),
+            (2000..=3000, 3001..=65_535),
+        ] {
+            let settings = Settings {
+                node_ports,
+                ..Settings::default()
+            };
+            assert_eq!(settings.nat_ports(), expected);
+        }
     }
 }

@@ -405,14 +405,14 @@ impl<'a> Builder<'a> {
         self.image.ranges4.extend(keys4);
         self.image.ranges6.extend(keys6);
         let config = self.settings.config;
+        let nat_ports = self.settings.nat_ports();
         self.image.config = Config {
             maglev_size: self.settings.maglev_size,
             seed4: self.settings.seeds.v4,
             seed6: self.settings.seeds.v6,
             settings: config.settings | setting::ENABLED,
-            // Above the node ports, whose flows keep theirs. Ports below belong to the node's own sockets.
-            nat_first: self.settings.node_ports.end().saturating_add(1),
-            nat_last: u16::MAX,
+            nat_first: *nat_ports.start(),
+            nat_last: *nat_ports.end(),
             node: node_of(&peers.here),
             ..config
         };
