@@ -129,24 +129,9 @@ impl Lab {
     /// Something is missing on this machine or wrong in the files. An `exec` line that fails is told and passed
     /// over, as containerlab does.
     pub fn up(spec: Spec, runner: Runner, agent: &Path, say: &dyn Fn(&str)) -> Result<Self, Error> {
-        let mut lab = Self {
-            agents: BTreeMap::new(),
-            pods: Vec::new(),
-            daemons: Vec::new(),
-            nodes: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            spec,
-            dead: BTreeSet::new(),
-            containers: None,
-            kubernetes: None,
-        };
+        let mut lab = Self::nothing_of(spec);
         match runner {
-            Runner::Namespaces => {
-                lab.make_nodes()?;
-                say(&lab.roll());
-                lab.lay_cables()?;
-                lab.run_commands(say)?;
-            }
+            Runner::Namespaces => lab.make_namespaces(say)?,
             Runner::Containerlab(engine) => {
                 let containers = lab.containers.insert(Containers::of(&lab.spec, engine)).clone();
                 let handles = containers.deploy(&lab.spec, agent, say)?;
@@ -292,6 +277,29 @@ impl Lab {
         ])?;
         self.agents.insert(name.to_owned(), process);
         Ok(())
+    }
+
+    /// Nothing runs yet.
+    fn nothing_of(spec: Spec) -> Self {
+        Self {
+            agents: BTreeMap::new(),
+            pods: Vec::new(),
+            daemons: Vec::new(),
+            nodes: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            spec,
+            dead: BTreeSet::new(),
+            containers: None,
+            kubernetes: None,
+        }
+    }
+
+    /// Nodes, cables, and the topology's `exec` lines.
+    fn make_namespaces(&mut self, say: &dyn Fn(&str)) -> Result<(), Error> {
+        self.make_nodes()?;
+        say(&self.roll());
+        self.lay_cables()?;
+        self.run_commands(say)
     }
 
     fn make_nodes(&mut self) -> Result<(), Error> {

@@ -11,6 +11,7 @@
 mod check;
 mod crds;
 mod ebpf;
+mod generated;
 mod image;
 mod lab;
 mod manifests;

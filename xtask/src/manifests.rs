@@ -9,13 +9,12 @@
 //! is checked in, so that `kubectl apply -f` needs nothing else, and `cargo xtask check` says when it is old. Tests read
 //! it there, and so need no helm either.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::generated::{self, Files};
 use crate::setup::{self, Goal};
 use crate::step;
 
@@ -32,18 +31,9 @@ const NAMESPACE: &str = "kube-system";
 pub(crate) fn write() -> Result<()> {
     setup::run(Goal::Chart)?;
     let helm = helm().context("there is no helm")?;
-    let folder = step::root().join(MANIFESTS);
-    fs::create_dir_all(&folder)?;
     let rendered = rendered(&helm)?;
-    for name in files(&folder)?
-        .keys()
-        .filter(|name| !rendered.contains_key(*name))
-    {
-        fs::remove_file(folder.join(name))?;
-        println!("manifests: {name} is gone");
-    }
-    for (name, text) in &rendered {
-        fs::write(folder.join(name), text)?;
+    generated::write("manifests", MANIFESTS, &rendered)?;
+    for name in rendered.keys() {
         println!("manifests: {MANIFESTS}/{name}");
     }
     Ok(())
@@ -55,14 +45,9 @@ pub(crate) fn stale() -> Result<Vec<String>> {
         println!("check: note: no helm, so {MANIFESTS} is not held against the chart");
         return Ok(Vec::new());
     };
-    let there = files(&step::root().join(MANIFESTS))?;
-    let rendered = rendered(&helm)?;
-    let names = there
-        .keys()
-        .chain(rendered.keys().filter(|name| !there.contains_key(*name)));
-    Ok(names
-        .filter(|name| there.get(*name) != rendered.get(*name))
-        .map(|name| format!("{MANIFESTS}/{name}: not what the chart says; run `cargo xtask manifests`"))
+    let stale = generated::stale(MANIFESTS, &rendered(&helm)?)?.into_iter();
+    Ok(stale
+        .map(|file| format!("{file}: not what the chart says; run `cargo xtask manifests`"))
         .collect())
 }
 
@@ -79,10 +64,10 @@ pub(crate) fn cache() -> Option<PathBuf> {
 }
 
 /// A file for each file of values.
-fn rendered(helm: &Path) -> Result<BTreeMap<String, String>> {
+fn rendered(helm: &Path) -> Result<Files> {
     let values = step::root().join(VALUES);
-    let mut rendered = BTreeMap::new();
-    for name in files(&values)?.into_keys() {
+    let mut rendered = Files::new();
+    for name in generated::files(&values)?.into_keys() {
         let mut command = Command::new(helm);
         command
             .current_dir(step::root())
@@ -122,18 +107,4 @@ fn plain(text: &str) -> String {
         plain.push('\n');
     }
     plain
-}
-
-/// Names and texts of the files of a folder; none if it is not there.
-fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    if !folder.exists() {
-        return Ok(files);
-    }
-    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        files.insert(name, fs::read_to_string(entry.path())?);
-    }
-    Ok(files)
 }

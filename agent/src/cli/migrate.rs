@@ -1,12 +1,12 @@
 //! `stentor migrate`: reads what another program was told, and prints what we would have to be told.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::commands::{Done, Exit, Failure};
+use super::commands::{Done, Exit, Failure, write};
 use crate::migrate;
 use crate::render::yaml;
 
@@ -16,11 +16,11 @@ pub(super) fn metallb(files: &[PathBuf]) -> Done {
         documents.extend(read(file).map_err(Failure::problem)?);
     }
     let migrated = migrate::metallb(&documents);
-    let mut out = std::io::stdout().lock();
-    for object in &migrated.objects {
-        write!(out, "---\n{}", yaml::text(object)).map_err(Failure::problem)?;
-    }
-    out.flush().map_err(Failure::problem)?;
+    let texts = migrated
+        .objects
+        .iter()
+        .map(|object| format!("---\n{}", yaml::text(object)));
+    write(&texts.collect::<String>())?;
     for left in &migrated.left_out {
         eprintln!("{}: {}", left.object, left.what);
     }

@@ -34,7 +34,7 @@ pub struct Report {
     /// By map that the agent fills.
     pub pressure: BTreeMap<&'static str, Pressure>,
     /// Of maps that programs fill, as of now.
-    pub fills: Option<Arc<[Fill; 8]>>,
+    pub fills: Option<Arc<[Fill]>>,
     /// Elements written and removed since the start.
     pub writes: u64,
     /// Sockets ended because their backend went, as of now.

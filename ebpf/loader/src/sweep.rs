@@ -24,7 +24,7 @@ pub struct Sweeper {
     walk: Option<Walk>,
     /// Entries that were left on the way.
     left: usize,
-    fills: Arc<[Fill; 8]>,
+    fills: Arc<[Fill]>,
 }
 
 /// How full a map is. The kernel does not say it; it is counted whenever the sweep has been through all of it.
@@ -82,7 +82,7 @@ impl Sweeper {
             used: AtomicU32::default(),
         };
         Ok(Self {
-            fills: Arc::new(maps.each_ref().map(fill)),
+            fills: maps.iter().map(fill).collect(),
             maps,
             at: 0,
             walk: None,
@@ -91,7 +91,7 @@ impl Sweeper {
     }
 
     /// How full the maps are; to be looked at at any time.
-    pub fn fills(&self) -> Arc<[Fill; 8]> {
+    pub fn fills(&self) -> Arc<[Fill]> {
         Arc::clone(&self.fills)
     }
 

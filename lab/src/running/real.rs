@@ -1,6 +1,5 @@
 //! A lab whose nodes are a real cluster's.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Lab;
@@ -22,21 +21,8 @@ impl Lab {
             who: spec.topology.name.clone(),
             what: "it has no cluster.yaml".to_owned(),
         })?;
-        let mut lab = Self {
-            agents: BTreeMap::new(),
-            pods: Vec::new(),
-            daemons: Vec::new(),
-            nodes: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            spec,
-            dead: BTreeSet::new(),
-            containers: None,
-            kubernetes: None,
-        };
-        lab.make_nodes()?;
-        say(&lab.roll());
-        lab.lay_cables()?;
-        lab.run_commands(say)?;
+        let mut lab = Self::nothing_of(spec);
+        lab.make_namespaces(say)?;
         let cluster = kubernetes::Cluster::start(&cluster, &lab.handles(), programs, images, say)?;
         lab.kubernetes = Some(cluster);
         Ok(lab)

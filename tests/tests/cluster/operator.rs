@@ -61,6 +61,14 @@ impl Operator {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// A restart that finds all as it left it.
+    fn settled_without_a_write(&self) -> Result<()> {
+        self.settled()?;
+        let writes = self.metric("stentor_operator_writes_total")?;
+        ensure!(writes == 0.0, "a restart wrote {writes} times: {}", self.log());
+        Ok(())
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
@@ -390,13 +398,7 @@ pub(crate) fn addresses(control_plane: &mut ControlPlane, api: &Api) -> Result<(
         .collect::<Result<Vec<_>>>()?;
     operator.ends_well()?;
     let mut operator = Operator::start(control_plane, &[])?;
-    operator.settled()?;
-    let writes = operator.metric("stentor_operator_writes_total")?;
-    ensure!(
-        writes == 0.0,
-        "a restart wrote {writes} times: {}",
-        operator.log()
-    );
+    operator.settled_without_a_write()?;
     let after = watched
         .iter()
         .map(|one| version(api, one))
@@ -783,13 +785,7 @@ pub(crate) fn bgp(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
     operator.settled()?;
     operator.ends_well()?;
     let mut operator = Operator::start(control_plane, &ids)?;
-    operator.settled()?;
-    let writes = operator.metric("stentor_operator_writes_total")?;
-    ensure!(
-        writes == 0.0,
-        "a restart wrote {writes} times: {}",
-        operator.log()
-    );
+    operator.settled_without_a_write()?;
     operator.ends_well()?;
     api.block_on(api.delete(&secret))?;
     stage(api, &[])
@@ -852,13 +848,7 @@ pub(crate) fn pod_prefixes(control_plane: &mut ControlPlane, api: &Api) -> Resul
     operator.settled()?;
     operator.ends_well()?;
     let mut operator = Operator::start(control_plane, &mode)?;
-    operator.settled()?;
-    let writes = operator.metric("stentor_operator_writes_total")?;
-    ensure!(
-        writes == 0.0,
-        "a restart wrote {writes} times: {}",
-        operator.log()
-    );
+    operator.settled_without_a_write()?;
     let late = with("0", json!({}));
     api.block_on(api.apply(&late))?;
     until(api, &operator, "the next prefix", &late, has("10.8.2.0/24"))?;

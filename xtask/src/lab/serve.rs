@@ -27,11 +27,7 @@ pub(crate) const KEEP: &str = "keep";
 pub(crate) fn run(topology: &Path, manifests: &Path, agent: &Path, runner: Runner) -> Result<()> {
     let spec = Spec::read(topology, Some(manifests))?;
     let name = spec.topology.name.clone();
-    let orders = Arc::new(Orders::default());
-    thread::spawn({
-        let (name, orders) = (name.clone(), Arc::clone(&orders));
-        move || hold_leash(&name, runner, &orders)
-    });
+    let orders = listen(&name, runner);
     let watch = Watch::new(manifests)?;
     let mut lab = Lab::up(spec, runner, agent, &say)?;
     State::of(&lab, topology, agent, runner)?.write()?;
@@ -60,11 +56,7 @@ pub(crate) fn run(topology: &Path, manifests: &Path, agent: &Path, runner: Runne
 pub(crate) fn run_kubernetes(topology: &Path, manifests: &Path, agent: &Path, runner: Runner) -> Result<()> {
     let spec = Spec::read(topology, Some(manifests))?;
     let name = spec.topology.name.clone();
-    let orders = Arc::new(Orders::default());
-    thread::spawn({
-        let (name, orders) = (name.clone(), Arc::clone(&orders));
-        move || hold_leash(&name, runner, &orders)
-    });
+    let orders = listen(&name, runner);
     let lab = super::kubernetes::up(spec, &say)?;
     State::of(&lab, topology, agent, runner)?.write()?;
     say(READY);
@@ -73,6 +65,16 @@ pub(crate) fn run_kubernetes(topology: &Path, manifests: &Path, agent: &Path, ru
     }
     state::remove(&name);
     Ok(())
+}
+
+/// From now on `up` is listened to.
+fn listen(name: &str, runner: Runner) -> Arc<Orders> {
+    let orders = Arc::new(Orders::default());
+    thread::spawn({
+        let (name, orders) = (name.to_owned(), Arc::clone(&orders));
+        move || hold_leash(&name, runner, &orders)
+    });
+    orders
 }
 
 /// Says a line for each thing that clients must not have noticed, and how it went.
