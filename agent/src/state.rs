@@ -206,8 +206,7 @@ impl StateFolder {
     }
 }
 
-/// Whether peers may still hold routes of the last run: same node, same boot, and seen within `restart_time` (the
-/// longest any peer was asked to wait). However it ended, it did not say good-bye.
+/// Whether peers may still hold routes of the last run, as [`left`] says.
 #[must_use]
 pub fn start(
     last: Option<&LastRun>,
@@ -216,14 +215,24 @@ pub fn start(
     now: SystemTime,
     restart_time: Duration,
 ) -> Start {
-    let Some(last) = last else { return Start::Cold };
-    let continued = last.node == node && last.boot_id == boot_id;
-    let age = seconds(now).abs_diff(last.seen);
-    if continued && age <= restart_time.as_secs() {
-        Start::Restarted
-    } else {
-        Start::Cold
+    match left(last, node, boot_id, now, restart_time) {
+        Some(_) => Start::Restarted,
+        None => Start::Cold,
     }
+}
+
+/// How long peers still hold routes of the last run, if they may: same node, same boot, and seen within `restart_time` (the
+/// longest any peer was asked to wait). However it ended, it did not say good-bye.
+#[must_use]
+pub fn left(
+    last: Option<&LastRun>,
+    node: &str,
+    boot_id: &str,
+    now: SystemTime,
+    restart_time: Duration,
+) -> Option<Duration> {
+    let last = last.filter(|last| last.node == node && last.boot_id == boot_id)?;
+    restart_time.checked_sub(Duration::from_secs(seconds(now).abs_diff(last.seen)))
 }
 
 /// Seconds since 1970; 0 for a clock before that.

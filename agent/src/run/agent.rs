@@ -123,7 +123,14 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     }
 
     let mut balancer = Balancer::start(&mut tasks);
-    balancer.begin(&mut world, &config).await;
+    let left = |speaker: &SpeakerConfig| {
+        let longest = longest_restart(speaker);
+        state::left(last.as_ref(), &args.node, &boot_id(), SystemTime::now(), longest)
+    };
+    tokio::select! {
+        () = balancer.begin(&mut world, &config, left) => {}
+        _ = signals.end() => return Ok(Exit::Good),
+    }
     let metrics_counted = Arc::new(Metrics::default());
     let desired = Arc::new(timed_plan(&world, &config, &metrics_counted));
     let start = state::start(

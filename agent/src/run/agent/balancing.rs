@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp_speaker::config::SpeakerConfig;
 use ebpf_datapath::incremental::Change;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -21,7 +22,7 @@ use crate::shell::health::{self, Health, Proxy, Refused};
 use crate::source::{self, Batch};
 use crate::world::World;
 
-/// How long a start waits for the maps before it begins to speak. Peers that keep routes over a restart are told what
+/// How long a start waits at least for the maps before it begins to speak. Peers that keep routes over a restart are told what
 /// there is once, and drop the rest; so it should be there by then.
 const FIRST_REPORT: Duration = Duration::from_secs(20);
 
@@ -180,7 +181,13 @@ impl Balancer {
     }
 
     /// Before the first word to a peer: everything is handed over, and what comes of it is awaited.
-    pub(super) async fn begin(&mut self, world: &mut World, config: &Config) {
+    /// `left`: how long peers still hold routes of the last run.
+    pub(super) async fn begin(
+        &mut self,
+        world: &mut World,
+        config: &Config,
+        left: impl Fn(&SpeakerConfig) -> Option<Duration>,
+    ) {
         if config.datapath.switch == Switch::Off {
             return;
         }
@@ -189,7 +196,7 @@ impl Balancer {
         self.hand_over(world, config, &desired);
         let since = self.since;
         let first = self.reports.wait_for(|report| report.number >= since);
-        if timeout(FIRST_REPORT, first).await.is_err() {
+        if timeout(patience(left(&desired.speaker)), first).await.is_err() {
             tracing::warn!(
                 "the load balancer in the kernel is not ready yet; addresses are announced when it is"
             );
@@ -198,6 +205,12 @@ impl Balancer {
             world.observed.served = served;
         }
     }
+}
+
+/// While peers hold routes of the last run, and the kernel serves what it served, nothing is gained by speaking early. A
+/// quarter of that time is for sessions to come up.
+fn patience(left: Option<Duration>) -> Duration {
+    FIRST_REPORT.max(left.unwrap_or_default() / 4 * 3)
 }
 
 impl Agent {
@@ -253,5 +266,17 @@ impl Agent {
             problem
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_restart_waits_for_the_maps_as_long_as_peers_keep_its_routes() {
+        assert_eq!(patience(None), FIRST_REPORT);
+        assert_eq!(patience(Some(Duration::ZERO)), FIRST_REPORT);
+        assert_eq!(patience(Some(Duration::from_secs(120))), Duration::from_secs(90));
     }
 }
