@@ -15,6 +15,7 @@
 //! follow routes, unless nodes return directly and choose alike.
 
 mod clients;
+mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +26,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::clients::{Clients, Excuse};
+pub use self::cluster::{COUNT as KILLS, run as run_kubernetes};
 use crate::expect::{self, Expectations};
+use crate::requests::Pods;
 use crate::{Error, Handle, Lab, until};
 
 /// Answers of each client after which something has been seen enough.
@@ -63,7 +66,7 @@ pub fn run(
     say: &dyn Fn(&str),
 ) -> Result<Vec<String>, Error> {
     let names: Vec<String> = faults.to.iter().map(ToString::to_string).collect();
-    let clients = Clients::start(lab.node(&faults.from)?, &faults.to)?;
+    let clients = Clients::start(lab.node(&faults.from)?, &faults.to, Pods::Echo)?;
     say(&format!(
         "{} clients on {} ask {} without a pause, while nodes go and come back:",
         clients.count(),

@@ -16,5 +16,5 @@ mod control_plane;
 mod server;
 
 pub use assets::{Assets, NoAssets, PROGRAMS};
-pub use cluster::{CGROUP, Cluster, KUBECONFIG, Programs};
+pub use cluster::{CGROUP, Cluster, KUBECONFIG, Programs, Server};
 pub use control_plane::ControlPlane;

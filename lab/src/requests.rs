@@ -8,6 +8,9 @@
 //!   pods: [web-0, web-1]            # all of them answer sooner or later, and nobody else
 //!   sees: [172.20.3.2, 172.20.1.2]  # addresses that pods may see as the client's
 //! ```
+//!
+//! Pods of a lab of agents are [`crate::echo`] servers, and say all of it. Those of a real cluster run agnhost: they have names
+//! that nobody foresees, so `web-0, web-1` are any two pods of the Deployment `web`, and they do not say where they run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +23,15 @@ use crate::{Error, Handle};
 /// How often each question is asked: enough for every pod of a few to have its turn.
 const TIMES: usize = 30;
 
+/// What pods run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    /// [`crate::echo`]
+    Echo,
+    /// `agnhost netexec`, in a real cluster.
+    Agnhost,
+}
+
 /// Asks everything, says who answered, and returns what is not as it should be.
 ///
 /// # Errors
@@ -27,17 +39,18 @@ const TIMES: usize = 30;
 pub fn ask_all(
     nodes: &BTreeMap<String, Handle>,
     requests: &[Request],
+    pods: Pods,
     say: &dyn Fn(&str),
 ) -> Result<Vec<String>, Error> {
     let mut faults = Vec::new();
     for request in requests {
-        let answers = request.ask(nodes, TIMES)?;
+        let answers = request.ask(nodes, pods, TIMES)?;
         let Request { from, to, by, .. } = request;
         say(&format!("{TIMES} requests of {from} to {to}, ({by}):"));
         for line in answers.to_string().lines() {
             say(line);
         }
-        faults.extend(request.faults(&answers));
+        faults.extend(request.faults(&answers, pods));
     }
     Ok(faults)
 }
@@ -74,26 +87,32 @@ impl Request {
     ///
     /// # Errors
     /// The lab has no such node, or curl cannot be started.
-    pub fn ask(&self, nodes: &BTreeMap<String, Handle>, times: usize) -> Result<Answers, Error> {
+    pub fn ask(&self, nodes: &BTreeMap<String, Handle>, pods: Pods, times: usize) -> Result<Answers, Error> {
         let node = nodes.get(&self.from).ok_or_else(|| Error::NoNode {
             name: self.from.clone(),
             have: nodes.keys().cloned().collect::<Vec<_>>().join(" "),
         })?;
-        let output = node
-            .command("curl")
-            .args([
-                "--silent",
-                "--show-error",
-                "--no-progress-meter",
-                "--max-time",
-                "20",
-            ])
-            .arg(format!("http://{}/[1-{times}]", self.host()))
-            .output()
-            .map_err(|source| Error::Start {
-                program: "curl".into(),
-                source,
-            })?;
+        let host = self.host();
+        let mut command = node.command(match pods {
+            Pods::Echo => "curl",
+            Pods::Agnhost => "sh",
+        });
+        match pods {
+            Pods::Echo => command
+                .args([
+                    "--silent",
+                    "--show-error",
+                    "--no-progress-meter",
+                    "--max-time",
+                    "20",
+                ])
+                .arg(format!("http://{host}/[1-{times}]")),
+            Pods::Agnhost => command.args(["-c", ASK, "sh", &host, &times.to_string()]),
+        };
+        let output = command.output().map_err(|source| Error::Start {
+            program: "curl".into(),
+            source,
+        })?;
         let mut answers = Answers::default();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             // curl tells of the place of each answer in between.
@@ -112,10 +131,14 @@ impl Request {
 
     /// What is not as it should be.
     #[must_use]
-    pub fn faults(&self, answers: &Answers) -> Vec<String> {
+    pub fn faults(&self, answers: &Answers, ran: Pods) -> Vec<String> {
         let mut faults = answers.failed.clone();
         let pods: BTreeSet<String> = answers.counts.keys().map(|answer| answer.pod.clone()).collect();
-        if pods != self.pods {
+        let same = match ran {
+            Pods::Echo => pods == self.pods,
+            Pods::Agnhost => by_owner(&pods, 2) == by_owner(&self.pods, 1),
+        };
+        if !same {
             let (pods, wanted) = (listed(&pods), listed(&self.pods));
             faults.push(format!("{}: [{pods}] answered, not [{wanted}]", self.to));
         }
@@ -137,6 +160,25 @@ impl Request {
         }
     }
 }
+
+/// Pods of each Deployment: its name comes before so many words of theirs.
+fn by_owner(pods: &BTreeSet<String>, words: usize) -> BTreeMap<&str, usize> {
+    let mut owners = BTreeMap::new();
+    for pod in pods {
+        let owner = pod.rsplitn(words + 1, '-').nth(words).unwrap_or(pod);
+        *owners.entry(owner).or_default() += 1;
+    }
+    owners
+}
+
+/// `$1` is asked `$2` times, each time over a connection of its own: who are you, and who am I?
+const ASK: &str = r#"
+for time in $(seq "$2"); do
+  printf 'node=- pod='
+  curl --silent --show-error --max-time 20 --write-out ' client=' "http://$1/hostname" \
+    --next --silent --show-error --max-time 20 --write-out '\n' "http://$1/clientip"
+done
+"#;
 
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,10 +242,28 @@ mod tests {
         };
         answers.counts.insert(answer("a", "192.0.2.1"), 1);
         assert_eq!(
-            request().faults(&answers),
+            request().faults(&answers, Pods::Echo),
             ["203.0.113.1: [a] answered, not [a b]"]
         );
         answers.counts.insert(answer("b", "192.0.2.9"), 1);
-        assert_eq!(request().faults(&answers), ["203.0.113.1: b saw 192.0.2.9"]);
+        assert_eq!(
+            request().faults(&answers, Pods::Echo),
+            ["203.0.113.1: b saw 192.0.2.9"]
+        );
+    }
+    #[test]
+    fn any_pods_of_a_deployment_are_its_pods_in_a_real_cluster() {
+        let mut answers = Answers::default();
+        let answer = |pod: &str| Answer {
+            pod: pod.into(),
+            node: "-".into(),
+            client: "192.0.2.1".parse().unwrap(),
+        };
+        answers.counts.insert(answer("a-58f4d-x7k2p"), 1);
+        let mut request = request();
+        request.pods = ["a-0".to_owned(), "a-1".to_owned()].into();
+        assert_eq!(request.faults(&answers, Pods::Agnhost).len(), 1);
+        answers.counts.insert(answer("a-58f4d-9zq4m"), 1);
+        assert_eq!(request.faults(&answers, Pods::Agnhost), Vec::<String>::new());
     }
 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+pub use self::real::expected;
 use crate::clab::{Bind, Network, Node};
 use crate::cluster::{self, Plan, Pod};
 use crate::echo::Echo;

@@ -72,6 +72,7 @@ const KEYS: &[(&str, &str, Option<&str>)] = &[
     ("/maglev/tableSize", "bpf-lb-maglev-table-size", None),
     ("/maglev/hashSeed", "bpf-lb-maglev-hash-seed", None),
     ("/bpf/lbExternalClusterIP", "bpf-lb-external-clusterip", None),
+    ("/bpf/lbModeAnnotation", "bpf-lb-mode-annotation", None),
     ("/bpf/lbMapMax", "bpf-lb-map-max", None),
     ("/bpf/ctTcpMax", "bpf-ct-global-tcp-max", None),
     ("/socketLB/enabled", "bpf-lb-sock", None),

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use lab::requests::Pods;
 use lab::{Lab, Runner, Spec, expect, faults, requests, spec, until};
 
 /// Sessions come up in seconds; a busy machine that runs six labs at once takes longer.
@@ -96,7 +97,7 @@ fn meets_its_expectations(folder: &Path, expectations: Option<&str>) {
     let say = |line: &str| println!("{name}: {line}");
     let nodes = lab.handles();
     let asked = expect::meet(&nodes, &expectations, PATIENCE, &say)
-        .and_then(|_| requests::ask_all(&nodes, &expectations.requests, &say))
+        .and_then(|_| requests::ask_all(&nodes, &expectations.requests, Pods::Echo, &say))
         .map_err(|error| error.to_string())
         .and_then(|faults| faults.is_empty().then_some(()).ok_or(faults.join("\n")));
     if let Err(error) = asked {

@@ -8,7 +8,8 @@
 //! The archive is what `docker save` writes, so `ctr images import`, `docker load` and `podman load` take it. Names, owners
 //! and times in it are fixed: the same program makes the same octets.
 //!
-//! The program is linked statically, against the C library of the machine. `deploy/image/Containerfile` runs this too.
+//! The program is linked statically, against the C library of the machine. `deploy/image/Containerfile` runs this too. Images for
+//! labs hold the program of every other build instead, and the libraries that it loads: linking it once more takes minutes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -43,7 +44,7 @@ const FOLDERS: [&str; 8] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
     Release,
-    /// Quickly, for labs.
+    /// As for tests, for labs.
     Quick,
 }
 
@@ -56,27 +57,30 @@ pub(crate) fn run(build: Build, output: Option<&Path>, root: Option<&Path>) -> R
         println!("image: {}", root.display());
         return Ok(());
     }
-    let folder = test::target_folder()?.join("image");
-    let default = folder.join("stentor.tar");
-    let archive = output.unwrap_or(&default);
-    let root = folder.join("root");
+    let default = test::target_folder()?.join("image/stentor.tar");
+    archive(&program, output.unwrap_or(&default))
+}
+
+/// Writes the archive of the image with this program.
+pub(crate) fn archive(program: &Path, archive: &Path) -> Result<()> {
+    let root = archive.with_extension("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    fill(&root, &program)?;
+    fill(&root, program)?;
     save(&root, &format!("{REPOSITORY}:{VERSION}"), "stentor", archive)?;
     println!("image: {REPOSITORY}:{VERSION} in {}", archive.display());
     Ok(())
 }
 
-/// The program, which needs no library at run time.
+/// The program. One for release needs no library at run time.
 pub(crate) fn program(build: Build) -> Result<PathBuf> {
     ebpf::build()?;
+    if build == Build::Quick {
+        test::build(false)?;
+        return Ok(test::target_folder()?.join("debug/stentor"));
+    }
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let (profile, folder) = match build {
-        Build::Release => ("release", "release"),
-        Build::Quick => ("dev", "debug"),
-    };
     let mut cargo = step::cargo();
     cargo
         .args([
@@ -88,11 +92,11 @@ pub(crate) fn program(build: Build) -> Result<PathBuf> {
             "--target",
             &triple,
         ])
-        .args(["--profile", profile])
+        .arg("--release")
         // With a target of its own these are not for build scripts.
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols");
     step::run(&mut cargo)?;
-    Ok(test::target_folder()?.join(triple).join(folder).join("stentor"))
+    Ok(test::target_folder()?.join(triple).join("release/stentor"))
 }
 
 /// Everything an image holds.
@@ -101,9 +105,7 @@ fn fill(root: &Path, program: &Path) -> Result<()> {
         fs::create_dir_all(root.join(folder))
             .with_context(|| format!("make {folder} in {}", root.display()))?;
     }
-    let place = root.join("usr/bin/stentor");
-    fs::copy(program, &place).with_context(|| format!("copy {}", program.display()))?;
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+    install(root, program, "usr/bin/stentor")?;
     for name in NAMES {
         symlink("stentor", root.join("usr/bin").join(name))?;
     }
@@ -112,6 +114,34 @@ fn fill(root: &Path, program: &Path) -> Result<()> {
     fs::write(root.join("etc/passwd"), users)?;
     fs::write(root.join("etc/group"), "root:x:0:\nnonroot:x:65532:\n")?;
     Ok(())
+}
+
+/// Puts a program of this machine into a root folder, stripped, and the libraries that it loads where it looks for them.
+pub(crate) fn install(root: &Path, program: &Path, place: &str) -> Result<()> {
+    let place = root.join(place);
+    let copied = format!("copy {}", program.display());
+    fs::create_dir_all(place.parent().context("a program lies in a folder")?)?;
+    fs::copy(program, &place).with_context(|| copied.clone())?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
+    // What is no program of this machine's format, such as a script, stays as it is.
+    step::capture(Command::new("strip").arg(&place))?;
+    for library in libraries(program)? {
+        let place = root.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(place.parent().context("a library lies in a folder")?)?;
+        fs::copy(&library, &place).with_context(|| copied.clone())?;
+    }
+    Ok(())
+}
+
+/// What the loader finds for a program: none for one that is linked statically.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = step::capture(Command::new("ldd").arg(program))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text.split_whitespace();
+    Ok(words
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .map(PathBuf::from)
+        .collect())
 }
 
 /// Writes a folder as an image of one layer.

@@ -28,6 +28,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use lab::expect::{self, Expectations};
 use lab::graph::Graph;
+use lab::requests::Pods;
 use lab::{Handle, Lab, Runner, Spec, faults, requests, spec};
 
 use self::runner::Wanted;
@@ -36,7 +37,7 @@ use crate::setup::Goal;
 use crate::{ebpf, setup, step, test};
 
 /// Sessions come up in seconds; a busy machine may take longer. Nothing waits this long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
@@ -66,7 +67,16 @@ pub(crate) enum Task {
         command: Vec<String>,
     },
     /// Check the topology's expectations; brings the lab up for as long as that takes if it is not.
-    Test(Start),
+    Test {
+        #[command(flatten)]
+        start: Start,
+        /// As a real cluster, always one of its own: containers and servers of it are killed.
+        #[arg(long, conflicts_with = "runner")]
+        kubernetes: bool,
+        /// Everything that a real cluster needs is built already, and what cannot be had is skipped.
+        #[arg(long, hide = true, requires = "kubernetes")]
+        built: bool,
+    },
     /// Draw nodes, links, session states and prefixes as SVG.
     Graph {
         #[command(flatten)]
@@ -130,7 +140,17 @@ pub(crate) fn run(task: Task) -> Result<()> {
             kubernetes::kubectl(&Spec::read(&state.topology, None)?, &state, &words)
         }
         Task::Exec { lab, node, command } => exec(&lab, &node, &command),
-        Task::Test(start) => check(start.which.spec()?.1, start.runner),
+        Task::Test {
+            start,
+            kubernetes: false,
+            ..
+        } => check(start.which.spec()?.1, start.runner),
+        Task::Test { start, built, .. } => {
+            if !built {
+                kubernetes::build()?;
+            }
+            check_kubernetes(start.which.spec()?.1)
+        }
         Task::Graph { which, output } => graph(&which.spec()?.1, &output),
         Task::Down(which) => down(&which.topology_name()?),
         Task::Serve {
@@ -302,17 +322,23 @@ fn wait(spec: &Spec, nodes: &BTreeMap<String, Handle>) -> Result<()> {
         Some(expectations) => expectations.clone(),
         None => expect::all_sessions(spec, nodes)?,
     };
+    let expectations = if kubernetes::is_real(nodes) {
+        kubernetes::expected(spec, nodes, &expectations)?
+    } else {
+        expectations
+    };
     expect::meet(nodes, &expectations, PATIENCE, &|line| println!("lab: {line}"))?;
     ask(nodes, &expectations).map(drop)
 }
 
 /// As the clients of the topology do; returns how many requests that were.
 fn ask(nodes: &BTreeMap<String, Handle>, expectations: &Expectations) -> Result<usize> {
-    // Pods of a real cluster have other names, and what they answer is theirs.
+    let say = |line: &str| println!("lab: {line}");
     if kubernetes::is_real(nodes) {
-        return Ok(0);
+        kubernetes::ask(nodes, expectations, &say)?;
+        return Ok(expectations.requests.len());
     }
-    let faults = requests::ask_all(nodes, &expectations.requests, &|line| println!("lab: {line}"))?;
+    let faults = requests::ask_all(nodes, &expectations.requests, Pods::Echo, &say)?;
     if !faults.is_empty() {
         bail!("not answered as expected:\n{}", faults.join("\n"));
     }
@@ -389,6 +415,13 @@ fn check(spec: Spec, wanted: Option<Wanted>) -> Result<()> {
         ),
         (None, _) => {}
     }
+    println!("lab {name}: {passed} passed, 0 failed, 0 skipped");
+    Ok(())
+}
+
+fn check_kubernetes(spec: Spec) -> Result<()> {
+    let name = spec.topology.name.clone();
+    let passed = kubernetes::check(spec, &|line| println!("lab: {line}"))?;
     println!("lab {name}: {passed} passed, 0 failed, 0 skipped");
     Ok(())
 }

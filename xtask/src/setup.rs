@@ -9,7 +9,8 @@
 //!   test, setup   --> lab, test        setup/test.rs
 //!                     ebpf             setup/ebpf.rs
 //!                     kubernetes       setup/kubernetes.rs
-//!   lab up --kubernetes  all but test, and nodes  setup/nodes.rs
+//!                     nodes            setup/nodes.rs
+//!   lab up --kubernetes  all but test
 //!   manifests, test   go, chart        setup/go.rs, setup/chart.rs
 //! ```
 
@@ -67,6 +68,7 @@ impl Goal {
                 ebpf::PART,
                 go::PART,
                 kubernetes::PART,
+                nodes::PART,
                 chart::PART,
             ],
         }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`, `fuzz`, `bench` and `build`.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::lab::kubernetes;
 use crate::setup::Goal;
 use crate::step;
 use crate::suite::{Count, Suite, count, run_all};
@@ -63,7 +65,16 @@ pub(crate) fn run() -> Result<()> {
     println!("--- suites, side by side; the output of each goes to target/suites");
     counts.push(step_of("suites", || {
         step::run(step::cargo().args(["build", "--workspace", "--all-features", "--bins"]))?;
-        run_all(suites()?)
+        let mut suites = suites()?;
+        let mut skipped = Count::default();
+        match kubernetes::installed() {
+            Ok(_) => drop(suites.splice(0..0, clusters()?)),
+            Err(error) => {
+                println!("skip   clusters: {error:#}");
+                skipped.skipped = 1;
+            }
+        }
+        Ok([run_all(suites)?, skipped].into_iter().sum())
     }));
     println!("--- fuzzing, {SHORT} s per decoder");
     counts.push(step_of("fuzzing", || run_all(fuzzers(SHORT, None)?)));
@@ -236,6 +247,34 @@ fn suites() -> Result<Vec<Suite>> {
         name: "documentation".into(),
         command,
     });
+    Ok(suites)
+}
+
+/// Topologies as real clusters, each a suite of its own: ours, and one that was written for others, where that is there. They
+/// come first, as they are long.
+fn clusters() -> Result<Vec<Suite>> {
+    let built = target_folder()?.join("debug");
+    let xtask = built.join("xtask");
+    let conformance = env::var_os("STENTOR_CONFORMANCE")
+        .map_or_else(|| step::root().join("../shared/conformance"), PathBuf::from);
+    let foreign = conformance.join("containerlab/service/topo.yaml");
+    // Once for all: suites that run side by side must not find the program half written.
+    kubernetes::make_images(&built.join("stentor"))?;
+    let own = step::root().join("containerlab/service/topo.clab.yml");
+    let mut suites = Vec::new();
+    for (name, topology) in [("service", own), ("service, unmodified", foreign)] {
+        if topology.exists() {
+            // The file of this very process may have been replaced by the build.
+            let mut command = Command::new(&xtask);
+            command
+                .args(["lab", "test", "--kubernetes", "--built", "--topo"])
+                .arg(topology);
+            suites.push(Suite {
+                name: format!("cluster: {name}"),
+                command,
+            });
+        }
+    }
     Ok(suites)
 }
 

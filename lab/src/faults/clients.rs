@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::requests::read;
+use crate::requests::{Pods, read};
 use crate::{Error, Handle, until};
 
 /// For each address.
@@ -67,7 +67,7 @@ struct Failure {
 
 impl Clients {
     /// In a node, for each of the addresses.
-    pub(super) fn start(node: &Handle, to: &[IpAddr]) -> Result<Self, Error> {
+    pub(super) fn start(node: &Handle, to: &[IpAddr], pods: Pods) -> Result<Self, Error> {
         let places: Vec<IpAddr> = to.iter().flat_map(|to| [*to; CLIENTS]).collect();
         let shared = Arc::new(Shared {
             answers: places.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -77,7 +77,7 @@ impl Clients {
             // A thread is in the network of the one that started it.
             let start = |(number, to): (usize, &IpAddr)| {
                 let (shared, to) = (Arc::clone(&shared), *to);
-                thread::spawn(move || shared.ask(number, to))
+                thread::spawn(move || shared.ask(number, to, pods))
             };
             places.iter().enumerate().map(start).collect()
         })?;
@@ -155,10 +155,10 @@ impl Shared {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, number: usize, to: IpAddr) {
+    fn ask(&self, number: usize, to: IpAddr, pods: Pods) {
         while !self.stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            let got = get(to);
+            let got = get(to, pods);
             let ended = Instant::now();
             let mut tally = self.tally();
             tally.slowest = tally.slowest.max(ended - began);
@@ -183,17 +183,19 @@ impl Shared {
 }
 
 /// The pod that answered.
-fn get(to: IpAddr) -> io::Result<String> {
+fn get(to: IpAddr, pods: Pods) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::new(to, PORT), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /hostname HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let answer = text.lines().last().and_then(read);
-    answer
-        .map(|answer| answer.pod)
-        .ok_or_else(|| io::Error::other(format!("no echo server's answer: {text:?}")))
+    let last = text.lines().last().filter(|_| text.starts_with("HTTP/1.1 200 "));
+    let pod = match pods {
+        Pods::Echo => last.and_then(read).map(|answer| answer.pod),
+        Pods::Agnhost => last.filter(|name| !name.is_empty()).map(str::to_owned),
+    };
+    pod.ok_or_else(|| io::Error::other(format!("not a pod's answer: {text:?}")))
 }
 
 impl Tally {

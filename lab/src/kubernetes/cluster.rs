@@ -32,6 +32,7 @@ const PORT: u16 = 6443;
 /// A machine under load gets more time than any of it needs.
 const READY: Duration = Duration::from_secs(120);
 const PAUSE: &str = "localhost/pause:1";
+const IMAGES: &str = include_str!("../../kubernetes/images.yaml");
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -49,6 +50,27 @@ pub struct Cluster {
     control_plane: Handle,
     address: IpAddr,
     processes: Vec<Process>,
+    servers: BTreeMap<Server, Process>,
+    /// What each was started with.
+    arguments: BTreeMap<Server, Vec<String>>,
+}
+
+/// What keeps the state of the cluster, and who tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    Etcd,
+    ApiServer,
+}
+
+impl Server {
+    /// Of its program, and of its log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+        }
+    }
 }
 
 impl Cluster {
@@ -73,6 +95,8 @@ impl Cluster {
             control_plane: handle(nodes, name)?.clone(),
             address,
             processes: Vec::new(),
+            servers: BTreeMap::new(),
+            arguments: BTreeMap::new(),
         };
         running.start_control_plane(cluster)?;
         say(&format!("control plane on {name}, at {}", running.server()));
@@ -107,6 +131,57 @@ impl Cluster {
         let kubectl = self.program("kubectl");
         let argv = [&[kubectl.as_str(), "--kubeconfig", KUBECONFIG], words].concat();
         self.control_plane.exec(&argv)
+    }
+
+    /// SIGKILL to a server of the control plane.
+    pub fn kill(&mut self, server: Server) {
+        // Dropped is killed, and waited for.
+        self.servers.remove(&server);
+    }
+
+    /// Starts a server again that was killed. Returns when the API server is ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn revive(&mut self, server: Server) -> Result<(), Error> {
+        self.start_server(server)?;
+        self.until_ready()
+    }
+
+    /// SIGKILL to the containers of this name on a node; returns how many ran.
+    ///
+    /// # Errors
+    /// Its containerd does not answer.
+    pub fn kill_containers(&self, node: &Handle, name: &str) -> Result<usize, Error> {
+        let script = KILL
+            .replace("{FOLDER}", FOLDER)
+            .replace("{CTR}", &self.program("ctr"))
+            .replace("{NAME}", name);
+        Ok(node.sh(&script)?.lines().count())
+    }
+
+    fn start_server(&mut self, server: Server) -> Result<(), Error> {
+        let arguments = self.arguments.get(&server).cloned().unwrap_or_default();
+        let process = logged(&self.control_plane, server.name(), &arguments)?;
+        self.servers.insert(server, process);
+        Ok(())
+    }
+
+    fn until_ready(&self) -> Result<(), Error> {
+        let ready = format!("{}/readyz", self.server());
+        self.wait("kube-apiserver to be ready", || {
+            self.control_plane.exec(&[
+                "curl",
+                "--silent",
+                "--insecure",
+                "--fail",
+                "--max-time",
+                "5",
+                "--header",
+                "Authorization: Bearer admin",
+                &ready,
+            ])
+        })
     }
 
     fn program(&self, name: &str) -> String {
@@ -155,26 +230,17 @@ impl Cluster {
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             "--profiling=false".to_owned(),
         ];
-        self.spawn(&node, "etcd", &etcd)?;
-        self.spawn(&node, "kube-apiserver", &api)?;
-        let ready = format!("{}/readyz", self.server());
-        self.wait("kube-apiserver to be ready", || {
-            node.exec(&[
-                "curl",
-                "--silent",
-                "--insecure",
-                "--fail",
-                "--max-time",
-                "5",
-                "--header",
-                "Authorization: Bearer admin",
-                &ready,
-            ])
-        })?;
+        self.arguments.insert(Server::Etcd, etcd.to_vec());
+        self.arguments.insert(Server::ApiServer, api.to_vec());
+        self.start_server(Server::Etcd)?;
+        self.start_server(Server::ApiServer)?;
+        self.until_ready()?;
         let certificate = fs::read_to_string(node.path(&format!("{FOLDER}/certificates/apiserver.crt")))
             .map_err(system("read the API server's certificate"))?;
         write(&node, "admin.kubeconfig", &self.kubeconfig("admin"))?;
         write(&node, "ca.crt", &certificate)?;
+        write(&node, "images.yaml", IMAGES)?;
+        self.kubectl(&["apply", "--filename", &format!("{FOLDER}/images.yaml")])?;
         let manager = [
             self.program("kube-controller-manager"),
             format!("--kubeconfig={KUBECONFIG}"),
@@ -314,12 +380,8 @@ impl Cluster {
         .to_string()
     }
 
-    /// Its output goes to a file in the node's `/var/log`.
     fn spawn(&mut self, node: &Handle, name: &str, argv: &[String]) -> Result<(), Error> {
-        let script = format!("exec \"$@\" >>/var/log/{name}.log 2>&1");
-        let words = ["sh", "-c", &script, name];
-        let words = words.into_iter().chain(argv.iter().map(String::as_str));
-        self.processes.push(node.spawn(&words.collect::<Vec<_>>())?);
+        self.processes.push(logged(node, name, argv)?);
         Ok(())
     }
 
@@ -330,6 +392,22 @@ impl Cluster {
         Ok(())
     }
 }
+
+/// Starts a program of a node. Its output goes to a file in the node's `/var/log`.
+fn logged(node: &Handle, name: &str, argv: &[String]) -> Result<Process, Error> {
+    let script = format!("exec \"$@\" >>/var/log/{name}.log 2>&1");
+    let words = ["sh", "-c", &script, name];
+    let words = words.into_iter().chain(argv.iter().map(String::as_str));
+    node.spawn(&words.collect::<Vec<_>>())
+}
+
+/// Says the names of those it killed. Containers that have ended are listed too, and have no task.
+const KILL: &str = r#"
+ctr="{CTR} --address {FOLDER}/containerd.sock --namespace k8s.io"
+for one in $($ctr containers list --quiet 'labels."io.kubernetes.container.name"=={NAME}'); do
+  ! $ctr tasks kill --signal SIGKILL "$one" 2>/dev/null || echo "$one"
+done
+"#;
 
 /// Mounts of a node that are shared with what its containers mount; all hierarchies of cgroups, and the node's own place
 /// in each.

@@ -6,10 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use lab::expect::{self, Expectations};
 use lab::kind::Role;
 use lab::kubernetes::{Assets, CGROUP, KUBECONFIG, Programs};
-use lab::{Handle, Lab, Spec};
+use lab::requests::{self, Pods};
+use lab::{Handle, Lab, Spec, faults};
 
 use super::state::State;
 use crate::image::{self, Build};
@@ -19,6 +21,8 @@ use crate::{manifests, step, test};
 /// What pods of the topologies run.
 const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
 const PAUSE: &str = "localhost/pause:1";
+const CURL: &str = "docker.io/curlimages/curl:latest";
+const IMAGES: [&str; 4] = ["pause", "agnhost", "curl", "stentor"];
 
 /// Where programs of nodes lie, made or not.
 pub(crate) fn programs() -> Option<PathBuf> {
@@ -28,9 +32,20 @@ pub(crate) fn programs() -> Option<PathBuf> {
 /// Gets all that is needed, and returns the program that is in the image.
 pub(super) fn build() -> Result<PathBuf> {
     setup::run(Goal::Kubernetes)?;
+    let program = image::program(Build::Quick)?;
+    make_images(&program)?;
+    Ok(program)
+}
+
+/// Makes the images that nodes have, with this program in ours.
+pub(crate) fn make_images(stentor: &Path) -> Result<()> {
+    let programs = installed()?;
     let folder = images()?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
     fs::create_dir_all(&folder)?;
-    image::run(Build::Quick, Some(&folder.join("stentor.tar")), None)?;
+    image::archive(stentor, &folder.join("stentor.tar"))?;
     let pause = folder.join("pause");
     let source = step::root().join("lab/kubernetes/pause.c");
     step::run(
@@ -39,23 +54,37 @@ pub(super) fn build() -> Result<PathBuf> {
             .arg(&pause)
             .arg(source),
     )?;
-    let agnhost = programs().context("no folder of programs")?.join("agnhost");
-    for (program, tag) in [(&pause, PAUSE), (&agnhost, AGNHOST)] {
-        let name = program
-            .file_name()
-            .context("a program has a name")?
-            .to_string_lossy();
-        let root = folder.join(format!("{name}-root"));
-        fs::create_dir_all(root.join("tmp"))?;
-        fs::copy(program, root.join(&*name))?;
-        image::save(
-            &root,
-            tag,
-            &format!("/{name}"),
-            &folder.join(format!("{name}.tar")),
-        )?;
+    save("pause", PAUSE, "/pause", &[(&pause, "pause")])?;
+    let agnhost = programs.join("agnhost");
+    save("agnhost", AGNHOST, "/agnhost", &[(&agnhost, "agnhost")])?;
+    // What such pods are told to run sleeps for ever.
+    let curl = step::find("curl").context("there is no curl")?;
+    save(
+        "curl",
+        CURL,
+        "curl",
+        &[(&curl, "usr/bin/curl"), (&pause, "usr/bin/sleep")],
+    )
+}
+
+/// Writes an image of these programs.
+fn save(name: &str, tag: &str, entry: &str, programs: &[(&Path, &str)]) -> Result<()> {
+    let folder = images()?;
+    let root = folder.join(format!("{name}.root"));
+    fs::create_dir_all(root.join("tmp"))?;
+    for (program, place) in programs {
+        image::install(&root, program, place)?;
     }
-    image::program(Build::Quick)
+    image::save(&root, tag, entry, &folder.join(format!("{name}.tar")))
+}
+
+/// The folder of programs, where all is there that a cluster needs.
+pub(crate) fn installed() -> Result<PathBuf> {
+    Assets::find()?;
+    manifests::helm().context("there is no helm; `cargo xtask setup kubernetes` makes it")?;
+    programs()
+        .filter(|folder| folder.is_dir())
+        .context("there is no kubelet; `cargo xtask setup kubernetes` makes it")
 }
 
 fn images() -> Result<PathBuf> {
@@ -66,10 +95,10 @@ fn images() -> Result<PathBuf> {
 pub(super) fn up(spec: Spec, say: &dyn Fn(&str)) -> Result<Lab> {
     let programs = Programs {
         assets: Assets::find()?,
-        folder: programs().context("no folder of programs")?,
+        folder: installed()?,
     };
     let images = images()?;
-    let images = ["pause", "agnhost", "stentor"].map(|name| images.join(format!("{name}.tar")));
+    let images = IMAGES.map(|name| images.join(format!("{name}.tar")));
     let values = spec.folder.join("values.yaml");
     let control_plane = control_plane(&spec)?;
     let lab = Lab::up_kubernetes(spec, &programs, &images, say)?;
@@ -121,6 +150,99 @@ pub(super) fn up(spec: Spec, say: &dyn Fn(&str)) -> Result<Lab> {
     Ok(lab)
 }
 
+/// `lab test --kubernetes`: a lab of its own, as what is killed in it must be nobody else's. Returns how much it tried.
+pub(super) fn check(spec: Spec, say: &dyn Fn(&str)) -> Result<usize> {
+    let name = spec.topology.name.clone();
+    let mut lab = up(spec.clone(), say)?;
+    let judged = judge(&mut lab, &spec, say);
+    if judged.is_err() {
+        tell_logs(&lab, say);
+    }
+    judged.with_context(|| format!("lab {name}"))
+}
+
+fn judge(lab: &mut Lab, spec: &Spec, say: &dyn Fn(&str)) -> Result<usize> {
+    let nodes = lab.handles();
+    let written = spec
+        .expectations
+        .clone()
+        .context("nothing is expected: no expect.yaml")?;
+    let mut expectations = expected(spec, &nodes, &written)?;
+    let mut passed = expect::meet(&nodes, &expectations, super::PATIENCE, say)?.met;
+    ask(&nodes, &expectations, say)?;
+    passed += expectations.requests.len();
+    if let Some(faults) = expectations.faults.take() {
+        let wrong = faults::run_kubernetes(lab, &faults, &expectations, super::PATIENCE, say)?;
+        if !wrong.is_empty() {
+            bail!("noticed what nobody must notice:\n{}", wrong.join("\n"));
+        }
+        passed += faults::KILLS;
+    }
+    Ok(passed)
+}
+
+/// Until all is answered as expected: an address is announced before its pods are ready, and refuses until then.
+pub(super) fn ask(
+    nodes: &BTreeMap<String, Handle>,
+    expectations: &Expectations,
+    say: &dyn Fn(&str),
+) -> Result<()> {
+    lab::until(super::PATIENCE, "all pods to answer as expected", || {
+        let asked = requests::ask_all(nodes, &expectations.requests, Pods::Agnhost, say);
+        let faults = asked.map_err(|error| error.to_string())?;
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(faults.join("\n")),
+        }
+    })?;
+    Ok(())
+}
+
+/// What is expected of this very cluster.
+pub(super) fn expected(
+    spec: &Spec,
+    nodes: &BTreeMap<String, Handle>,
+    expectations: &Expectations,
+) -> Result<Expectations> {
+    let node = nodes
+        .get(&control_plane(spec)?)
+        .context("the control plane is not up")?;
+    let kubectl = installed()?.join("kubectl");
+    Ok(lab::running::expected(spec, expectations, node, &kubectl)?)
+}
+
+/// What a person would ask for first.
+fn tell_logs(lab: &Lab, say: &dyn Fn(&str)) {
+    let Some(cluster) = lab.kubernetes() else { return };
+    let questions: [&[&str]; 4] = [
+        &["get", "nodes,pods,services", "-A", "-o", "wide"],
+        &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+        &[
+            "logs",
+            "-n",
+            "kube-system",
+            "-l",
+            "app.kubernetes.io/component=agent",
+            "--prefix",
+            "--tail=60",
+        ],
+        &[
+            "logs",
+            "-n",
+            "kube-system",
+            "-l",
+            "app.kubernetes.io/component=operator",
+            "--prefix",
+            "--tail=30",
+        ],
+    ];
+    for words in questions {
+        say(&format!("--- kubectl {}", words.join(" ")));
+        let text = cluster.kubectl(words).unwrap_or_else(|error| error.to_string());
+        text.lines().for_each(say);
+    }
+}
+
 /// Whether a lab that is up is a real cluster.
 pub(super) fn is_real(nodes: &BTreeMap<String, Handle>) -> bool {
     nodes.values().any(|node| node.path(KUBECONFIG).exists())
@@ -132,7 +254,7 @@ pub(super) fn kubectl(spec: &Spec, state: &State, words: &[String]) -> Result<()
     let node = handles
         .get(&control_plane(spec)?)
         .context("the control plane is not up")?;
-    let program = programs().context("no folder of programs")?.join("kubectl");
+    let program = installed()?.join("kubectl");
     // Files that are named are those of here.
     let status = node
         .command("sh")

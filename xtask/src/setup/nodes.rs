@@ -48,7 +48,7 @@ pub(super) const PART: Part = Part {
             what: "kubelet, containerd and their kin",
             why: "nodes of a real cluster; from source, some minutes",
             found: Found::Asked(|| programs().is_some_and(|folder| folder.is_dir())),
-            from: From::Made(make),
+            from: From::Tried(make),
         },
     ],
 };
