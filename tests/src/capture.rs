@@ -60,7 +60,18 @@ impl Capture {
     /// # Errors
     /// tshark does not know the filter.
     pub fn count(&self, filter: &str) -> Result<usize> {
-        Ok(tshark(&self.file, filter)?.lines().count())
+        Ok(tshark(&self.file, filter, &[])?.lines().count())
+    }
+
+    /// Fields, by tshark's names, of each packet so far that a display filter of tshark picks. Of a field that a packet
+    /// has more than once: the values with commas between.
+    ///
+    /// # Errors
+    /// tshark does not know the filter or a field.
+    pub fn fields(&self, filter: &str, names: &[&str]) -> Result<Vec<Vec<String>>> {
+        let text = tshark(&self.file, filter, names)?;
+        let row = |line: &str| line.split('\t').map(str::to_owned).collect();
+        Ok(text.lines().map(row).collect())
     }
 
     /// Ends the capture and asserts that nothing `speaker` sent is malformed in tshark's eyes.
@@ -77,7 +88,7 @@ impl Capture {
         let bad = format!(
             "bgp && {from} && (_ws.malformed || _ws.expert.severity == \"Error\" || _ws.unreassembled)"
         );
-        let lines = tshark(&self.file, &bad)?;
+        let lines = tshark(&self.file, &bad, &[])?;
         if !lines.is_empty() {
             bail!("malformed in {}:\n{lines}", self.file.display());
         }
@@ -88,8 +99,16 @@ impl Capture {
     }
 }
 
-fn tshark(file: &Path, filter: &str) -> Result<String> {
-    let output = Command::new("tshark")
+/// Without fields: a line of its own choice for each packet.
+fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Result<String> {
+    let mut command = Command::new("tshark");
+    if !fields.is_empty() {
+        command.args(["-T", "fields"]);
+    }
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command
         .args(["-n", "-r"])
         .arg(file)
         .args(["-d", "tcp.port==179,bgp", "-Y", filter])

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod capture;
+pub mod cluster;
 pub mod raw_peer;
 pub mod subject;
 pub mod txtar;

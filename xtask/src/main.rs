@@ -83,7 +83,8 @@ enum Task {
     Manifests,
     /// Run the benchmarks of the hot paths.
     Bench {
-        /// Only benchmarks whose name contains this.
+        /// `lb`: the load balancer in the kernel. `kube`: a big cluster (takes minutes, and only by name). Any other word:
+        /// only benchmarks whose name contains it.
         name: Option<String>,
     },
 }

@@ -107,31 +107,32 @@ pub(crate) fn fuzz(short: bool, target: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the benches. The kernel programs are measured by the kernel, so what drives them is not optimised.
+/// Runs the benches. Programs that others run (the kernel ours, we those of a cluster) are measured from outside: what
+/// drives them is not optimised.
 pub(crate) fn bench(name: Option<&str>) -> Result<()> {
-    if name.is_none_or(|name| "lb".contains(name)) {
-        ebpf::build()?;
+    let whole = ["bench", "--workspace", "--all-features"];
+    let run = |words: &[&str]| step::run(step::cargo().args(whole).args(words));
+    match name {
+        Some("lb") => {
+            ebpf::build()?;
+            run(&["--bench", "lb", "--profile", "dev"])?;
+            run(&["--bench", "control"])
+        }
+        Some("kube") => {
+            build(true)?;
+            let program = target_folder()?.join("release/stentor");
+            let mut command = step::cargo();
+            command
+                .args(whole)
+                .args(["--bench", "kube", "--profile", "dev", "--", "kube"]);
+            step::run(command.env("STENTOR_BINARY", program))
+        }
+        Some(name) => run(&["--benches", "--", name]),
+        None => {
+            ebpf::build()?;
+            run(&["--benches"])
+        }
     }
-    if name == Some("lb") {
-        let lb = [
-            "bench",
-            "--package",
-            "ebpf-loader",
-            "--bench",
-            "lb",
-            "--profile",
-            "dev",
-        ];
-        step::run(step::cargo().args(lb))?;
-        let control = ["bench", "--package", "ebpf-loader", "--bench", "control"];
-        return step::run(step::cargo().args(control));
-    }
-    let filter: Vec<&str> = name.into_iter().collect();
-    step::run(
-        step::cargo()
-            .args(["bench", "--workspace", "--all-features", "--benches", "--"])
-            .args(filter),
-    )
 }
 
 /// One cargo command that counts as one test.

@@ -101,7 +101,15 @@ impl ControlPlane {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// Process ids of what runs.
+    /// What the API server counts, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metrics(&self) -> Result<String, Error> {
+        run_here(&mut ask(&format!("{}/metrics", self.url())))
+    }
+
+    /// Process ids of etcd and the API server, those of them that run.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.etcd
@@ -246,6 +254,12 @@ fn kubeconfig(url: &str, certificate: &Path, token: &str) -> String {
 
 /// Whether an HTTP server answers, and with 200.
 fn answer(url: &str) -> Result<(), String> {
+    run_here(&mut ask(url))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+fn ask(url: &str) -> Command {
     let mut curl = Command::new("curl");
     curl.args([
         "--silent",
@@ -257,7 +271,7 @@ fn answer(url: &str) -> Result<(), String> {
     ])
     .args(["--header", &format!("Authorization: Bearer {ADMIN}")])
     .arg(url);
-    run_here(&mut curl).map(drop).map_err(|error| error.to_string())
+    curl
 }
 
 fn wait(server: &mut Server, what: &str, mut probe: impl FnMut() -> Result<(), String>) -> Result<(), Error> {

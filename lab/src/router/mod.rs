@@ -39,8 +39,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Netns, Process, system, until};
 
-/// Where a router keeps its files, inside its node.
-const DIR: &str = "/run/router";
+/// Where a router keeps its files and sockets, inside its node.
+pub const DIR: &str = "/run/router";
 
 /// How long a daemon may take to answer its control socket after it was started. GoBGP's first start on a cold
 /// page cache takes seconds, ExaBGP's on a starved machine half a minute.

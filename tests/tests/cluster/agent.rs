@@ -1,99 +1,13 @@
-//! The agent itself, as a process, with an API server instead of a folder.
+//! The agent at an API server.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
 use serde_json::{Value, json};
-use stentor_tests::agent::program;
+use stentor_tests::cluster::{Agent, Api, LIMIT, documents};
 
-use crate::api::{Api, LIMIT, documents};
 use crate::operator;
-
-/// A running agent; dropping it kills it.
-pub(crate) struct Agent {
-    child: Child,
-    program: PathBuf,
-    folder: tempfile::TempDir,
-}
-
-impl Agent {
-    fn start(kubeconfig: &Path) -> Result<Self> {
-        Self::of(kubeconfig, "n1", &[])
-    }
-
-    pub(crate) fn of(kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
-        let program = program()?;
-        let folder = tempfile::tempdir()?;
-        let at = |name: &str| folder.path().join(name);
-        let log = std::fs::File::create(at("log"))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&program)
-            .args(["agent", "--kubernetes", "--node", node, "--kubeconfig"])
-            .arg(kubeconfig)
-            .args(options)
-            .arg("--state")
-            .arg(at("state"))
-            .arg("--socket")
-            .arg(at("socket"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        Ok(Self {
-            child,
-            program,
-            folder,
-        })
-    }
-
-    fn ask(&self, words: &[&str]) -> Result<Value> {
-        let output = Command::new(&self.program)
-            .args(words)
-            .args(["-o", "json", "--socket"])
-            .arg(self.folder.path().join("socket"))
-            .output()?;
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    /// Asks until the answer is as wished.
-    pub(crate) fn until(&self, what: &str, words: &[&str], good: impl Fn(&Value) -> bool) -> Result<Value> {
-        let asked = lab::until(LIMIT, what, || match self.ask(words) {
-            Ok(answer) if good(&answer) => Ok(answer),
-            Ok(answer) => Err(answer.to_string()),
-            Err(error) => Err(format!("{error:#}")),
-        });
-        asked.with_context(|| self.log())
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    pub(crate) fn ends_well(&mut self) -> Result<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        let ended = lab::until(LIMIT, "the agent to end", || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err("it runs".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })?;
-        ensure!(ended.success(), "the agent ended with {ended}");
-        Ok(())
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Addresses and routes come from the API server, and stay while it is away.
 pub(crate) fn outlives_the_server(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {

@@ -7,8 +7,7 @@ use crds::Reason;
 use crds::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use lab::kubernetes::{Assets, ControlPlane};
 use serde_json::Value;
-
-use crate::api::{Api, Verdict, documents, values};
+use stentor_tests::cluster::{Api, Verdict, documents, values};
 
 /// A schema that is not structural, or a name that clashes, shows as a condition.
 pub(crate) fn established(_: &mut ControlPlane, api: &Api) -> Result<()> {

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
 use serde_json::json;
-
-use crate::api::{Api, values};
+use stentor_tests::cluster::{Api, values};
 
 /// Kinds of Prometheus' operator: nothing defines them here.
 const MONITORS: &str = "monitoring.coreos.com/v1";

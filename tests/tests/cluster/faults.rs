@@ -6,13 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
 use serde_json::{Value, json};
+use stentor_tests::cluster::{Agent, Api, LIMIT, Operator};
 
-use crate::api::{Api, LIMIT};
-use crate::operator::{Operator, condition, ips, pool, service, stage};
-use crate::rights::{ACCOUNTS, Account, cleared, rendered};
+use crate::operator::{condition, ips, pool, service, stage};
+use crate::rights::{ACCOUNTS, Account, SECRETS, cleared, rendered};
 
 /// Addresses by Service.
 type Map = BTreeMap<String, Vec<String>>;
+
+/// In the audit log.
+const LIST: &str = r#""verb":"list""#;
+const TOO_MANY_REQUESTS: &str = r#""code":429"#;
 
 /// What Services have now, and how many of them have nothing.
 fn given(api: &Api) -> Result<(Map, usize)> {
@@ -63,6 +67,18 @@ fn services(names: std::ops::Range<usize>) -> Vec<Value> {
     names
         .map(|number| service(&format!("s{number:02}"), json!({})))
         .collect()
+}
+
+/// Waits until an account has made more such requests than it had.
+fn until_more(account: &Account, control_plane: &ControlPlane, with: &str, had: usize) -> Result<()> {
+    lab::until(LIMIT, format!("more requests with {with}"), || {
+        match account.requests(control_plane, with) {
+            Ok(now) if now > had => Ok(()),
+            Ok(now) => Err(format!("{now}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })?;
+    Ok(())
 }
 
 /// The operator is killed while it gives addresses; then the API server and etcd are, under the next one.
@@ -135,7 +151,7 @@ pub(crate) fn history_forgotten(control_plane: &mut ControlPlane, api: &Api) -> 
     let mut operator = Operator::of(&account.kubeconfig, &[])?;
     let before = until_given(api, 5, || operator.log())?;
     operator.settled()?;
-    let lists = account.lists(control_plane)?;
+    let lists = account.requests(control_plane, LIST)?;
     // Of kinds that nobody follows: the history goes on, and no watch hears of it.
     for change in &changes {
         api.block_on(api.apply(change))?;
@@ -150,14 +166,7 @@ pub(crate) fn history_forgotten(control_plane: &mut ControlPlane, api: &Api) -> 
     })?;
     let after = until_given(api, 6, || operator.log())?;
     stayed(&before, &after)?;
-    lab::until(LIMIT, "something to be listed again", || {
-        match account.lists(control_plane) {
-            Ok(now) if now > lists => Ok(()),
-            Ok(now) => Err(format!("{now} lists, as before")),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    })
-    .with_context(|| operator.log())?;
+    until_more(&account, control_plane, LIST, lists).with_context(|| operator.log())?;
     operator.settled()?;
     operator.ends_well()?;
     cleared(api, &documents, &changes)
@@ -185,4 +194,103 @@ pub(crate) fn two_at_once(control_plane: &mut ControlPlane, api: &Api) -> Result
     stayed(&all, &until_given(api, 40, || other.log())?)?;
     other.ends_well()?;
     stage(api, &[])
+}
+
+/// The API server has no time for us: 429 to whatever we ask, watches ended. It serves everybody else.
+pub(crate) fn too_many_requests(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
+    let documents = rendered()?;
+    stage(
+        api,
+        &[vec![pool("main", &["10.99.0.0/24"])], services(0..5)].concat(),
+    )?;
+    api.block_on(async {
+        for document in &documents {
+            api.apply(document).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let [agent, operator] = ACCOUNTS;
+    let agent = Account::new(control_plane, api, &documents, agent)?;
+    let account = Account::new(control_plane, api, &documents, operator)?;
+    let mut operator = Operator::of(&account.kubeconfig, &[])?;
+    let mut node = Agent::of(&agent.kubeconfig, "n1", &["--bgp-secrets-namespace", SECRETS])?;
+    let before = until_given(api, 5, || operator.log())?;
+    operator.settled()?;
+    let vips =
+        |number: usize| move |answer: &Value| answer.as_array().is_some_and(|vips| vips.len() == number);
+    node.until("five addresses", &["vip", "list"], vips(5))?;
+
+    let [level, schema] = no_time_for(&ACCOUNTS);
+    api.block_on(api.apply(&level))?;
+    api.block_on(api.apply(&schema))?;
+    // Writes are refused, and when watches are begun anew they are too.
+    control_plane.kill_api_server();
+    control_plane.start_api_server()?;
+    for late in services(5..10) {
+        lab::until(LIMIT, "a Service to be taken", || {
+            api.block_on(api.apply(&late))
+                .map_err(|error| format!("{error:#}"))
+        })?;
+    }
+    for refused in [&account, &agent] {
+        until_more(refused, control_plane, TOO_MANY_REQUESTS, 2)
+            .with_context(|| format!("{}\n\n{}", operator.log(), node.log()))?;
+    }
+    let (now, without) = given(api)?;
+    ensure!(
+        now == before && without == 5,
+        "{without} have none; {before:?} became {now:?}"
+    );
+    let answer = node.ask(&["vip", "list"])?;
+    ensure!(vips(5)(&answer), "{answer}");
+
+    for refusal in [schema, level] {
+        api.block_on(api.delete(&refusal))?;
+    }
+    let after = until_given(api, 10, || operator.log())?;
+    stayed(&before, &after)?;
+    operator.settled()?;
+    node.until("ten addresses", &["vip", "list"], vips(10))?;
+    node.ends_well()?;
+    operator.ends_well()?;
+    cleared(api, &documents, &[])
+}
+
+/// A level of priority at which nothing is served, and who is put there.
+fn no_time_for(accounts: &[&str]) -> [Value; 2] {
+    let level = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "PriorityLevelConfiguration",
+        "metadata": { "name": "no-time" },
+        "spec": { "type": "Limited", "limited": {
+            "nominalConcurrencyShares": 0,
+            "lendablePercent": 0,
+            "borrowingLimitPercent": 0,
+            "limitResponse": { "type": "Reject" },
+        } },
+    });
+    let subjects: Vec<Value> = accounts
+        .iter()
+        .map(|name| {
+            json!({ "kind": "ServiceAccount", "serviceAccount": { "namespace": "kube-system", "name": name } })
+        })
+        .collect();
+    let schema = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "FlowSchema",
+        "metadata": { "name": "no-time" },
+        "spec": {
+            "priorityLevelConfiguration": { "name": "no-time" },
+            "matchingPrecedence": 2,
+            "rules": [{
+                "subjects": subjects,
+                "resourceRules": [{
+                    "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
+                    "namespaces": ["*"], "clusterScope": true,
+                }],
+                "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }],
+            }],
+        },
+    });
+    [level, schema]
 }

@@ -12,9 +12,8 @@ use lab::kubernetes::ControlPlane;
 use nix::time::{ClockId, clock_gettime};
 use stentor::shell::lease::{Place, Standing, start};
 use stentor::source::kube::Cluster;
+use stentor_tests::cluster::{Api, LIMIT};
 use tokio::io::AsyncReadExt as _;
-
-use crate::api::{Api, LIMIT};
 
 /// Makes this program a candidate: its kubeconfig and its name.
 const CANDIDATE: &str = "STENTOR_TEST_CANDIDATE";

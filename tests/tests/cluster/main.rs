@@ -4,7 +4,6 @@
 //! processes end with the thread that starts them.
 
 mod agent;
-mod api;
 mod definitions;
 mod deploy;
 mod faults;
@@ -20,13 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use lab::kubernetes::{Assets, ControlPlane};
 use libtest_mimic::{Arguments, Trial};
-
-use crate::api::Api;
+use stentor_tests::cluster::Api;
 
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 27] = [
+const TESTS: [(&str, Test); 28] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -123,6 +121,10 @@ const TESTS: [(&str, Test); 27] = [
     (
         "faults::two_operators_at_once_give_no_address_twice",
         faults::two_at_once,
+    ),
+    (
+        "faults::an_api_server_that_has_no_time_for_us_costs_nobody_what_he_has",
+        faults::too_many_requests,
     ),
     (
         "agent::sessions_are_told_in_the_status_of_the_node_config",

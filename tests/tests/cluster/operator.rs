@@ -1,132 +1,13 @@
 //! The operator, as a process, at a real API server.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
 use anyhow::{Context as _, Result, ensure};
 use crds::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use crds::{ADDITIONS_LABEL, Kind, SCHEMA_VERSION, SCHEMA_VERSION_LABEL};
 use lab::kubernetes::ControlPlane;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
-use stentor_tests::agent::program;
-
-use crate::api::{Api, LIMIT, documents};
+use stentor_tests::cluster::{Api, LIMIT, Operator, documents};
 
 const NAMESPACE: &str = "operated";
-
-/// A running replica; dropping it kills it.
-pub(crate) struct Operator {
-    child: Child,
-    log: PathBuf,
-    metrics: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Operator {
-    pub(crate) fn start(control_plane: &ControlPlane, options: &[&str]) -> Result<Self> {
-        Self::of(&control_plane.kubeconfig(), options)
-    }
-
-    pub(crate) fn of(kubeconfig: &Path, options: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("log");
-        // Somebody may take it in between; then the operator says so and the test fails by name.
-        let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program()?)
-            .args(["operator", "--kubeconfig"])
-            .arg(kubeconfig)
-            .args(["--metrics", &format!("127.0.0.1:{metrics}")])
-            .args(["--leader-election-lease-duration", "8s"])
-            .args(["--leader-election-renew-deadline", "6s"])
-            .args(["--leader-election-retry-period", "1s"])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log)?)
-            .spawn()?;
-        Ok(Self {
-            child,
-            log,
-            metrics,
-            _folder: folder,
-        })
-    }
-
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// A restart that finds all as it left it.
-    fn settled_without_a_write(&self) -> Result<()> {
-        self.settled()?;
-        let writes = self.metric("stentor_operator_writes_total")?;
-        ensure!(writes == 0.0, "a restart wrote {writes} times: {}", self.log());
-        Ok(())
-    }
-
-    /// The sum of a metric over its labels.
-    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
-        let output = Command::new("curl").args(["--silent", "--fail", &url]).output()?;
-        ensure!(output.status.success(), "no metrics: {}", self.log());
-        let page = String::from_utf8(output.stdout)?;
-        let of =
-            |line: &&str| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"));
-        let values = page
-            .lines()
-            .filter(of)
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(values.sum())
-    }
-
-    /// It leads, has planned, and has nothing left to write.
-    pub(crate) fn settled(&self) -> Result<()> {
-        lab::until(LIMIT, "the operator to have nothing left to do", || {
-            let metric = |name: &str| self.metric(name).map_err(|error| format!("{error:#}"));
-            let done = (
-                metric("stentor_operator_plan_seconds_count")? > 0.0,
-                metric("stentor_operator_writes_pending")?,
-            );
-            if done == (true, 0.0) {
-                Ok(())
-            } else {
-                Err(format!("{done:?}"))
-            }
-        })
-        .with_context(|| self.log())
-    }
-
-    /// As `kill -9`: nobody gives the Lease back.
-    pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
-    pub(crate) fn ends_well(&mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let ended = lab::until(LIMIT, "the operator to end", || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err("it runs".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })?;
-        ensure!(ended.success(), "the operator ended with {ended}: {}", self.log());
-        Ok(())
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Only what this test applies is there, and nothing of it afterwards.
 pub(crate) fn stage(api: &Api, objects: &[Value]) -> Result<()> {

@@ -5,8 +5,7 @@ use std::{fs, mem, thread};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::kubernetes::{Assets, ControlPlane};
-
-use crate::api::{Api, LIMIT};
+use stentor_tests::cluster::{Api, LIMIT};
 
 /// As after `kill -9`: the kernel ends them.
 pub(crate) fn nothing_is_left(_: &mut ControlPlane, _: &Api) -> Result<()> {

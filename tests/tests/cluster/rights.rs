@@ -11,17 +11,14 @@ use kube::api::DeleteParams;
 use lab::kubernetes::ControlPlane;
 use serde_json::{Value, json};
 use stentor::source::kube::{Cluster, Nodes, Scope, start};
+use stentor_tests::cluster::{Agent, Api, LIMIT, Operator, values};
 use tokio::time::timeout;
 
-use crate::agent::Agent;
-use crate::api::{Api, LIMIT, values};
-use crate::operator::{
-    self, Operator, cilium_node, cluster_config, ips, node_config, pod_pool, pool, service, stage,
-};
+use crate::operator::{self, cilium_node, cluster_config, ips, node_config, pod_pool, pool, service, stage};
 
 /// Where the chart's rendering has its service accounts, and Secrets.
 const NAMESPACE: &str = "kube-system";
-const SECRETS: &str = "bgp-secrets";
+pub(crate) const SECRETS: &str = "bgp-secrets";
 /// A definition of ours, and one that stands in its way.
 const GATEWAYS: &str = "ciliumegressgatewaypolicies.cilium.io";
 const FOREIGN: &str = "foreigners.cilium.io";
@@ -139,12 +136,12 @@ impl Account {
         Ok(audit)
     }
 
-    /// How often it listed a kind.
-    pub(crate) fn lists(&self, control_plane: &ControlPlane) -> Result<usize> {
+    /// How many of its requests, as they are written down, have this in them.
+    pub(crate) fn requests(&self, control_plane: &ControlPlane, with: &str) -> Result<usize> {
         let text = fs::read_to_string(control_plane.audit_log())?;
         let user = self.user();
-        let is_list = |line: &&str| line.contains(&user) && line.contains(r#""verb":"list""#);
-        Ok(text.lines().filter(is_list).count())
+        let counts = |line: &&str| line.contains(&user) && line.contains(with);
+        Ok(text.lines().filter(counts).count())
     }
 
     /// Waits until everything that is granted was used.

@@ -12,11 +12,10 @@ use stentor::plan::{Options, plan};
 use stentor::source::kube::{Cluster, Nodes, Scope, start};
 use stentor::source::{Batch, Change, Rescan, dir};
 use stentor::world::World;
+use stentor_tests::cluster::{Api, LIMIT, documents};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-
-use crate::api::{Api, LIMIT, documents};
 
 const NODE: &str = "n1";
 

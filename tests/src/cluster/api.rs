@@ -1,7 +1,6 @@
 //! The API server as a test sees it: manifests in, verdicts out.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use crds::k8s_openapi::api::coordination::v1::Lease;
@@ -18,24 +17,29 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-/// A watch that was refused for a while waits for up to a minute before it asks again.
-pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+use super::LIMIT;
 
 /// A client with a runtime of its own.
-pub(crate) struct Api {
+pub struct Api {
     runtime: Runtime,
     client: Client,
 }
 
 /// What an API server says to a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     Taken,
     Refused(String),
 }
 
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
 impl Api {
-    pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
+    pub fn new(kubeconfig: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -49,12 +53,18 @@ impl Api {
         Ok(Self { runtime, client })
     }
 
-    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+    /// For whoever speaks to it in types.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
     /// Makes or replaces a definition and waits until it is served.
-    pub(crate) async fn define(&self, definition: &CustomResourceDefinition) -> Result<()> {
+    pub async fn define(&self, definition: &CustomResourceDefinition) -> Result<()> {
         let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
         let name = definition
             .metadata
@@ -72,12 +82,12 @@ impl Api {
         Ok(())
     }
 
-    pub(crate) async fn definition(&self, name: &str) -> Result<CustomResourceDefinition> {
+    pub async fn definition(&self, name: &str) -> Result<CustomResourceDefinition> {
         Ok(Resource::all(self.client.clone()).get(name).await?)
     }
 
     /// Applies an object, and the namespace it is in.
-    pub(crate) async fn apply(&self, document: &Value) -> Result<()> {
+    pub async fn apply(&self, document: &Value) -> Result<()> {
         if let Some(namespace) = document["metadata"]["namespace"].as_str() {
             let namespace =
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
@@ -93,7 +103,7 @@ impl Api {
     }
 
     /// What applying it would come to. Nothing is stored, and a field that nobody knows is an error.
-    pub(crate) async fn would_apply(&self, document: &Value) -> Result<()> {
+    pub async fn would_apply(&self, document: &Value) -> Result<()> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.clone().context("an object has a name")?;
         let params = PatchParams::apply("test").dry_run().validation_strict();
@@ -103,7 +113,7 @@ impl Api {
         Ok(())
     }
 
-    pub(crate) async fn delete(&self, document: &Value) -> Result<()> {
+    pub async fn delete(&self, document: &Value) -> Result<()> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.context("an object has a name")?;
         api.delete(&name, &DeleteParams::default()).await?;
@@ -111,7 +121,7 @@ impl Api {
     }
 
     /// What is there by the name of a document, if anything.
-    pub(crate) async fn find(&self, document: &Value) -> Result<Option<Value>> {
+    pub async fn find(&self, document: &Value) -> Result<Option<Value>> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.context("an object has a name")?;
         let found = api.get_opt(&name).await?;
@@ -119,7 +129,7 @@ impl Api {
     }
 
     /// Every object of the kind of a document, in its namespace if it has one.
-    pub(crate) async fn all(&self, document: &Value) -> Result<Vec<Value>> {
+    pub async fn all(&self, document: &Value) -> Result<Vec<Value>> {
         let (api, _) = self.resource(document).await?;
         let list = api.list(&ListParams::default()).await?;
         list.items
@@ -129,7 +139,7 @@ impl Api {
     }
 
     /// What `kubectl get` shows of a path: the names of its columns, then a row for each object.
-    pub(crate) async fn table(&self, path: &str) -> Result<Vec<Vec<String>>> {
+    pub async fn table(&self, path: &str) -> Result<Vec<Vec<String>>> {
         let request = hyper::Request::get(path)
             .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
             .body(Vec::new())?;
@@ -146,7 +156,7 @@ impl Api {
     }
 
     /// A token of a service account.
-    pub(crate) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
+    pub async fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let asked = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
         let request = hyper::Request::post(path)
@@ -158,14 +168,14 @@ impl Api {
     }
 
     /// Whether the server knows who this is.
-    pub(crate) async fn is_known(&self) -> Result<()> {
+    pub async fn is_known(&self) -> Result<()> {
         let request = hyper::Request::get("/version").body(Vec::new())?;
         self.client.request_text(request).await?;
         Ok(())
     }
 
     /// Whether a user may do something, in a namespace or (if that is empty) everywhere.
-    pub(crate) async fn may(&self, user: &str, attributes: Value) -> Result<bool> {
+    pub async fn may(&self, user: &str, attributes: Value) -> Result<bool> {
         let asked = json!({
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
@@ -179,7 +189,7 @@ impl Api {
     }
 
     /// Removes a definition, and waits until it is gone.
-    pub(crate) async fn undefine(&self, name: &str) -> Result<()> {
+    pub async fn undefine(&self, name: &str) -> Result<()> {
         let api: Resource<CustomResourceDefinition> = Resource::all(self.client.clone());
         let found = api.get(name).await?;
         api.delete(name, &DeleteParams::default()).await?;
@@ -192,7 +202,7 @@ impl Api {
     }
 
     /// Writes the status of an object as it is said, by somebody who asks nobody.
-    pub(crate) async fn status(&self, document: &Value, status: Value) -> Result<()> {
+    pub async fn status(&self, document: &Value, status: Value) -> Result<()> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.context("an object has a name")?;
         let patch = Patch::Merge(json!({ "status": status }));
@@ -201,19 +211,19 @@ impl Api {
     }
 
     /// Deletes what may be gone already.
-    pub(crate) async fn remove(&self, document: &Value) -> Result<()> {
+    pub async fn remove(&self, document: &Value) -> Result<()> {
         match self.find(document).await? {
             Some(_) => self.delete(document).await,
             None => Ok(()),
         }
     }
 
-    pub(crate) fn leases(&self, namespace: &str) -> Resource<Lease> {
+    pub fn leases(&self, namespace: &str) -> Resource<Lease> {
         Resource::namespaced(self.client.clone(), namespace)
     }
 
     /// What the server would say to it. Nothing is stored.
-    pub(crate) async fn judge(&self, document: &Value) -> Result<Verdict> {
+    pub async fn judge(&self, document: &Value) -> Result<Verdict> {
         let (api, object) = self.resource(document).await?;
         let params = PostParams {
             dry_run: true,
@@ -249,13 +259,13 @@ impl Api {
 }
 
 /// The documents of a file of `tests/cluster`.
-pub(crate) fn documents(name: &str) -> Result<Vec<Value>> {
+pub fn documents(name: &str) -> Result<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster").join(name);
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     values(&text).with_context(|| path.display().to_string())
 }
 
-pub(crate) fn values(text: &str) -> Result<Vec<Value>> {
+pub fn values(text: &str) -> Result<Vec<Value>> {
     let documents = text.split("\n---\n").filter(|text| {
         text.lines()
             .any(|line| !line.trim().is_empty() && !line.starts_with('#') && line != "---")
