@@ -11,7 +11,13 @@ use anyhow::{Context as _, Result, ensure};
 /// It does not build.
 pub fn program() -> Result<PathBuf> {
     if let Some(given) = std::env::var_os("STENTOR_BINARY") {
-        return Ok(PathBuf::from(given));
+        let given = PathBuf::from(given);
+        ensure!(
+            given.is_file(),
+            "STENTOR_BINARY: {} is not there",
+            given.display()
+        );
+        return Ok(given);
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)

@@ -156,10 +156,11 @@ const FOREIGN: (&str, [&str; 3]) = (
 const EMPTY_NAMES: [&str; 7] = ["base", "common", "helper", "helpers", "manager", "util", "utils"];
 
 /// Texts whose paths and commands must be right.
-const DOCUMENTS: [&str; 4] = [
+const DOCUMENTS: [&str; 5] = [
     "ARCHITECTURE.md",
     "README.md",
     "containerlab/README.md",
+    "deploy/MIGRATING.md",
     "tests/fuzz/README.md",
 ];
 

@@ -138,7 +138,7 @@ fn addresses(control_plane: &ControlPlane, api: &Api, services: u32) -> Result<O
     tell("  operator, CPU", seconds(Weight::of(operator.pid())?.cpu), "");
     tell(
         "  its writes, Leases and Events aside",
-        operator.metric("stentor_operator_writes_total")?,
+        operator.metric("stentor_operator_writes_total")?.abs(),
         "0",
     );
     let after = Requests::now(control_plane)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(api: &Api, wire: &Wire, services: u32, more: u32) -> Result<()
     println!("one more: {more} times, at {services} Services");
     let mut times = BTreeMap::new();
     for number in services..services + more {
-        let (address, taken) = api.block_on(timeout(LIMIT, one(api, number)))??;
+        let (address, taken) = api.block_on(async { timeout(LIMIT, one(api, number)).await })??;
         times.insert(address, taken);
     }
     wire.has((services + more) as usize, LIMIT)?;
