@@ -68,7 +68,7 @@ pub(crate) fn archive(program: &Path, archive: &Path) -> Result<()> {
         fs::remove_dir_all(&root)?;
     }
     fill(&root, program)?;
-    save(&root, &format!("{REPOSITORY}:{VERSION}"), "stentor", archive)?;
+    save(&root, &[&format!("{REPOSITORY}:{VERSION}")], "stentor", archive)?;
     println!("image: {REPOSITORY}:{VERSION} in {}", archive.display());
     Ok(())
 }
@@ -145,7 +145,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes a folder as an image of one layer.
-pub(crate) fn save(root: &Path, tag: &str, entry: &str, archive: &Path) -> Result<()> {
+pub(crate) fn save(root: &Path, tags: &[&str], entry: &str, archive: &Path) -> Result<()> {
     let parts = archive.with_extension("parts");
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -169,7 +169,7 @@ pub(crate) fn save(root: &Path, tag: &str, entry: &str, archive: &Path) -> Resul
     fs::rename(parts.join("config.json"), parts.join(&name))?;
     let manifest = json!([{
         "Config": name,
-        "RepoTags": [tag],
+        "RepoTags": tags,
         "Layers": ["layer.tar"],
     }]);
     fs::write(parts.join("manifest.json"), manifest.to_string())?;
@@ -241,7 +241,7 @@ mod tests {
             fs::write(folder.join("program"), "a program").unwrap();
             fill(&root, &folder.join("program")).unwrap();
             let archive = folder.join(name).with_extension("tar");
-            save(&root, &format!("{REPOSITORY}:{VERSION}"), "stentor", &archive).unwrap();
+            save(&root, &[&format!("{REPOSITORY}:{VERSION}")], "stentor", &archive).unwrap();
             archive
         });
         let [one, two] = &archives;

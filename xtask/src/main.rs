@@ -6,9 +6,11 @@
 //! test    everything; what .ci/run calls        bench   the hot paths
 //! lab     topologies in network namespaces      crds    YAML of the custom resources
 //! image   the container image                   manifests  the Helm chart as plain YAML
+//! conformance  Kubernetes' own tests beside kube-proxy
 //! ```
 
 mod check;
+mod conformance;
 mod crds;
 mod ebpf;
 mod generated;
@@ -62,6 +64,12 @@ enum Task {
         /// Only this decoder.
         target: Option<String>,
     },
+    /// Run Kubernetes' own end-to-end tests with kube-proxy and with Stentor, and show them side by side.
+    Conformance {
+        /// Only tests whose whole names match this expression; the network's, as far as Services have a part in them, unless
+        /// said otherwise.
+        focus: Option<String>,
+    },
     /// Run a topology in network namespaces.
     #[command(subcommand)]
     Lab(lab::Task),
@@ -96,6 +104,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
+        Task::Conformance { focus } => conformance::run(focus.as_deref()),
         Task::Lab(task) => lab::run(task),
         Task::Crds => crds::write(),
         Task::Image { output, root, quick } => {

@@ -11,10 +11,12 @@
 //!                     kubernetes       setup/kubernetes.rs
 //!                     nodes            setup/nodes.rs
 //!   lab up --kubernetes  all but test
+//!   conformance       the same, and conformance   setup/conformance.rs
 //!   manifests, test   go, chart        setup/go.rs, setup/chart.rs
 //! ```
 
 mod chart;
+pub(crate) mod conformance;
 mod debian;
 mod ebpf;
 pub(crate) mod go;
@@ -42,6 +44,8 @@ pub(crate) enum Goal {
     Balance,
     /// The same, and a real Kubernetes cluster: for labs with kubelets.
     Kubernetes,
+    /// The same, and Kubernetes' own end-to-end tests.
+    Conformance,
     /// Rendering the Helm chart.
     Chart,
     /// Everything: all of the above, and all that `cargo xtask test` runs.
@@ -60,6 +64,15 @@ impl Goal {
                 kubernetes::PART,
                 nodes::PART,
                 chart::PART,
+            ],
+            Self::Conformance => &[
+                lab::PART,
+                ebpf::PART,
+                go::PART,
+                kubernetes::PART,
+                nodes::PART,
+                chart::PART,
+                conformance::PART,
             ],
             Self::Chart => &[go::PART, chart::PART],
             Self::Test => &[

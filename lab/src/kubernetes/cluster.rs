@@ -30,7 +30,7 @@ pub const KUBECONFIG: &str = "/run/kubernetes/admin.kubeconfig";
 pub const CGROUP: &str = "/run/kubernetes/cgroup";
 const PORT: u16 = 6443;
 /// A machine under load gets more time than any of it needs.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(300);
 const PAUSE: &str = "localhost/pause:1";
 const IMAGES: &str = include_str!("../../kubernetes/images.yaml");
 
@@ -49,6 +49,8 @@ pub struct Cluster {
     programs: Programs,
     control_plane: Handle,
     address: IpAddr,
+    /// Where pods look for a name server, whether or not there is one.
+    dns: Option<IpAddr>,
     processes: Vec<Process>,
     servers: BTreeMap<Server, Process>,
     /// What each was started with.
@@ -94,6 +96,8 @@ impl Cluster {
             programs: programs.clone(),
             control_plane: handle(nodes, name)?.clone(),
             address,
+            // As kubeadm has it.
+            dns: cluster.service_subnets.first().and_then(|net| net.hosts().nth(9)),
             processes: Vec::new(),
             servers: BTreeMap::new(),
             arguments: BTreeMap::new(),
@@ -112,7 +116,7 @@ impl Cluster {
             "--for=condition=Ready",
             "nodes",
             "--all",
-            "--timeout=120s",
+            "--timeout=300s",
         ])?;
         Ok(running)
     }
@@ -131,6 +135,14 @@ impl Cluster {
         let kubectl = self.program("kubectl");
         let argv = [&[kubectl.as_str(), "--kubeconfig", KUBECONFIG], words].concat();
         self.control_plane.exec(&argv)
+    }
+
+    /// Starts one more program of a node, which ends with the cluster. Its output goes to a file in the node's `/var/log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(&mut self, node: &Handle, name: &str, argv: &[String]) -> Result<(), Error> {
+        self.spawn(node, name, argv)
     }
 
     /// SIGKILL to a server of the control plane.
@@ -199,7 +211,7 @@ impl Cluster {
             nets.join(",")
         };
         let (pods, services) = (joined(&cluster.pod_subnets), joined(&cluster.service_subnets));
-        let mut tokens = "admin,admin,admin,\"system:masters\"\n".to_owned();
+        let mut tokens = "admin,admin,admin,\"system:masters\"\nproxy,system:kube-proxy,proxy\n".to_owned();
         for member in &cluster.nodes {
             tokens += &format!("{0},system:node:{0},{0},\"system:nodes\"\n", member.name);
         }
@@ -279,7 +291,8 @@ impl Cluster {
         fs::write(node.path(&format!("{FOLDER}/ca.crt")), certificate).map_err(system("write it"))?;
         write(node, "node.kubeconfig", &self.kubeconfig(&member.name))?;
         write(node, "containerd.toml", &self.containerd())?;
-        write(node, "kubelet.yaml", &kubelet(&own).to_string())?;
+        write(node, "proxy.kubeconfig", &self.kubeconfig("proxy"))?;
+        write(node, "kubelet.yaml", &kubelet(&own, self.dns).to_string())?;
         let path = format!(
             "PATH={}:{}",
             self.programs.folder.display(),
@@ -463,7 +476,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
     sandbox = "{PAUSE}"
 "#;
 
-fn kubelet(cgroup: &str) -> Value {
+fn kubelet(cgroup: &str, dns: Option<IpAddr>) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -471,6 +484,8 @@ fn kubelet(cgroup: &str) -> Value {
         "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
         "authorization": { "mode": "AlwaysAllow" },
         "containerRuntimeEndpoint": format!("unix://{FOLDER}/containerd.sock"),
+        "clusterDNS": dns.into_iter().collect::<Vec<_>>(),
+        "clusterDomain": "cluster.local",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": cgroup,
         "failCgroupV1": false,
@@ -523,7 +538,7 @@ mod tests {
 
     #[test]
     fn kubelets_put_everything_below_the_cgroup_of_their_node() {
-        assert_eq!(kubelet("/st-1-0-worker")["cgroupRoot"], "/st-1-0-worker");
+        assert_eq!(kubelet("/st-1-0-worker", None)["cgroupRoot"], "/st-1-0-worker");
     }
 
     #[test]

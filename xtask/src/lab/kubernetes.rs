@@ -1,6 +1,7 @@
 //! `cargo xtask lab up --kubernetes`: the nodes of the topology are a real cluster's, and Stentor comes to it as to any
 //! other: by its chart, in its image.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ fn save(name: &str, tag: &str, entry: &str, programs: &[(&Path, &str)]) -> Resul
     for (program, place) in programs {
         image::install(&root, program, place)?;
     }
-    image::save(&root, tag, entry, &folder.join(format!("{name}.tar")))
+    image::save(&root, &[tag], entry, &folder.join(format!("{name}.tar")))
 }
 
 /// The folder of programs, where all is there that a cluster needs.
@@ -93,15 +94,27 @@ fn images() -> Result<PathBuf> {
 
 /// Brings the cluster up, Stentor into it, and applies the manifests of the topology.
 pub(super) fn up(spec: Spec, say: &dyn Fn(&str)) -> Result<Lab> {
+    let lab = start(spec, &[], say)?;
+    install(&lab, say)?;
+    apply(&lab, say)?;
+    Ok(lab)
+}
+
+/// Brings the cluster up, with nothing in it. Its nodes have these images beside those of every lab.
+pub(crate) fn start(spec: Spec, more: &[PathBuf], say: &dyn Fn(&str)) -> Result<Lab> {
     let programs = Programs {
         assets: Assets::find()?,
         folder: installed()?,
     };
-    let images = images()?;
-    let images = IMAGES.map(|name| images.join(format!("{name}.tar")));
-    let values = spec.folder.join("values.yaml");
-    let control_plane = control_plane(&spec)?;
-    let lab = Lab::up_kubernetes(spec, &programs, &images, say)?;
+    let folder = images()?;
+    let mut images = IMAGES.map(|name| folder.join(format!("{name}.tar"))).to_vec();
+    images.extend_from_slice(more);
+    Ok(Lab::up_kubernetes(spec, &programs, &images, say)?)
+}
+
+/// Stentor comes by its chart.
+pub(crate) fn install(lab: &Lab, say: &dyn Fn(&str)) -> Result<()> {
+    let values = lab.spec().folder.join("values.yaml");
     let cluster = lab.kubernetes().context("the lab has a cluster")?;
     let (address, port) = cluster.api_server();
     let helm = manifests::helm().context("there is no helm")?;
@@ -130,16 +143,22 @@ pub(super) fn up(spec: Spec, say: &dyn Fn(&str)) -> Result<Lab> {
         &set,
         "--wait",
         "--timeout",
-        "120s",
+        "300s",
     ]);
     if let Some(values) = &values {
         words.extend(["--values", values]);
     }
-    let node = lab.node(&control_plane)?;
-    node.exec(&words)?;
+    lab.node(&control_plane(lab.spec())?)?.exec(&words)?;
     say("helm: stentor is installed");
+    Ok(())
+}
+
+/// Applies the manifests of the topology.
+pub(crate) fn apply(lab: &Lab, say: &dyn Fn(&str)) -> Result<()> {
     let file = "/run/kubernetes/manifests.yaml";
+    let node = lab.node(&control_plane(lab.spec())?)?;
     fs::write(node.path(file), lab.manifests()?)?;
+    let cluster = lab.kubernetes().context("the lab has a cluster")?;
     // The operator has installed the definitions of most of these; of all, in a moment.
     lab::until(super::PATIENCE, "the manifests to be taken", || {
         cluster
@@ -147,7 +166,7 @@ pub(super) fn up(spec: Spec, say: &dyn Fn(&str)) -> Result<Lab> {
             .map_err(|error| error.to_string())
     })?;
     say("kubectl: the manifests of the topology are applied");
-    Ok(lab)
+    Ok(())
 }
 
 /// `lab test --kubernetes`: a lab of its own, as what is killed in it must be nobody else's. Returns how much it tried.
@@ -211,7 +230,17 @@ pub(super) fn expected(
     Ok(lab::running::expected(spec, expectations, node, &kubectl)?)
 }
 
-/// What a person would ask for first.
+/// What a person would ask for first, into a file.
+pub(crate) fn write_logs(lab: &Lab, file: &Path) -> Result<()> {
+    let lines = RefCell::new(String::new());
+    tell_logs(lab, &|line| {
+        lines.borrow_mut().push_str(line);
+        lines.borrow_mut().push('\n');
+    });
+    fs::write(file, lines.take()).with_context(|| format!("write {}", file.display()))
+}
+
+/// The same, line by line.
 fn tell_logs(lab: &Lab, say: &dyn Fn(&str)) {
     let Some(cluster) = lab.kubernetes() else { return };
     let questions: [&[&str]; 4] = [

@@ -24,6 +24,7 @@ fn make() -> Result<()> {
         programs: &PROGRAMS,
         flags: &["-ldflags", "-s -w"],
         linked: go::Linked::Static,
+        kind: go::Kind::Program,
     };
     go::make(&cache, &[helm])
         .with_context(|| format!("in {}", step::root().join(manifests::PINNED).display()))

@@ -40,6 +40,15 @@ pub(super) struct Module<'a> {
     /// Of the build.
     pub(super) flags: &'a [&'a str],
     pub(super) linked: Linked,
+    pub(super) kind: Kind,
+}
+
+/// What a package is made into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Program,
+    /// A program that runs its tests.
+    Tests,
 }
 
 /// What a program is linked with.
@@ -75,7 +84,11 @@ fn make_into(folder: &Path, module: &Module<'_>) -> Result<()> {
         let mut command = Command::new(&go);
         command
             .current_dir(step::root().join(module.folder))
-            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+            .args(match module.kind {
+                Kind::Program => &["build"][..],
+                Kind::Tests => &["test", "-c"],
+            })
+            .args(["-mod=readonly", "-trimpath", "-buildvcs=false"])
             .args(module.flags)
             .arg("-o")
             .arg(folder.join(program))
@@ -89,7 +102,11 @@ fn make_into(folder: &Path, module: &Module<'_>) -> Result<()> {
             )
             .env("GOFLAGS", "")
             .env("GOTOOLCHAIN", "auto");
-        step::run_as(&mut command, &format!("go build {package}"))?;
+        let verb = match module.kind {
+            Kind::Program => "go build",
+            Kind::Tests => "go test -c",
+        };
+        step::run_as(&mut command, &format!("{verb} {package}"))?;
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ fn make() -> Result<()> {
         programs: &PROGRAMS,
         flags: &["-ldflags", &stamp()],
         linked: go::Linked::Static,
+        kind: go::Kind::Program,
     };
     go::make(&cache, &[module])
 }

@@ -65,18 +65,21 @@ fn make() -> Result<()> {
                 programs: &CLUSTER_PROGRAMS,
                 flags: &["-ldflags", &stamp],
                 linked: go::Linked::Static,
+                kind: go::Kind::Program,
             },
             go::Module {
                 folder: NODES,
                 programs: &NODE_PROGRAMS,
                 flags: &containers,
                 linked: go::Linked::Static,
+                kind: go::Kind::Program,
             },
             go::Module {
                 folder: NODES,
                 programs: &[("github.com/opencontainers/runc", "runc")],
                 flags: &["-tags", "seccomp", "-ldflags", "-s -w"],
                 linked: go::Linked::WithC,
+                kind: go::Kind::Program,
             },
         ],
     )

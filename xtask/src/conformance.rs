@@ -1,0 +1,278 @@
+//! `cargo xtask conformance`: Kubernetes' own end-to-end tests, once with kube-proxy and once with Stentor in its place, in two
+//! clusters that are otherwise the same.
+//!
+//! ```text
+//!   lab/kubernetes/conformance (two nodes) --> kube-proxy --> e2e.test --+
+//!                                          --> Stentor ----> e2e.test --+--> one table
+//! ```
+//!
+//! What kube-proxy does not pass there says something about such a lab, and nothing about Stentor. What it does pass, Stentor
+//! must. It takes too long for `cargo xtask test`: building the tests alone takes as long as all its other programs for nodes.
+
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use lab::kind::Role;
+use lab::kubernetes::KUBECONFIG;
+use lab::{Lab, Spec};
+
+use self::outcome::Outcome;
+use crate::image::{self, Build};
+use crate::lab::kubernetes;
+use crate::setup::{self, Goal, conformance::TESTS, conformance::programs};
+use crate::{step, test};
+
+/// What of the network's tests a service proxy has a part in.
+const FOCUS: &str = r"\[sig-network\] (Services|EndpointSlice|Networking|HostPort|DNS)";
+const SKIP: &str = "Feature:|Serial|Slow|Disruptive|Flaky";
+/// They mostly wait.
+const SIDE_BY_SIDE: &str = "4";
+/// Where the images of the tests come from, as far as these tests use them; one image serves for all.
+const IMAGES: [&str; 3] = ["/agnhost:", "/busybox:", "/glibc-dns-testing:"];
+const COREFILE: &str = "\
+.:53 {
+    bind {ADDRESS}
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        kubeconfig {KUBECONFIG}
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }
+}
+";
+
+/// Who serves Services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proxy {
+    KubeProxy,
+    Stentor,
+}
+
+impl Proxy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::KubeProxy => "kube-proxy",
+            Self::Stentor => "stentor",
+        }
+    }
+}
+
+/// Runs the tests whose names match, shows them side by side, and fails where Stentor does.
+pub(crate) fn run(focus: Option<&str>) -> Result<()> {
+    setup::run(Goal::Conformance)?;
+    let program = image::program(Build::Quick)?;
+    let programs = programs().context("no folder of programs")?;
+    kubernetes::make_images(&program)?;
+    let folder = test::target_folder()?.join("conformance");
+    fs::create_dir_all(&folder)?;
+    let image = make_image(&folder, &programs)?;
+    let focus = focus.unwrap_or(FOCUS);
+    let mut both = Vec::new();
+    for proxy in [Proxy::KubeProxy, Proxy::Stentor] {
+        both.push(run_with(proxy, focus, &folder, &programs, &image)?);
+    }
+    let [kube_proxy, stentor] = both.as_slice() else {
+        bail!("two runs have two outcomes");
+    };
+    let table = outcome::table(kube_proxy, stentor);
+    fs::write(folder.join("table.txt"), &table)?;
+    print!("{table}");
+    let worse = outcome::worse(kube_proxy, stentor);
+    if kube_proxy.is_empty() {
+        bail!("no test is called so");
+    }
+    if worse > 0 {
+        bail!("{worse} that pass with kube-proxy fail with Stentor");
+    }
+    Ok(())
+}
+
+fn run_with(
+    proxy: Proxy,
+    focus: &str,
+    folder: &Path,
+    programs: &Path,
+    image: &Path,
+) -> Result<BTreeMap<String, Outcome>> {
+    let began = Instant::now();
+    let say = |line: &str| println!("{}: {line}", proxy.name());
+    let file = step::root().join(TESTS).join("topo.clab.yml");
+    let spec = Spec::read(&file, None)?;
+    let mut lab = kubernetes::start(spec, &[image.to_owned()], &say)?;
+    start_dns(&mut lab, programs)?;
+    kubernetes::apply(&lab, &say)?;
+    match proxy {
+        Proxy::KubeProxy => start_kube_proxy(&mut lab, programs)?,
+        Proxy::Stentor => kubernetes::install(&lab, &say)?,
+    }
+    let report = folder.join(format!("{}.json", proxy.name()));
+    let log = folder.join(format!("{}.log", proxy.name()));
+    if report.exists() {
+        fs::remove_file(&report)?;
+    }
+    say(&format!("the tests run; what they say goes to {}", log.display()));
+    test_in(&lab, focus, programs, &report, &log)?;
+    let text = fs::read_to_string(&report)
+        .with_context(|| format!("the tests left no report; see {}", log.display()))?;
+    if proxy == Proxy::Stentor {
+        kubernetes::write_logs(&lab, &folder.join("agents.log"))?;
+    }
+    let outcomes = outcome::read(&text)?;
+    let count = |wanted: fn(&Outcome) -> bool| outcomes.values().filter(|outcome| wanted(outcome)).count();
+    say(&format!(
+        "{} pass, {} fail, {} do not apply ({})",
+        count(|outcome| *outcome == Outcome::Passed),
+        count(|outcome| matches!(outcome, Outcome::Failed(_))),
+        count(|outcome| matches!(outcome, Outcome::Skipped(_))),
+        step::seconds(began)
+    ));
+    Ok(outcomes)
+}
+
+/// Beside the API server; its Service is a manifest of the topology.
+fn start_dns(lab: &mut Lab, programs: &Path) -> Result<()> {
+    let (node, address) = control_plane(lab)?;
+    let node = lab.node(&node)?.clone();
+    let corefile = COREFILE
+        .replace("{ADDRESS}", &address)
+        .replace("{KUBECONFIG}", KUBECONFIG);
+    fs::write(node.path("/run/kubernetes/Corefile"), corefile)?;
+    let words = [
+        shown(&programs.join("coredns")),
+        "-conf".to_owned(),
+        "/run/kubernetes/Corefile".to_owned(),
+    ];
+    let cluster = lab.kubernetes_mut().context("the lab has a cluster")?;
+    Ok(cluster.run(&node, "coredns", &words)?)
+}
+
+fn start_kube_proxy(lab: &mut Lab, programs: &Path) -> Result<()> {
+    let spec = lab.spec().cluster.clone().context("the lab has a cluster")?;
+    let pods: Vec<String> = spec.pod_subnets.iter().map(ToString::to_string).collect();
+    for member in &spec.nodes {
+        let node = lab.node(&member.name)?.clone();
+        let words = [
+            shown(&programs.join("kube-proxy")),
+            "--kubeconfig=/run/kubernetes/proxy.kubeconfig".to_owned(),
+            format!("--hostname-override={}", member.name),
+            "--proxy-mode=nftables".to_owned(),
+            format!("--cluster-cidr={}", pods.join(",")),
+            // Limits of the machine, which are not a node's to set.
+            "--conntrack-max-per-core=0".to_owned(),
+            "--conntrack-tcp-timeout-established=0".to_owned(),
+            "--conntrack-tcp-timeout-close-wait=0".to_owned(),
+        ];
+        let cluster = lab.kubernetes_mut().context("the lab has a cluster")?;
+        cluster.run(&node, "kube-proxy", &words)?;
+    }
+    Ok(())
+}
+
+/// Runs the tests beside the API server. That some fail is no error.
+fn test_in(lab: &Lab, focus: &str, programs: &Path, report: &Path, log: &Path) -> Result<()> {
+    let (name, _) = control_plane(lab)?;
+    let cluster = lab.kubernetes().context("the lab has a cluster")?;
+    // All nodes are for pods here.
+    cluster.kubectl(&["taint", "node", &name, "node-role.kubernetes.io/control-plane-"])?;
+    let kubectl = kubernetes::installed()?.join("kubectl");
+    let log = File::create(log)?;
+    let mut command = lab.node(&name)?.command(programs.join("ginkgo"));
+    command
+        .args([
+            "run",
+            "--no-color",
+            "--keep-going",
+            "--timeout=3h",
+            "--procs",
+            SIDE_BY_SIDE,
+        ])
+        // What fails for once only was hit by something else on this machine.
+        .args(["--flake-attempts=2", "--focus", focus, "--skip", SKIP])
+        .args([
+            "--output-dir",
+            &shown(report.parent().context("a report has a folder")?),
+        ])
+        .args([
+            "--json-report",
+            &report.file_name().unwrap_or_default().to_string_lossy(),
+        ])
+        .arg(programs.join("e2e.test"))
+        .args([
+            "--",
+            "--provider=skeleton",
+            "--num-nodes=2",
+            "--allowed-not-ready-nodes=0",
+        ])
+        .arg(format!("--kubeconfig={KUBECONFIG}"))
+        .arg(format!("--kubectl-path={}", kubectl.display()))
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    command.status().context("cannot start the tests")?;
+    Ok(())
+}
+
+/// Its name, and its address.
+fn control_plane(lab: &Lab) -> Result<(String, String)> {
+    let nodes = lab.spec().cluster.iter().flat_map(|cluster| &cluster.nodes);
+    let mut found = nodes.filter(|node| node.role == Role::ControlPlane);
+    let node = found.next().context("the topology has no control plane")?;
+    let address = node.addresses.first().context("a node has an address")?;
+    Ok((node.name.clone(), address.to_string()))
+}
+
+/// agnhost, and what the tests run in its containers; under all the names by which they ask for it.
+fn make_image(folder: &Path, programs: &Path) -> Result<PathBuf> {
+    let root = folder.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    for name in ["etc", "tmp", "uploads", "usr/bin"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    symlink("usr/bin", root.join("bin"))?;
+    fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
+    fs::write(root.join("etc/group"), "root:x:0:\n")?;
+    let agnhost = kubernetes::installed()?.join("agnhost");
+    image::install(&root, &agnhost, "agnhost")?;
+    // Not busybox' own: its shell runs its own nc, which has other options, and its wget ends badly.
+    for (program, name) in [
+        ("dash", "sh"),
+        ("nc.openbsd", "nc"),
+        ("busybox", "busybox"),
+        ("curl", "curl"),
+        ("dig", "dig"),
+        ("wget", "wget"),
+    ] {
+        let found = step::find(program).with_context(|| format!("there is no {program}"))?;
+        image::install(&root, &found, &format!("usr/bin/{name}"))?;
+    }
+    let list = step::capture(Command::new("busybox").arg("--list"))?;
+    for applet in String::from_utf8_lossy(&list.stdout).split_whitespace() {
+        let place = root.join("usr/bin").join(applet);
+        if !place.exists() {
+            symlink("busybox", place)?;
+        }
+    }
+    let list = step::capture(Command::new(programs.join("e2e.test")).arg("--list-images"))?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let tags: Vec<&str> = list
+        .split_whitespace()
+        .filter(|tag| IMAGES.iter().any(|name| tag.contains(name)))
+        .collect();
+    let archive = folder.join("agnhost.tar");
+    image::save(&root, &tags, "/agnhost", &archive)?;
+    Ok(archive)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
