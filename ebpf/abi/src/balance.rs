@@ -69,7 +69,7 @@ pub enum Verdict {
     Answered,
     /// Untouched, for a frontend, and of no flow that is known: [`begin`] decides.
     New,
-    /// Untouched, of a flow that returns directly, to this backend: [`send_on`] decides.
+    /// Untouched, of a flow that returns directly, to this backend, and to bring its VIP along: [`send_on`] decides.
     Direct(Opens, BackendId),
     /// Untouched, and it brings its VIP along: [`remember`] decides.
     Returned,
@@ -176,7 +176,7 @@ pub trait Tables<A> {
 
 /// A packet from the network, its IP header at `at`: [`arrive`], and [`begin`] where that goes on.
 #[inline(always)]
-pub fn ingress<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+pub fn ingress<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     match arrive(packet, at, tables) {
         Verdict::New => begin(packet, at, tables),
         verdict => verdict,
@@ -186,20 +186,20 @@ pub fn ingress<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, 
 /// A packet from the network, its IP header at `at`: whether it concerns the programs, and what becomes of it if its flow is
 /// known.
 #[inline(always)]
-pub fn arrive<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+pub fn arrive<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     known(packet, at, From::Outside, tables).unwrap_or_else(|verdict| verdict)
 }
 
 /// After [`Verdict::New`]: who may come, who serves, and the entries of the flow.
 #[inline(always)]
-pub fn begin<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+pub fn begin<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     new(packet, at, From::Outside, tables).unwrap_or_else(|verdict| verdict)
 }
 
 /// After [`Opened::Inside`]: the packet that another node wrapped. It has chosen this node, so no other one is tried, and
 /// nobody is answered: that would go to the other node.
 #[inline(always)]
-pub fn inside<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
+pub fn inside<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     let verdict = match known(packet, at, From::Node, tables) {
         Err(Verdict::New) => new(packet, at, From::Node, tables),
         done => done,
@@ -277,7 +277,7 @@ fn frontend_of_any<A: Balanced, T: Tables<A>>(
 
 /// `Err` where the packet goes no further through here; it is the verdict.
 #[inline(always)]
-fn known<A: Balanced, P: Packet, T: Tables<A>>(
+fn known<A: Balanced, P: Room, T: Tables<A>>(
     packet: &mut P,
     at: usize,
     from: From,
@@ -286,8 +286,10 @@ fn known<A: Balanced, P: Packet, T: Tables<A>>(
     let met = meet(packet, at, from.concerns(), tables)?;
     if let Some(flow) = tables.flow(&met.tuple) {
         if flow.dispatch != Dispatch::Snat.number() {
-            if from == From::Outside && direct::is_usable(&met, &flow, tables) {
-                return Err(Verdict::Direct(Opens::Nothing, flow.backend));
+            if from == From::Outside
+                && let Some(backend) = direct::usable(&met, &flow, tables)
+            {
+                return direct::follow(packet, at, &met, &flow, &backend, tables);
             }
         } else if from == From::Outside
             && returned::is(&flow)
@@ -337,7 +339,7 @@ fn known<A: Balanced, P: Packet, T: Tables<A>>(
 
 /// The same for a packet that a flow begins with.
 #[inline(always)]
-fn new<A: Balanced, P: Packet, T: Tables<A>>(
+fn new<A: Balanced, P: Room, T: Tables<A>>(
     packet: &mut P,
     at: usize,
     from: From,
@@ -361,7 +363,7 @@ fn new<A: Balanced, P: Packet, T: Tables<A>>(
     if (from, view) == (From::Outside, View::Outside)
         && direct::applies(&met.tuple.source, &frontend, &backend, tables)
     {
-        return Err(Verdict::Direct(Opens::Flow, backend.id));
+        return direct::open(packet, &met, &frontend, &backend, tables);
     }
     let (flow, path) = open(packet, at, &met, &frontend, &backend, view, tables)?;
     translate(packet, at, &met, &flow, path)

@@ -298,6 +298,17 @@ impl Packet for Growing<'_> {
     }
 }
 
+/// Octets that stay as many as they are.
+impl Room for Octets<'_> {
+    fn open(&mut self, _: Gap) -> Option<()> {
+        None
+    }
+
+    fn close(&mut self, _: usize, _: u16) -> Option<()> {
+        None
+    }
+}
+
 impl Room for Growing<'_> {
     fn open(&mut self, gap: Gap) -> Option<()> {
         if self.0.len() < gap.at() {

@@ -3,7 +3,7 @@
 //! ```text
 //!  xdp_netdev --------------------> its verdict        most packets, and all that find their flow
 //!      |
-//!      +---> New ----> Direct ----> its verdict        a new flow; one whose answers do not come back here
+//!      +---> New ----> Direct ----> its verdict        a new flow; headers that bring its VIP along
 //!      |
 //!      +---> Message ---> Error --> its verdict        ICMP
 //!      |

@@ -321,7 +321,9 @@ impl Room for Frame {
         match gap {
             Gap::Option4 => self.lift::<34>(gap.octets()),
             Gap::Option6 => self.lift::<54>(gap.octets()),
-            Gap::Ipip4 | Gap::Ipip6 | Gap::Geneve4V4 | Gap::Geneve4V6 | Gap::Geneve6V4 | Gap::Geneve6V6 => {
+            // All of the Ethernet header is written anew: its type by who wraps, its addresses by who sends.
+            Gap::Ipip4 | Gap::Ipip6 => Some(()),
+            Gap::Geneve4V4 | Gap::Geneve4V6 | Gap::Geneve6V4 | Gap::Geneve6V6 => {
                 self.lift::<ETHERNET>(gap.octets())
             }
         }
