@@ -1,4 +1,5 @@
-//! Direct server return, in stages: [`ebpf_abi::dsr`] has the picture.
+//! Direct server return, in stages: [`ebpf_abi::dsr`] has the picture. What needs no headers that bring its VIP along, as by
+//! IP in IP, goes on in the entry or in the stage of new flows, and comes to none of these on the node of its client.
 //!
 //! ```text
 //!  entry ---> direct ---------------------> out, or an answer
@@ -29,7 +30,7 @@ macro_rules! stages {
      $from_direct:ident $from_returned:ident $from_unwrap:ident $from_inside:ident $from_brought:ident) => {
         #[xdp]
         pub fn $xdp_direct(ctx: XdpContext) -> u32 {
-            let (mut frame, mut maps) = (Frame(ctx.ctx), $maps(RouteXdp(ctx.ctx)));
+            let (mut frame, mut maps) = (Frame(ctx.ctx), $maps(RouteXdp::new(ctx.ctx)));
             let (opens, backend) = stage::chosen();
             let verdict = send_on(&mut frame, opens, backend, &mut maps);
             let word = xdp_answer(&mut frame, verdict, &maps.0);
@@ -40,7 +41,10 @@ macro_rules! stages {
         pub fn $xdp_returned(ctx: XdpContext) -> u32 {
             let mut frame = Frame(ctx.ctx);
             let verdict = remember(&mut frame, &mut $maps(Nowhere));
-            event::xdp(&ctx, xdp_answer(&mut frame, verdict, &RouteXdp(ctx.ctx)))
+            event::xdp(
+                &ctx,
+                xdp_answer(&mut frame, verdict, &RouteXdp::new(ctx.ctx)),
+            )
         }
 
         #[xdp]
@@ -59,14 +63,20 @@ macro_rules! stages {
         pub fn $xdp_inside(ctx: XdpContext) -> u32 {
             let mut frame = Frame(ctx.ctx);
             let verdict = inside(&mut frame, ETHERNET, &mut $maps(Nowhere));
-            event::xdp(&ctx, xdp_answer(&mut frame, verdict, &RouteXdp(ctx.ctx)))
+            event::xdp(
+                &ctx,
+                xdp_answer(&mut frame, verdict, &RouteXdp::new(ctx.ctx)),
+            )
         }
 
         #[xdp]
         pub fn $xdp_brought(ctx: XdpContext) -> u32 {
             let mut frame = Frame(ctx.ctx);
             let verdict = brought(&mut frame, &stage::vip::<$address>(), &mut $maps(Nowhere));
-            event::xdp(&ctx, xdp_answer(&mut frame, verdict, &RouteXdp(ctx.ctx)))
+            event::xdp(
+                &ctx,
+                xdp_answer(&mut frame, verdict, &RouteXdp::new(ctx.ctx)),
+            )
         }
 
         #[classifier]

@@ -31,7 +31,7 @@ macro_rules! stages {
         #[xdp]
         pub fn $xdp_message(ctx: XdpContext) -> u32 {
             let mut frame = Frame(ctx.ctx);
-            let mut maps = $maps(RouteXdp(ctx.ctx));
+            let mut maps = $maps(RouteXdp::new(ctx.ctx));
             let verdict = message(&mut frame, ETHERNET, Direction::Ingress, &mut maps);
             let word = xdp_answer(&mut frame, verdict, &maps.0);
             event::xdp(&ctx, stage::$xdp(&ctx, word))
@@ -40,7 +40,7 @@ macro_rules! stages {
         #[xdp]
         pub fn $xdp_error(ctx: XdpContext) -> u32 {
             let mut frame = Frame(ctx.ctx);
-            let mut maps = $maps(RouteXdp(ctx.ctx));
+            let mut maps = $maps(RouteXdp::new(ctx.ctx));
             let verdict = translate(&mut frame, ETHERNET, Direction::Ingress, &mut maps);
             let word = xdp_answer(&mut frame, verdict, &maps.0);
             event::xdp(&ctx, stage::$xdp(&ctx, word))
@@ -50,7 +50,7 @@ macro_rules! stages {
         pub fn $xdp_answer(ctx: XdpContext) -> u32 {
             let what = stage::asked();
             let mut frame = Frame(ctx.ctx);
-            let mut maps = $maps(RouteXdp(ctx.ctx));
+            let mut maps = $maps(RouteXdp::new(ctx.ctx));
             let verdict = answer(&mut frame, ETHERNET, what, &mut maps);
             let said = xdp_answer(&mut frame, verdict, &maps.0);
             let said = if verdict == Verdict::Answered {
@@ -131,7 +131,7 @@ fn refused(what: Answer) -> u32 {
 #[inline(always)]
 pub fn send_back_frame(frame: &Frame) -> u32 {
     maps::count(counter(Direction::Ingress, ANSWERED), frame.len());
-    RouteXdp(frame.0).send_back()
+    RouteXdp::new(frame.0).send_back()
 }
 
 /// The packet has become its answer: out by the device it came in by.

@@ -63,7 +63,7 @@ pub fn xdp_netdev(ctx: XdpContext) -> u32 {
 #[inline(never)]
 fn xdp4(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    let mut maps = Maps4(RouteXdp(ctx));
+    let mut maps = Maps4(RouteXdp::new(ctx));
     let verdict = arrive(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }
@@ -71,7 +71,7 @@ fn xdp4(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 fn xdp6(ctx: *mut xdp_md) -> u32 {
     let mut frame = Frame(ctx);
-    let mut maps = Maps6(RouteXdp(ctx));
+    let mut maps = Maps6(RouteXdp::new(ctx));
     let verdict = arrive(&mut frame, ETHERNET, &mut maps);
     xdp_answer(&mut frame, verdict, &maps.0)
 }

@@ -143,12 +143,17 @@ pub fn device(index: u32) -> Option<Device> {
     unsafe { DEVICES.get(index).copied() }
 }
 
-/// Seconds of the boot clock, cheap: coarse to some milliseconds.
+/// Nanoseconds of the boot clock, cheap: coarse to some milliseconds.
+#[inline(always)]
+pub fn clock() -> u64 {
+    // SAFETY: a function of the kernel without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Seconds of it.
 #[inline(always)]
 fn now() -> u32 {
-    // SAFETY: a function of the kernel without arguments.
-    let nanoseconds = unsafe { bpf_ktime_get_coarse_ns() };
-    (nanoseconds / 1_000_000_000) as u32
+    (clock() / 1_000_000_000) as u32
 }
 
 macro_rules! tables {

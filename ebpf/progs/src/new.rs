@@ -22,7 +22,7 @@ macro_rules! stages {
 
         #[inline(never)]
         fn $xdp_begin(ctx: *mut xdp_md) -> u32 {
-            let (mut frame, mut maps) = (Frame(ctx), $maps(RouteXdp(ctx)));
+            let (mut frame, mut maps) = (Frame(ctx), $maps(RouteXdp::new(ctx)));
             let verdict = begin(&mut frame, ETHERNET, &mut maps);
             xdp_answer(&mut frame, verdict, &maps.0)
         }

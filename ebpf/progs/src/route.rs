@@ -1,7 +1,7 @@
 //! Ways out of this node: asked of the kernel's routes and neighbours, and taken.
 //!
 //! ```text
-//! XDP   neighbour known, device takes frames: Ethernet header written here, out by the device
+//! XDP   remembered, or neighbour known, device takes frames: Ethernet header written here, out by the device
 //!       else: untouched to tc, which begins anew
 //! tc    the kernel finds the neighbour, or asks for it and keeps the packet meanwhile
 //! ```
@@ -18,11 +18,11 @@ use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::config::device_flag;
-use ebpf_abi::forward::{Ask, Gateway, Routed};
+use ebpf_abi::forward::{self, Ask, Gateway, LIFETIME, Routed, Serves, WAYS};
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{V4, V6};
 
-use crate::maps::device;
+use crate::maps::{clock, device};
 use crate::packet::Frame;
 
 /// How a hook asks for a way out.
@@ -35,14 +35,18 @@ pub trait Router {
 }
 
 /// For XDP.
-pub struct RouteXdp(pub *mut xdp_md);
+pub struct RouteXdp {
+    ctx: *mut xdp_md,
+    /// Where in `WAYS` the way lies that was found.
+    way: u32,
+}
 /// For tc.
 pub struct RouteSkb(pub *mut __sk_buff);
 /// Where nothing is forwarded.
 pub struct Nowhere;
 
 /// An address as the kernel's function has it: family and words.
-pub trait Asked: Copy + Default {
+pub trait Asked: Copy + Default + PartialEq {
     const FAMILY: u8;
     fn words(&self) -> [u32; 4];
     fn of(words: [u32; 4]) -> Self;
@@ -96,14 +100,23 @@ pub struct Lookup {
 
 const _: () = assert!(size_of::<Lookup>() == 64);
 
-/// What this processor asked last, and the answer; on the stack there is no room for it.
+/// A way out as the kernel said it, and for whom it serves.
+#[repr(C)]
+struct Way {
+    serves: Serves,
+    lookup: Lookup,
+}
+
+/// Behind those that are remembered: what this processor asked last of all others. On the stack there is no room for it.
+const LAST: u32 = WAYS;
+
 #[btf_map]
-static ROUTE: PerCpuArray<Lookup, 1> = PerCpuArray::new();
+static ROUTES: PerCpuArray<Way, { WAYS as usize + 1 }> = PerCpuArray::new();
 
 #[inline(always)]
-fn scratch() -> Option<&'static mut Lookup> {
+fn way(place: u32) -> Option<&'static mut Way> {
     // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
-    ROUTE.get_ptr_mut(0).map(|lookup| unsafe { &mut *lookup })
+    ROUTES.get_ptr_mut(place).map(|way| unsafe { &mut *way })
 }
 
 /// The verdict of XDP for a frame that leaves by a device with these flags.
@@ -129,17 +142,22 @@ const fn able(device: u32, came: u32) -> u32 {
 }
 
 impl RouteXdp {
+    #[inline(always)]
+    pub fn new(ctx: *mut xdp_md) -> Self {
+        Self { ctx, way: LAST }
+    }
+
     /// The verdict of XDP for a frame that is ready to go.
     #[inline(always)]
     pub fn send(&self, frame: &mut Frame) -> u32 {
-        let Some(lookup) = scratch() else {
+        let Some(Way { lookup, .. }) = way(self.way) else {
             return xdp_action::XDP_ABORTED;
         };
         // The header was read, so it is there.
         if frame.write(0, lookup.ethernet()).is_none() {
             return xdp_action::XDP_ABORTED;
         }
-        out(self.0, lookup.device, lookup.class)
+        out(self.ctx, lookup.device, lookup.class)
     }
 
     /// Whether an answer can leave by the device that the frame came in by.
@@ -153,7 +171,7 @@ impl RouteXdp {
     #[inline(always)]
     pub fn send_back(&self) -> u32 {
         let came = self.came();
-        out(self.0, came, device(came).map_or(0, |device| device.flags))
+        out(self.ctx, came, device(came).map_or(0, |device| device.flags))
     }
 }
 
@@ -161,7 +179,7 @@ impl RouteSkb {
     /// The verdict of tc for a packet that is ready to go.
     #[inline(always)]
     pub fn send(&self) -> i32 {
-        let Some(lookup) = scratch() else {
+        let Some(Way { lookup, .. }) = way(LAST) else {
             return TC_ACT_SHOT;
         };
         let mut gateway = Gateway {
@@ -185,29 +203,47 @@ impl Router for RouteXdp {
     #[inline(always)]
     fn came(&self) -> u32 {
         // SAFETY: the kernel hands a valid context to the program.
-        unsafe { (*self.0).ingress_ifindex }
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 
     #[inline(always)]
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
-        // SAFETY: the kernel hands a valid context to the program.
-        let came = unsafe { (*self.0).ingress_ifindex };
-        let Some(lookup) = scratch() else {
+        let came = self.came();
+        let words = ask.destination.words();
+        // Rules that look at the source, and routes that are chosen by it, say the same to all who ask without.
+        let (place, now) = if ask.source == A::default() {
+            (forward::place(&words), clock())
+        } else {
+            (LAST, 0)
+        };
+        self.way = place;
+        let Some(Way { serves, lookup }) = way(place) else {
             return Routed::Nowhere;
         };
+        if serves.serves(now, A::FAMILY.into(), came, &words, ask.length) {
+            return Routed::Found;
+        }
+        serves.until = 0;
         lookup.ask(ask, came);
         // SAFETY: the context is valid, and the struct is as long as its size says.
-        let answer = unsafe { bpf_fib_lookup(self.0.cast(), core::ptr::from_mut(lookup).cast(), 64, 0) };
+        let answer = unsafe { bpf_fib_lookup(self.ctx.cast(), core::ptr::from_mut(lookup).cast(), 64, 0) };
         match answer as u32 {
             BPF_FIB_LKUP_RET_SUCCESS => {
                 let flags = device(lookup.device).map_or(0, |device| device.flags);
                 // The route's metric was there, which nobody asks for.
                 lookup.class = flags;
-                if flags & able(lookup.device, came) != 0 {
-                    Routed::Found
-                } else {
-                    Routed::Elsewhere
+                if flags & able(lookup.device, came) == 0 {
+                    return Routed::Elsewhere;
                 }
+                if place != LAST {
+                    serves.destination = words;
+                    serves.family = A::FAMILY.into();
+                    serves.came = came;
+                    // What fits, or the length of this packet: older kernels leave it as it was asked.
+                    serves.fits = lookup.length.into();
+                    serves.until = now + LIFETIME;
+                }
+                Routed::Found
             }
             BPF_FIB_LKUP_RET_NO_NEIGH => Routed::Elsewhere,
             BPF_FIB_LKUP_RET_FRAG_NEEDED => Routed::TooBig(lookup.length),
@@ -217,7 +253,7 @@ impl Router for RouteXdp {
 
     #[inline(always)]
     fn device(&self) -> u32 {
-        scratch().map_or(0, |lookup| lookup.device)
+        way(self.way).map_or(0, |way| way.lookup.device)
     }
 }
 
@@ -232,7 +268,7 @@ impl Router for RouteSkb {
     fn route<A: Asked>(&mut self, ask: &Ask<A>) -> Routed {
         // SAFETY: the kernel hands a valid context to the program.
         let came = unsafe { (*self.0).ifindex };
-        let Some(lookup) = scratch() else {
+        let Some(Way { lookup, .. }) = way(LAST) else {
             return Routed::Nowhere;
         };
         lookup.ask(ask, came);
@@ -247,7 +283,7 @@ impl Router for RouteSkb {
 
     #[inline(always)]
     fn device(&self) -> u32 {
-        scratch().map_or(0, |lookup| lookup.device)
+        way(LAST).map_or(0, |way| way.lookup.device)
     }
 }
 

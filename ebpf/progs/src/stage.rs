@@ -163,7 +163,7 @@ macro_rules! families {
                 _ => {}
             }
             // Where nothing can be sent from here, tc begins anew with it.
-            if !RouteXdp(ctx.ctx).answers() {
+            if !RouteXdp::new(ctx.ctx).answers() {
                 return xdp_action::XDP_PASS;
             }
             match word {

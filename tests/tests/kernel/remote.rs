@@ -4,11 +4,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use ebpf_abi::balance::{Pass, Verdict};
 use ebpf_abi::config::{Device, Node, device_flag, drop_counter};
 use ebpf_abi::flow::Way;
-use ebpf_abi::forward::{Gateway, Route};
+use ebpf_abi::forward::{Gateway, LIFETIME, Route};
 use ebpf_abi::maps;
 use ebpf_abi::model::Model;
 use ebpf_abi::packet::{SCTP, TCP, UDP};
@@ -136,6 +138,13 @@ pub(crate) fn network(neighbour: Neighbour) {
     for net in ["fd00::/120", "2001:db8:c::/120"] {
         run(&format!("ip route add {net} via fd01::2"));
     }
+    // The last network's device had the same number.
+    ways_end();
+}
+
+/// Goes on when nobody follows a way any more that was found before: as [`LIFETIME`] says.
+fn ways_end() {
+    thread::sleep(Duration::from_nanos(2 * LIFETIME));
 }
 
 fn run(command: &str) {
@@ -222,6 +231,9 @@ claims! {
     a_client_that_is_its_own_backend_hears_itself Known
     what_comes_to_this_node_and_answers_nobody_passes Known
     sctp_gets_other_addresses_and_keeps_its_ports Known
+    a_neighbour_that_moves_is_followed Known
+    a_neighbour_that_becomes_known_is_used_at_once Known
+    a_device_that_goes_down_is_left Known
 }
 
 mod claim {
@@ -450,6 +462,67 @@ mod claim {
         let (verdict, packet, _) = rig.both(hook, &answer, &mut node);
         assert_eq!(verdict, Verdict::Forward);
         assert_eq!(packet, left(hook, frame(vip, client)));
+    }
+
+    /// Answers at once: their ways are not remembered.
+    pub(crate) fn a_neighbour_that_moves_is_followed<A: Routed>(rig: &Rig, hook: Hook) {
+        network(Neighbour::Known);
+        let mut node = far::<A>();
+        rig.install(&node);
+        let request = request::<A>(TCP, 40_000, tcp::SYN).build();
+        let answer = Frame::tcp(
+            tcp::SYN | tcp::ACK,
+            at(A::backend(1), 8080),
+            at(A::here(), 40_000),
+        )
+        .build();
+        for frame in [&request, &answer] {
+            let (verdict, ..) = rig.both(hook, frame, &mut node);
+            assert_eq!(verdict, Verdict::Forward);
+        }
+        run(&format!(
+            "ip neigh replace {} lladdr 02:00:00:00:00:0c dev out",
+            A::router()
+        ));
+        for (route, _) in node.routes.values_mut().flatten() {
+            route.ethernet[5] = 0x0c;
+        }
+        rig.both(hook, &answer, &mut node);
+        ways_end();
+        rig.both(hook, &request, &mut node);
+    }
+
+    pub(crate) fn a_neighbour_that_becomes_known_is_used_at_once<A: Routed>(rig: &Rig, hook: Hook) {
+        network(Neighbour::Unknown);
+        let mut node = far::<A>();
+        rig.install(&node);
+        let routes = node.routes.clone();
+        if hook == Hook::Xdp {
+            node.routes.values_mut().for_each(|way| *way = None);
+        }
+        let frame = request::<A>(TCP, 40_000, tcp::SYN).build();
+        rig.both(hook, &frame, &mut node);
+        run(&format!(
+            "ip neigh replace {} lladdr 02:00:00:00:00:0b dev out",
+            A::router()
+        ));
+        node.routes = routes;
+        let (verdict, ..) = rig.both(hook, &frame, &mut node);
+        assert_eq!(verdict, Verdict::Forward);
+    }
+
+    pub(crate) fn a_device_that_goes_down_is_left<A: Routed>(rig: &Rig, hook: Hook) {
+        network(Neighbour::Known);
+        let mut node = far::<A>();
+        rig.install(&node);
+        let frame = request::<A>(TCP, 40_000, tcp::SYN).build();
+        let (verdict, ..) = rig.both(hook, &frame, &mut node);
+        assert_eq!(verdict, Verdict::Forward);
+        run("ip link set out down");
+        ways_end();
+        node.routes.clear();
+        let (verdict, packet, _) = rig.both(hook, &frame, &mut node);
+        assert_eq!((verdict, packet), (Verdict::Drop(DropReason::NoRoute), frame));
     }
 
     fn redirected(rig: &Rig, hook: Hook, frame: &[u8]) {
