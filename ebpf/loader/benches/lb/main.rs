@@ -283,7 +283,8 @@ fn print(title: &str, flows: u64, mut rounds: Vec<u32>, mut floors: Vec<u32>, go
         flows.to_string()
     };
     let goal = goal.map_or_else(|| "-".to_owned(), |goal| format!("<= {goal}"));
-    let least = net(rounds.first().copied().unwrap_or(0));
+    let first = |sorted: &[u32]| i64::from(sorted.first().copied().unwrap_or(0));
+    let least = first(&rounds) - first(&floors);
     println!(
         "{title:44} {flows:>7} {:>9} {least:>9} {goal:>7}",
         net(middle(&rounds))
