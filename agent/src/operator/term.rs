@@ -62,7 +62,7 @@ impl Term {
     /// # Errors
     /// [`ClusterError::Credentials`]
     pub(super) async fn run(&self, mut standing: watch::Receiver<Standing>) -> Result<(), ClusterError> {
-        let client = self.cluster.clone().client_without_retries()?;
+        let client = self.cluster.clone().client()?;
         let mut side = JoinSet::new();
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         side.spawn(event_writer(

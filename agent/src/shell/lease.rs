@@ -83,7 +83,7 @@ pub fn start(
     timing: Timing,
     seed: u64,
 ) -> Result<Candidacy, ClusterError> {
-    let client = cluster.client_without_retries()?;
+    let client = cluster.client()?;
     let (tell, standing) = watch::channel(Standing::Candidate { holder: None });
     let (resign, resigned) = oneshot::channel();
     let shell = Shell {

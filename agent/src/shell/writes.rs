@@ -121,7 +121,7 @@ impl Reporter {
     /// # Errors
     /// [`ClusterError::Credentials`]
     pub(crate) fn new(cluster: Cluster, node: &str) -> Result<Self, ClusterError> {
-        let client = cluster.client_without_retries()?;
+        let client = cluster.client()?;
         Ok(Self {
             api: api(client, Kind::CiliumBGPNodeConfig, ""),
             node: node.to_owned(),

@@ -14,6 +14,7 @@
 //!
 //! Objects are cut to what planning reads before they are held; Secrets come from one namespace only.
 
+mod client;
 mod mirror;
 mod trim;
 
@@ -42,8 +43,7 @@ const NEWS: usize = 1024;
 const QUIET: Duration = Duration::from_millis(5);
 /// A burst that never ends is cut here.
 const LONGEST_BURST: Duration = Duration::from_millis(100);
-/// How long the API server may take to take a connection, and to say that it is ready.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long the API server may take to say that it is ready.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why an API server can not be followed at all. What may pass, such as one that does not answer yet, is no reason.
@@ -103,7 +103,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`]
     pub async fn find(kubeconfig: Option<&Path>) -> Result<Self, ClusterError> {
-        let mut config = match kubeconfig {
+        let config = match kubeconfig {
             Some(path) => {
                 let failed = |why: String| ClusterError::Kubeconfig {
                     path: path.display().to_string(),
@@ -120,19 +120,12 @@ impl Cluster {
                 .await
                 .map_err(|error| ClusterError::NoCluster(chain(&error)))?,
         };
-        config.connect_timeout = Some(CONNECT);
         Ok(Self(config))
     }
 
-    /// Connects to it, with what the client repeats by itself.
+    /// For whoever must know what became of each single request: nothing is tried twice.
     pub(crate) fn client(self) -> Result<Client, ClusterError> {
-        Client::try_from(self.0).map_err(|error| ClusterError::Credentials(chain(&error)))
-    }
-
-    /// Connects to it, for whoever must know what became of each single request.
-    pub(crate) fn client_without_retries(mut self) -> Result<Client, ClusterError> {
-        self.0.default_retry = false;
-        Client::try_from(self.0).map_err(|error| ClusterError::Credentials(chain(&error)))
+        client::client(self.0).map_err(|error| ClusterError::Credentials(chain(&error)))
     }
 
     /// For log lines.
@@ -274,6 +267,11 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
     let mut mirror = Mirror::new(watches.iter().map(|watch| watch.kind));
     let (tell, mut news) = mpsc::channel(NEWS);
     let mut tasks = JoinSet::new();
+    // The connection that this makes is the one that all watches use. What it says does not matter yet.
+    tokio::select! {
+        () = out.closed() => return,
+        _ = timeout(ANSWER, ask(&client)) => {}
+    }
     for watch in watches {
         tasks.spawn(follow_one(client.clone(), watch, tell.clone()));
     }
@@ -415,7 +413,7 @@ async fn probe(client: Client, tell: mpsc::Sender<News>) {
     for pause in DefaultBackoff::default() {
         let news = match timeout(ANSWER, ask(&client)).await {
             Ok(Ok(())) => News::Answered,
-            Ok(Err(error)) => News::Silent(chain(&error)),
+            Ok(Err(error)) => News::Silent(silence(&error)),
             Err(_) => News::Silent(format!("no answer within {} s", ANSWER.as_secs())),
         };
         let answered = news == News::Answered;
@@ -438,6 +436,23 @@ async fn ask(client: &Client) -> kube::Result<()> {
     }
 }
 
+/// Of a server that is not ready only what is not: it lists all that is, too.
+fn silence(error: &kube::Error) -> String {
+    let lines = match error {
+        kube::Error::Api(status) => status.message.as_str(),
+        _ => "",
+    };
+    let failed: Vec<&str> = lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("[-]"))
+        .collect();
+    if failed.is_empty() {
+        chain(error)
+    } else {
+        failed.join("; ")
+    }
+}
+
 /// An error with its causes: the outermost alone says little.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -455,6 +470,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_server_that_is_not_ready_only_what_is_not_is_told() {
+        let says = |text: &str| {
+            let status = json!({ "status": "Failure", "message": text, "reason": "", "code": 500 });
+            silence(&kube::Error::Api(serde_json::from_value(status).unwrap()))
+        };
+        let text = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\nreadyz check failed";
+        assert_eq!(says(text), "etcd failed: reason withheld");
+        assert!(says("no room").contains("no room"));
+    }
 
     #[test]
     fn of_nodes_only_this_one_and_of_secrets_only_one_namespace_are_followed() {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use crds::{Kind, ObjectRef};
 use lab::kubernetes::ControlPlane;
 use stentor::source::kube::{Cluster, Nodes, Scope, start};
@@ -138,10 +138,13 @@ async fn follow(kubeconfig: &std::path::Path, number: u32, said: mpsc::Sender<Sa
         node_configs: Nodes::Own,
         secrets_namespace: Some("kube-system".to_owned()),
     };
+    let first = ObjectRef::namespaced(Kind::Service, NAMESPACE, population::name(0));
     let (_rescan, mut batches, _task) = start(Cluster::find(Some(kubeconfig)).await?, &scope)?;
     let mut world = World::new(scope.node.as_str());
-    world.take(batches.recv().await.context("the source ended")?);
-    ensure!(world.source_problems.is_empty(), "{:?}", world.source_problems);
+    // A server that is asked by all at once does not answer each at once.
+    while world.objects.get(&first).is_none() || !world.source_problems.is_empty() {
+        world.take(batches.recv().await.context("the source ended")?);
+    }
     said.send(Said::Whole).await?;
     let late = ObjectRef::namespaced(Kind::Service, NAMESPACE, population::name(LATE));
     while world.objects.get(&late).is_none() {

@@ -4,6 +4,8 @@ use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use stentor_tests::cluster::{Agent, Api, LIMIT, documents};
 
@@ -21,23 +23,76 @@ pub(crate) fn outlives_the_server(control_plane: &mut ControlPlane, api: &Api) -
     let routes = ["bgp", "routes", "available", "ipv4"];
     // Pod prefix, two LoadBalancer addresses, two ClusterIPs, an external one.
     let before = prefixes(&agent.until("six routes", &routes, |answer| prefixes(answer).len() == 6)?);
+    // One for all that is followed, one for what is reported.
+    let connections = connections(agent.pid(), &control_plane.url())?;
+    ensure!((1..=2).contains(&connections), "{connections} connections");
+    // Killed, its connections break. Frozen, as when its power or a router in between goes, they stay and are silent.
     control_plane.kill_api_server();
-    agent.until(
-        "the agent to say that the server is away",
-        &["status"],
-        |status| status.to_string().contains("cluster-away"),
-    )?;
-    let now = prefixes(&agent.ask(&routes)?);
-    ensure!(now == before, "{before:?} became {now:?}");
+    away(&agent)?;
+    ensure!(
+        prefixes(&agent.ask(&routes)?) == before,
+        "routes changed: {before:?}"
+    );
     control_plane.start_api_server()?;
-    agent.until(
-        "the agent to say that the server is back",
-        &["status"],
-        |status| !status.to_string().contains("cluster-away"),
-    )?;
+    back(&agent)?;
+    let server = control_plane.pids().last().copied().context("no API server")?;
+    let server = Pid::from_raw(i32::try_from(server)?);
+    kill(server, Signal::SIGSTOP)?;
+    let noticed = away(&agent);
+    kill(server, Signal::SIGCONT)?;
+    noticed?;
+    ensure!(
+        prefixes(&agent.ask(&routes)?) == before,
+        "routes changed: {before:?}"
+    );
+    back(&agent)?;
     let now = prefixes(&agent.ask(&routes)?);
     ensure!(now == before, "{before:?} became {now:?}");
     agent.ends_well()
+}
+
+fn away(agent: &Agent) -> Result<()> {
+    let says = |status: &Value| status.to_string().contains("cluster-away");
+    agent
+        .until("the agent to say that the server is away", &["status"], says)
+        .map(drop)
+}
+
+fn back(agent: &Agent) -> Result<()> {
+    let says = |status: &Value| !status.to_string().contains("cluster-away");
+    agent
+        .until("the agent to say that the server is back", &["status"], says)
+        .map(drop)
+}
+
+/// How many TCP connections a process has to a server on loopback.
+fn connections(pid: u32, url: &str) -> Result<usize> {
+    let port: u16 = url.rsplit(':').next().context("no port")?.parse()?;
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
+            Some(
+                target
+                    .to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    // Address and port of the other end, in hexadecimal, are the third column; the inode is the tenth.
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let to_server = table.lines().filter(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let remote = columns
+            .get(2)
+            .is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));
+        remote
+            && columns
+                .get(9)
+                .is_some_and(|inode| inodes.iter().any(|own| own == inode))
+    });
+    Ok(to_server.count())
 }
 
 /// Two agents speak to each other. What each API object says of it is what is.
