@@ -8,6 +8,7 @@
 //! Figures are nanoseconds per packet, the median over rounds, less the wrapper's own in the same minute. Before a row is
 //! measured, one packet is sent and every octet of what came out is checked. Rows with many flows and rows that insert
 //! depend on the memory of the moment: hold them against the floors that are printed with them, never against another day.
+//! On a machine that is busy, `chrt -r 5 cargo xtask bench lb` keeps others from being measured too.
 
 mod connect;
 mod direct;
