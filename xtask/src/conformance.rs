@@ -34,8 +34,11 @@ const FOCUS: &str = r"\[sig-network\] (Services|EndpointSlice|Networking|HostPor
 const SKIP: &str = "Feature:|Serial|Slow|Disruptive|Flaky";
 /// They mostly wait.
 const SIDE_BY_SIDE: &str = "4";
-/// Where the images of the tests come from, as far as these tests use them; one image serves for all.
-const IMAGES: [&str; 3] = ["/agnhost:", "/busybox:", "/glibc-dns-testing:"];
+/// Images of the tests, as far as these tests use them, and what they run by themselves. One image serves for all.
+const IMAGES: [(&[&str], &[&str]); 2] = [
+    (&["/agnhost:", "/busybox:", "/glibc-dns-testing:"], &["/agnhost"]),
+    (&["/nginx:"], &["/agnhost", "netexec", "--http-port=80"]),
+];
 const COREFILE: &str = "\
 .:53 {
     bind {ADDRESS}
@@ -73,11 +76,11 @@ pub(crate) fn run(focus: Option<&str>) -> Result<()> {
     kubernetes::make_images(&program)?;
     let folder = test::target_folder()?.join("conformance");
     fs::create_dir_all(&folder)?;
-    let image = make_image(&folder, &programs)?;
+    let made = make_images(&folder, &programs)?;
     let focus = focus.unwrap_or(FOCUS);
     let mut both = Vec::new();
     for proxy in [Proxy::KubeProxy, Proxy::Stentor] {
-        both.push(run_with(proxy, focus, &folder, &programs, &image)?);
+        both.push(run_with(proxy, focus, &folder, &programs, &made)?);
     }
     let [kube_proxy, stentor] = both.as_slice() else {
         bail!("two runs have two outcomes");
@@ -100,13 +103,13 @@ fn run_with(
     focus: &str,
     folder: &Path,
     programs: &Path,
-    image: &Path,
+    images: &[PathBuf],
 ) -> Result<BTreeMap<String, Outcome>> {
     let began = Instant::now();
     let say = |line: &str| println!("{}: {line}", proxy.name());
     let file = step::root().join(TESTS).join("topo.clab.yml");
     let spec = Spec::read(&file, None)?;
-    let mut lab = kubernetes::start(spec, &[image.to_owned()], &say)?;
+    let mut lab = kubernetes::start(spec, images, &say)?;
     start_dns(&mut lab, programs)?;
     kubernetes::apply(&lab, &say)?;
     match proxy {
@@ -229,7 +232,7 @@ fn control_plane(lab: &Lab) -> Result<(String, String)> {
 }
 
 /// agnhost, and what the tests run in its containers; under all the names by which they ask for it.
-fn make_image(folder: &Path, programs: &Path) -> Result<PathBuf> {
+fn make_images(folder: &Path, programs: &Path) -> Result<Vec<PathBuf>> {
     let root = folder.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
@@ -250,6 +253,7 @@ fn make_image(folder: &Path, programs: &Path) -> Result<PathBuf> {
         ("busybox", "busybox"),
         ("curl", "curl"),
         ("dig", "dig"),
+        ("getent", "getent"),
         ("wget", "wget"),
     ] {
         let found = step::find(program).with_context(|| format!("there is no {program}"))?;
@@ -264,13 +268,17 @@ fn make_image(folder: &Path, programs: &Path) -> Result<PathBuf> {
     }
     let list = step::capture(Command::new(programs.join("e2e.test")).arg("--list-images"))?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let tags: Vec<&str> = list
-        .split_whitespace()
-        .filter(|tag| IMAGES.iter().any(|name| tag.contains(name)))
-        .collect();
-    let archive = folder.join("agnhost.tar");
-    image::save(&root, &tags, "/agnhost", &archive)?;
-    Ok(archive)
+    let mut archives = Vec::new();
+    for (number, (names, entry)) in IMAGES.iter().enumerate() {
+        let tags: Vec<&str> = list
+            .split_whitespace()
+            .filter(|tag| names.iter().any(|name| tag.contains(name)))
+            .collect();
+        let archive = folder.join(format!("image-{number}.tar"));
+        image::save(&root, &tags, entry, &archive)?;
+        archives.push(archive);
+    }
+    Ok(archives)
 }
 
 fn shown(path: &Path) -> String {

@@ -68,7 +68,12 @@ pub(crate) fn archive(program: &Path, archive: &Path) -> Result<()> {
         fs::remove_dir_all(&root)?;
     }
     fill(&root, program)?;
-    save(&root, &[&format!("{REPOSITORY}:{VERSION}")], "stentor", archive)?;
+    save(
+        &root,
+        &[&format!("{REPOSITORY}:{VERSION}")],
+        &["stentor"],
+        archive,
+    )?;
     println!("image: {REPOSITORY}:{VERSION} in {}", archive.display());
     Ok(())
 }
@@ -145,7 +150,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes a folder as an image of one layer.
-pub(crate) fn save(root: &Path, tags: &[&str], entry: &str, archive: &Path) -> Result<()> {
+pub(crate) fn save(root: &Path, tags: &[&str], entry: &[&str], archive: &Path) -> Result<()> {
     let parts = archive.with_extension("parts");
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -157,7 +162,7 @@ pub(crate) fn save(root: &Path, tags: &[&str], entry: &str, archive: &Path) -> R
         "architecture": architecture()?,
         "os": "linux",
         "config": {
-            "Entrypoint": [entry],
+            "Entrypoint": entry,
             "Env": ["PATH=/usr/bin"],
             "WorkingDir": "/",
         },
@@ -241,7 +246,13 @@ mod tests {
             fs::write(folder.join("program"), "a program").unwrap();
             fill(&root, &folder.join("program")).unwrap();
             let archive = folder.join(name).with_extension("tar");
-            save(&root, &[&format!("{REPOSITORY}:{VERSION}")], "stentor", &archive).unwrap();
+            save(
+                &root,
+                &[&format!("{REPOSITORY}:{VERSION}")],
+                &["stentor"],
+                &archive,
+            )
+            .unwrap();
             archive
         });
         let [one, two] = &archives;

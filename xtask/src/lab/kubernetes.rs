@@ -76,7 +76,7 @@ fn save(name: &str, tag: &str, entry: &str, programs: &[(&Path, &str)]) -> Resul
     for (program, place) in programs {
         image::install(&root, program, place)?;
     }
-    image::save(&root, &[tag], entry, &folder.join(format!("{name}.tar")))
+    image::save(&root, &[tag], &[entry], &folder.join(format!("{name}.tar")))
 }
 
 /// The folder of programs, where all is there that a cluster needs.
