@@ -28,6 +28,9 @@ pub(crate) const BGP_CLASS: &str = "io.cilium/bgp-control-plane";
 /// The class of Services meant for L2 announcement alone.
 pub(crate) const L2_CLASS: &str = "io.cilium/l2-announcer";
 
+/// The label of Services and of slices that no proxy serves.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
 /// A Service as seen from this node.
 #[derive(Debug)]
 pub(crate) struct ServiceFacts<'a> {
@@ -130,8 +133,7 @@ fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<P
         return Some(Reason::ExternalName);
     }
     let cluster_ip = spec.cluster_ip.as_deref();
-    if cluster_ip.is_some_and(|ip| ip.eq_ignore_ascii_case("none"))
-        || service.labels().contains_key("service.kubernetes.io/headless")
+    if cluster_ip.is_some_and(|ip| ip.eq_ignore_ascii_case("none")) || service.labels().contains_key(HEADLESS)
     {
         return Some(Reason::Headless);
     }
@@ -338,7 +340,11 @@ impl<'a> Slices<'a> {
     fn of(world: &'a World) -> Self {
         let mut slices: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in world.objects.endpoint_slices() {
-            if let Some(service) = slice.labels().get("kubernetes.io/service-name") {
+            let labels = slice.labels();
+            // No proxy serves what is marked so.
+            if let Some(service) = labels.get("kubernetes.io/service-name")
+                && !labels.contains_key(HEADLESS)
+            {
                 let key = (slice.namespace(), service.as_str());
                 slices.entry(key).or_default().push(slice.object);
             }

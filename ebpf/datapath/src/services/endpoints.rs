@@ -12,6 +12,7 @@ use crds::k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSli
 use crds::{EndpointState, NotReady};
 
 use super::PROXY_NAME;
+use super::wishes::HEADLESS;
 use crate::names::{Family, Protocol, ServiceName, Socket, is_servable};
 use crate::problem::Problem;
 use crate::settings::ThisNode;
@@ -65,7 +66,8 @@ impl Endpoints {
     }
 }
 
-/// Slices by the Service they belong to.
+/// Slices by the Service they belong to, but for those that are another proxy's, or no proxy's: also a Service that has an address
+/// may have slices that are marked headless.
 pub(crate) struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
 
 impl<'a> Slices<'a> {
@@ -78,6 +80,7 @@ impl<'a> Slices<'a> {
             let proxy = labels.get(PROXY_NAME).map_or("", String::as_str);
             if let Some(service) = labels.get(SERVICE_NAME)
                 && proxy == proxy_name
+                && !labels.contains_key(HEADLESS)
             {
                 let namespace = slice.metadata.namespace.as_deref().unwrap_or("default");
                 by_service

@@ -15,7 +15,7 @@ use crate::names::{Family, Protocol, ServiceName, Socket, is_servable};
 use crate::problem::Problem;
 use crate::settings::{ClusterIps, Honour, Settings, SourceRanges, ThisNode};
 
-const HEADLESS: &str = "service.kubernetes.io/headless";
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 const DEFAULT_AFFINITY: u32 = 10_800;
 /// The longest affinity Kubernetes accepts: a day.
 const MAX_AFFINITY: u32 = 86_400;

@@ -181,6 +181,15 @@ fn headless_foreign_and_external_name_services_have_no_frontends() {
 }
 
 #[test]
+fn slices_that_are_marked_headless_are_no_endpoints() {
+    let mut world = web("type: ClusterIP", &["10.0.0.1/me"]);
+    assert!(world.table().contains("10.0.0.1"), "{}", world.table());
+    let labels = world.slices[0].metadata.labels.as_mut().unwrap();
+    labels.insert("service.kubernetes.io/headless".to_owned(), String::new());
+    assert_eq!(world.table(), "10.96.0.1:80/TCP ClusterIP a/web []");
+}
+
+#[test]
 fn the_older_object_wins_and_the_loser_gets_the_address_when_it_goes() {
     let lb = |name: &str, created: &str| {
         let mut world = with_vip(
