@@ -246,6 +246,8 @@ fn make_images(folder: &Path, programs: &Path) -> Result<Vec<PathBuf>> {
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
     let agnhost = kubernetes::installed()?.join("agnhost");
     image::install(&root, &agnhost, "agnhost")?;
+    // Tests of pods' own name servers run it.
+    image::install(&root, &programs.join("coredns"), "coredns")?;
     // Not busybox' own: its shell runs its own nc, which has other options, and its wget ends badly.
     for (program, name) in [
         ("dash", "sh"),
