@@ -30,7 +30,7 @@
 //! EVENTS           array of maps   place           ring of Events  whoever listens puts it there; programs fill it
 //! ```
 //!
-//! Beside them, and not kept over a start, are `ROUTE` and `HANDOVER`, which are the processor's own, and the arrays of
+//! Beside them, and not kept over a start, are `ROUTES` and `HANDOVER`, which are the processor's own, and the arrays of
 //! [`crate::stage`].
 //!
 //! Order of writes, so that no reader ever meets a dangling id. A line is complete before the next begins; `~` is an RCU
