@@ -438,12 +438,17 @@ if [ -n "$(grep -v '^0::' /proc/1/cgroup)" ]; then
   for file in cpus mems; do
     cat /sys/fs/cgroup/cpuset/cpuset.$file >"/sys/fs/cgroup/cpuset{OWN}/cpuset.$file"
   done
+  # Else all pods of a node together would get no more of a busy machine than one process of it.
+  for file in /sys/fs/cgroup/*{OWN}/cpu.shares; do
+    [ ! -e "$file" ] || echo 16384 >"$file"
+  done
   mkdir -p /sys/fs/cgroup/unified
   mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
   mount --bind "/sys/fs/cgroup/unified{OWN}" {CGROUP}
 else
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
   mount --bind "/sys/fs/cgroup{OWN}" {CGROUP}
+  [ ! -e "/sys/fs/cgroup{OWN}/cpu.weight" ] || echo 1600 >"/sys/fs/cgroup{OWN}/cpu.weight"
 fi
 mount --make-rshared /
 "#;
