@@ -218,7 +218,6 @@ where
     }
     let port = u16::from_be(asked.port);
     let is_node_port = sockets.first_port <= port && port <= sockets.last_port;
-    let mut unwanted = 0;
     let wanted = if asked.address.is_loopback() {
         if socket.namespace() != sockets.host {
             return None;
@@ -229,10 +228,8 @@ where
             flag::HOST_PORT
         }
     } else if is_node_port {
-        // Every node serves every node port: no need to go to the one that was named, unless only what runs there may answer.
-        if tables.node_address(&asked.address.wide())? != owner::THIS_NODE {
-            unwanted = flag::LOCAL_ONLY;
-        }
+        // Every node serves every node port: no need to go to the one that was named.
+        tables.node_address(&asked.address.wide())?;
         flag::NODE_PORT
     } else {
         return None;
@@ -243,7 +240,7 @@ where
     }
     tables
         .frontend(&FrontendKey::new(node, asked.port, asked.protocol))
-        .filter(|frontend| frontend.flags & wanted != 0 && frontend.flags & unwanted == 0)
+        .filter(|frontend| frontend.flags & wanted != 0)
 }
 
 #[inline(always)]
