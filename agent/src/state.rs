@@ -206,16 +206,10 @@ impl StateFolder {
     }
 }
 
-/// Whether peers may still hold routes of the last run, as [`left`] says.
+/// Whether peers may still hold routes of the last run: what [`left`] says.
 #[must_use]
-pub fn start(
-    last: Option<&LastRun>,
-    node: &str,
-    boot_id: &str,
-    now: SystemTime,
-    restart_time: Duration,
-) -> Start {
-    match left(last, node, boot_id, now, restart_time) {
+pub fn start(left: Option<Duration>) -> Start {
+    match left {
         Some(_) => Start::Restarted,
         None => Start::Cold,
     }
@@ -407,7 +401,7 @@ mod tests {
     fn only_a_recent_run_of_this_node_and_boot_is_continued() {
         let at = |s| UNIX_EPOCH + Duration::from_secs(s);
         let wait = Duration::from_secs(120);
-        let decide = |run: Option<&LastRun>, now| start(run, "node-a", "b1", at(now), wait);
+        let decide = |run: Option<&LastRun>, now| start(left(run, "node-a", "b1", at(now), wait));
         assert_eq!(decide(None, 100), Start::Cold);
         assert_eq!(decide(Some(&run(Ended::Running, 100)), 220), Start::Restarted);
         assert_eq!(decide(Some(&run(Ended::Restarting, 100)), 101), Start::Restarted);

@@ -19,13 +19,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use lab::kind::Role;
 use lab::kubernetes::KUBECONFIG;
 use lab::{Lab, Spec};
 
 use self::outcome::Outcome;
 use crate::image::{self, Build};
-use crate::lab::kubernetes;
+use crate::lab::kubernetes::{self, control_plane, shown};
 use crate::setup::{self, Goal, conformance::TESTS, conformance::programs};
 use crate::{step, test};
 
@@ -142,10 +141,11 @@ fn run_with(
 
 /// Beside the API server; its Service is a manifest of the topology.
 fn start_dns(lab: &mut Lab, programs: &Path) -> Result<()> {
-    let (node, address) = control_plane(lab)?;
-    let node = lab.node(&node)?.clone();
+    let node = lab.node(&control_plane(lab.spec())?)?.clone();
+    let cluster = lab.kubernetes_mut().context("the lab has a cluster")?;
+    let (address, _) = cluster.api_server();
     let corefile = COREFILE
-        .replace("{ADDRESS}", &address)
+        .replace("{ADDRESS}", &address.to_string())
         .replace("{KUBECONFIG}", KUBECONFIG);
     fs::write(node.path("/run/kubernetes/Corefile"), corefile)?;
     let words = [
@@ -153,7 +153,6 @@ fn start_dns(lab: &mut Lab, programs: &Path) -> Result<()> {
         "-conf".to_owned(),
         "/run/kubernetes/Corefile".to_owned(),
     ];
-    let cluster = lab.kubernetes_mut().context("the lab has a cluster")?;
     Ok(cluster.run(&node, "coredns", &words)?)
 }
 
@@ -181,7 +180,7 @@ fn start_kube_proxy(lab: &mut Lab, programs: &Path) -> Result<()> {
 
 /// Runs the tests beside the API server. That some fail is no error.
 fn test_in(lab: &Lab, focus: &str, programs: &Path, report: &Path, log: &Path) -> Result<()> {
-    let (name, _) = control_plane(lab)?;
+    let name = control_plane(lab.spec())?;
     let cluster = lab.kubernetes().context("the lab has a cluster")?;
     // All nodes are for pods here.
     cluster.kubectl(&["taint", "node", &name, "node-role.kubernetes.io/control-plane-"])?;
@@ -220,15 +219,6 @@ fn test_in(lab: &Lab, focus: &str, programs: &Path, report: &Path, log: &Path) -
         .stderr(log);
     command.status().context("cannot start the tests")?;
     Ok(())
-}
-
-/// Its name, and its address.
-fn control_plane(lab: &Lab) -> Result<(String, String)> {
-    let nodes = lab.spec().cluster.iter().flat_map(|cluster| &cluster.nodes);
-    let mut found = nodes.filter(|node| node.role == Role::ControlPlane);
-    let node = found.next().context("the topology has no control plane")?;
-    let address = node.addresses.first().context("a node has an address")?;
-    Ok((node.name.clone(), address.to_string()))
 }
 
 /// agnhost, and what the tests run in its containers; under all the names by which they ask for it.
@@ -281,8 +271,4 @@ fn make_images(folder: &Path, programs: &Path) -> Result<Vec<PathBuf>> {
         archives.push(archive);
     }
     Ok(archives)
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

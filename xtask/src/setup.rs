@@ -53,43 +53,22 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn parts(self) -> &'static [Part] {
+    fn parts(self) -> Vec<Part> {
+        /// A cluster with Stentor in it.
+        const CLUSTER: [Part; 5] = [ebpf::PART, go::PART, kubernetes::PART, nodes::PART, chart::PART];
         match self {
-            Self::Lab => &[lab::PART],
-            Self::Balance => &[lab::PART, ebpf::PART],
-            Self::Kubernetes => &[
-                lab::PART,
-                ebpf::PART,
-                go::PART,
-                kubernetes::PART,
-                nodes::PART,
-                chart::PART,
-            ],
-            Self::Conformance => &[
-                lab::PART,
-                ebpf::PART,
-                go::PART,
-                kubernetes::PART,
-                nodes::PART,
-                chart::PART,
-                conformance::PART,
-            ],
-            Self::Chart => &[go::PART, chart::PART],
-            Self::Test => &[
-                lab::PART,
-                test::PART,
-                ebpf::PART,
-                go::PART,
-                kubernetes::PART,
-                nodes::PART,
-                chart::PART,
-            ],
+            Self::Lab => vec![lab::PART],
+            Self::Balance => vec![lab::PART, ebpf::PART],
+            Self::Kubernetes => [&[lab::PART], &CLUSTER[..]].concat(),
+            Self::Conformance => [&[lab::PART], &CLUSTER[..], &[conformance::PART]].concat(),
+            Self::Chart => vec![go::PART, chart::PART],
+            Self::Test => [&[lab::PART, test::PART], &CLUSTER[..]].concat(),
         }
     }
 }
 
 /// Things that are needed for the same reason.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Part {
     name: &'static str,
     needs: &'static [Need],
@@ -220,13 +199,13 @@ mod tests {
     use super::*;
 
     fn names(goal: Goal) -> Vec<&'static str> {
-        let needs = goal.parts().iter().flat_map(|part| part.needs);
+        let needs = goal.parts().into_iter().flat_map(|part| part.needs);
         needs.map(|need| need.what).collect()
     }
 
     #[test]
     fn a_lab_needs_nothing_that_takes_minutes() {
-        let needs = Goal::Lab.parts().iter().flat_map(|part| part.needs);
+        let needs = Goal::Lab.parts().into_iter().flat_map(|part| part.needs);
         for need in needs {
             let made = matches!(need.from, From::Made(_) | From::Tried(_));
             assert!(!made, "{} is made", need.what);

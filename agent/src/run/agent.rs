@@ -128,18 +128,12 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         state::left(last.as_ref(), &args.node, &boot_id(), SystemTime::now(), longest)
     };
     tokio::select! {
-        () = balancer.begin(&mut world, &config, left) => {}
+        () = balancer.begin(&mut world, &config, &left) => {}
         _ = signals.end() => return Ok(Exit::Good),
     }
     let metrics_counted = Arc::new(Metrics::default());
     let desired = Arc::new(timed_plan(&world, &config, &metrics_counted));
-    let start = state::start(
-        last.as_ref(),
-        &args.node,
-        &boot_id(),
-        SystemTime::now(),
-        longest_restart(&desired.speaker),
-    );
+    let start = state::start(left(&desired.speaker));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node,

@@ -142,7 +142,8 @@ impl Cluster {
     /// # Errors
     /// It cannot be started.
     pub fn run(&mut self, node: &Handle, name: &str, argv: &[String]) -> Result<(), Error> {
-        self.spawn(node, name, argv)
+        self.processes.push(logged(node, name, argv)?);
+        Ok(())
     }
 
     /// SIGKILL to a server of the control plane.
@@ -271,8 +272,8 @@ impl Cluster {
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
         ];
-        self.spawn(&node, "kube-controller-manager", &manager)?;
-        self.spawn(&node, "kube-scheduler", &scheduler)
+        self.run(&node, "kube-controller-manager", &manager)?;
+        self.run(&node, "kube-scheduler", &scheduler)
     }
 
     fn start_node(
@@ -304,7 +305,7 @@ impl Cluster {
             self.program("containerd"),
             format!("--config={FOLDER}/containerd.toml"),
         ];
-        self.spawn(node, "containerd", &containerd)?;
+        self.run(node, "containerd", &containerd)?;
         let (ctr, socket) = (self.program("ctr"), format!("{FOLDER}/containerd.sock"));
         let ask = [ctr.as_str(), "--address", &socket];
         self.wait("containerd to answer", || {
@@ -335,7 +336,7 @@ impl Cluster {
             format!("--node-labels={}", labels.join(",")),
             format!("--register-with-taints={taints}"),
         ];
-        self.spawn(node, "kubelet", &kubelet)
+        self.run(node, "kubelet", &kubelet)
     }
 
     /// Each node's pods get addresses out of what kube-controller-manager gave the node.
@@ -391,11 +392,6 @@ impl Cluster {
             "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "lab" } }],
         })
         .to_string()
-    }
-
-    fn spawn(&mut self, node: &Handle, name: &str, argv: &[String]) -> Result<(), Error> {
-        self.processes.push(logged(node, name, argv)?);
-        Ok(())
     }
 
     fn wait(&self, what: &str, probe: impl Fn() -> Result<String, Error>) -> Result<(), Error> {

@@ -8,14 +8,14 @@ use crds::{Kind, ObjectRef};
 use lab::kubernetes::ControlPlane;
 use stentor::source::kube::{Cluster, Nodes, Scope, start};
 use stentor::world::World;
-use stentor_tests::cluster::Api;
+use stentor_tests::cluster::{Api, connections};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::population::{self, NAMESPACE, Population};
 use crate::weight::{Requests, Weight};
-use crate::{LIMIT, seconds, tell};
+use crate::{LIMIT, seconds, spread, tell};
 
 /// How long nothing is changed and requests are counted.
 const CALM: Duration = Duration::from_secs(60);
@@ -73,7 +73,11 @@ pub(crate) fn run(control_plane: &ControlPlane, api: &Api, agents: u32) -> Resul
         per_agent(Requests::now(control_plane)?.all - before.all),
         "",
     );
-    tell("  connections per agent", per_agent(connections(api_server)?), "");
+    tell(
+        "  connections per agent",
+        per_agent(connections(std::process::id(), &control_plane.url())? as u64),
+        "",
+    );
     tell("  API server, CPU until then", seconds(heavy.cpu - light.cpu), "");
     tell(
         "  API server, resident set",
@@ -112,19 +116,11 @@ pub(crate) fn run(control_plane: &ControlPlane, api: &Api, agents: u32) -> Resul
     let mut times = Vec::new();
     for said in hear("all agents to have the new Service")? {
         match said {
-            Said::Late(at) => times.push((at - late).as_secs_f64() * 1e3),
+            Said::Late(at) => times.push((at - late).as_secs_f64()),
             Said::Whole => anyhow::bail!("an agent began anew"),
         }
     }
-    times.sort_by(f64::total_cmp);
-    let at = |percent: usize| {
-        times
-            .get((times.len() * percent / 100).min(times.len() - 1))
-            .copied()
-            .unwrap_or_default()
-    };
-    let figure = format!("{:.0} / {:.0} / {:.0} ms", at(50), at(99), at(100));
-    tell("  one Service made: median / p99 / last agent", figure, "");
+    tell("  one Service made: median / p99 / last agent", spread(times), "");
     api.block_on(population::services(api).delete(&population::name(LATE), &Default::default()))?;
     over.send(()).context("all agents have ended")?;
     runtime.shutdown_timeout(LIMIT);
@@ -156,17 +152,4 @@ async fn follow(kubeconfig: &std::path::Path, number: u32, said: mpsc::Sender<Sa
         world.take(batch);
     }
     Ok(())
-}
-
-/// How many sockets a process has open: of an API server nearly all are connections of clients.
-fn connections(pid: u32) -> Result<u64> {
-    let mut count = 0;
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
-        // One that was just closed.
-        let Ok(target) = std::fs::read_link(entry?.path()) else {
-            continue;
-        };
-        count += u64::from(target.to_string_lossy().starts_with("socket:"));
-    }
-    Ok(count)
 }

@@ -172,6 +172,16 @@ fn tell(what: &str, figure: impl Display, goal: &str) {
     println!("{what:44} {figure:>12}{goal}");
 }
 
+/// Median, 99th percentile and most of times in seconds.
+fn spread(mut times: Vec<f64>) -> String {
+    times.sort_by(f64::total_cmp);
+    let at = |percent: usize| {
+        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        times.get(index).copied().unwrap_or_default() * 1e3
+    };
+    format!("{:.1} / {:.1} / {:.1} ms", at(50), at(99), at(100))
+}
+
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }

@@ -20,7 +20,7 @@ use stentor_tests::cluster::Api;
 use tokio::time::timeout;
 
 use crate::wire::Wire;
-use crate::{LIMIT, population, tell};
+use crate::{LIMIT, population, spread, tell};
 
 /// Seconds since 1970, as captures have it.
 #[derive(Clone, Copy)]
@@ -56,17 +56,8 @@ pub(crate) fn run(api: &Api, wire: &Wire, services: u32, more: u32) -> Result<()
         ("    seen to addressed: operator, a write", ""),
         ("    addressed to on the wire: agent", ""),
     ];
-    for ((name, goal), mut step) in names.into_iter().zip(steps) {
-        step.sort_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let index = (step.len() * percent / 100).min(step.len().saturating_sub(1));
-            step.get(index).copied().unwrap_or_default() * 1e3
-        };
-        tell(
-            name,
-            format!("{:.1} / {:.1} / {:.1} ms", at(50), at(99), at(100)),
-            goal,
-        );
+    for ((name, goal), step) in names.into_iter().zip(steps) {
+        tell(name, spread(step), goal);
     }
     println!("    (median / p99 / most)");
     Ok(())

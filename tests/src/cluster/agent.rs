@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::LIMIT;
@@ -77,15 +77,7 @@ impl Agent {
     }
 
     pub fn ends_well(&mut self) -> Result<()> {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        let ended = lab::until(LIMIT, "the agent to end", || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err("it runs".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })?;
-        ensure!(ended.success(), "the agent ended with {ended}");
-        Ok(())
+        super::ends_well(&mut self.child, "the agent").with_context(|| self.log())
     }
 }
 

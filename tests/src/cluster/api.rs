@@ -93,21 +93,19 @@ impl Api {
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             Box::pin(self.apply(&namespace)).await?;
         }
-        let (api, object) = self.resource(document).await?;
-        let name = object.metadata.name.clone().context("an object has a name")?;
-        let params = PatchParams::apply("test").force();
-        api.patch(&name, &params, &Patch::Apply(&object))
-            .await
-            .with_context(|| format!("apply {document}"))?;
-        Ok(())
+        self.patch(document, &PatchParams::apply("test").force()).await
     }
 
     /// What applying it would come to. Nothing is stored, and a field that nobody knows is an error.
     pub async fn would_apply(&self, document: &Value) -> Result<()> {
+        let params = PatchParams::apply("test").dry_run().validation_strict();
+        self.patch(document, &params).await
+    }
+
+    async fn patch(&self, document: &Value, params: &PatchParams) -> Result<()> {
         let (api, object) = self.resource(document).await?;
         let name = object.metadata.name.clone().context("an object has a name")?;
-        let params = PatchParams::apply("test").dry_run().validation_strict();
-        api.patch(&name, &params, &Patch::Apply(&object))
+        api.patch(&name, params, &Patch::Apply(&object))
             .await
             .with_context(|| format!("apply {document}"))?;
         Ok(())

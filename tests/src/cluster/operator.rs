@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::LIMIT;
 use crate::agent::program;
@@ -114,14 +112,7 @@ impl Operator {
     }
 
     pub fn ends_well(&mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let ended = lab::until(LIMIT, "the operator to end", || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err("it runs".to_owned()),
-            Err(error) => Err(error.to_string()),
-        })?;
-        ensure!(ended.success(), "the operator ended with {ended}: {}", self.log());
-        Ok(())
+        super::ends_well(&mut self.child, "the operator").with_context(|| self.log())
     }
 }
 

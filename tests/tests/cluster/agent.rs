@@ -7,7 +7,7 @@ use lab::kubernetes::ControlPlane;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use stentor_tests::cluster::{Agent, Api, LIMIT, documents};
+use stentor_tests::cluster::{Agent, Api, LIMIT, connections, documents};
 
 use crate::operator;
 
@@ -63,36 +63,6 @@ fn back(agent: &Agent) -> Result<()> {
     agent
         .until("the agent to say that the server is back", &["status"], says)
         .map(drop)
-}
-
-/// How many TCP connections a process has to a server on loopback.
-fn connections(pid: u32, url: &str) -> Result<usize> {
-    let port: u16 = url.rsplit(':').next().context("no port")?.parse()?;
-    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))?
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|target| {
-            Some(
-                target
-                    .to_str()?
-                    .strip_prefix("socket:[")?
-                    .strip_suffix(']')?
-                    .to_owned(),
-            )
-        })
-        .collect();
-    // Address and port of the other end, in hexadecimal, are the third column; the inode is the tenth.
-    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
-    let to_server = table.lines().filter(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let remote = columns
-            .get(2)
-            .is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));
-        remote
-            && columns
-                .get(9)
-                .is_some_and(|inode| inodes.iter().any(|own| own == inode))
-    });
-    Ok(to_server.count())
 }
 
 /// Two agents speak to each other. What each API object says of it is what is.

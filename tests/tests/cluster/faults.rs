@@ -69,6 +69,31 @@ fn services(names: std::ops::Range<usize>) -> Vec<Value> {
         .collect()
 }
 
+/// A pool, five Services, and the service accounts with what they may do.
+fn stage_with_rights(api: &Api, documents: &[Value]) -> Result<()> {
+    stage(
+        api,
+        &[vec![pool("main", &["10.99.0.0/24"])], services(0..5)].concat(),
+    )?;
+    api.block_on(async {
+        for document in documents {
+            api.apply(document).await?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// After the API server was away: connections of before may be tried first.
+fn until_taken(api: &Api, services: &[Value]) -> Result<()> {
+    for service in services {
+        lab::until(LIMIT, "a Service to be taken", || {
+            api.block_on(api.apply(service))
+                .map_err(|error| format!("{error:#}"))
+        })?;
+    }
+    Ok(())
+}
+
 /// Waits until an account has made more such requests than it had.
 fn until_more(account: &Account, control_plane: &ControlPlane, with: &str, had: usize) -> Result<()> {
     lab::until(LIMIT, format!("more requests with {with}"), || {
@@ -111,13 +136,7 @@ pub(crate) fn killed_in_the_middle(control_plane: &mut ControlPlane, api: &Api) 
     control_plane.kill_etcd();
     control_plane.start_etcd()?;
     control_plane.start_api_server()?;
-    for late in services(40..44) {
-        // Connections of before may be tried first.
-        lab::until(LIMIT, "a Service to be taken", || {
-            api.block_on(api.apply(&late))
-                .map_err(|error| format!("{error:#}"))
-        })?;
-    }
+    until_taken(api, &services(40..44))?;
     let after = until_given(api, 44, || operator.log())?;
     stayed(&all, &after)?;
     operator.settled()?;
@@ -136,16 +155,7 @@ pub(crate) fn history_forgotten(control_plane: &mut ControlPlane, api: &Api) -> 
         })
     });
     let changes: Vec<Value> = changes.collect();
-    stage(
-        api,
-        &[vec![pool("main", &["10.99.0.0/24"])], services(0..5)].concat(),
-    )?;
-    api.block_on(async {
-        for document in &documents {
-            api.apply(document).await?;
-        }
-        anyhow::Ok(())
-    })?;
+    stage_with_rights(api, &documents)?;
     let [_, name] = ACCOUNTS;
     let account = Account::new(control_plane, api, &documents, name)?;
     let mut operator = Operator::of(&account.kubeconfig, &[])?;
@@ -159,11 +169,7 @@ pub(crate) fn history_forgotten(control_plane: &mut ControlPlane, api: &Api) -> 
     control_plane.kill_api_server();
     control_plane.forget_history()?;
     control_plane.start_api_server()?;
-    let late = service("s05", json!({}));
-    lab::until(LIMIT, "a Service to be taken", || {
-        api.block_on(api.apply(&late))
-            .map_err(|error| format!("{error:#}"))
-    })?;
+    until_taken(api, &services(5..6))?;
     let after = until_given(api, 6, || operator.log())?;
     stayed(&before, &after)?;
     until_more(&account, control_plane, LIST, lists).with_context(|| operator.log())?;
@@ -199,16 +205,7 @@ pub(crate) fn two_at_once(control_plane: &mut ControlPlane, api: &Api) -> Result
 /// The API server has no time for us: 429 to whatever we ask, watches ended. It serves everybody else.
 pub(crate) fn too_many_requests(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
     let documents = rendered()?;
-    stage(
-        api,
-        &[vec![pool("main", &["10.99.0.0/24"])], services(0..5)].concat(),
-    )?;
-    api.block_on(async {
-        for document in &documents {
-            api.apply(document).await?;
-        }
-        anyhow::Ok(())
-    })?;
+    stage_with_rights(api, &documents)?;
     let [agent, operator] = ACCOUNTS;
     let agent = Account::new(control_plane, api, &documents, agent)?;
     let account = Account::new(control_plane, api, &documents, operator)?;
@@ -226,12 +223,7 @@ pub(crate) fn too_many_requests(control_plane: &mut ControlPlane, api: &Api) -> 
     // Writes are refused, and when watches are begun anew they are too.
     control_plane.kill_api_server();
     control_plane.start_api_server()?;
-    for late in services(5..10) {
-        lab::until(LIMIT, "a Service to be taken", || {
-            api.block_on(api.apply(&late))
-                .map_err(|error| format!("{error:#}"))
-        })?;
-    }
+    until_taken(api, &services(5..10))?;
     for refused in [&account, &agent] {
         until_more(refused, control_plane, TOO_MANY_REQUESTS, 2)
             .with_context(|| format!("{}\n\n{}", operator.log(), node.log()))?;

@@ -300,7 +300,8 @@ pub(super) fn kubectl(spec: &Spec, state: &State, words: &[String]) -> Result<()
     std::process::exit(status.code().unwrap_or(1))
 }
 
-fn control_plane(spec: &Spec) -> Result<String> {
+/// The name of the node that the control plane is on.
+pub(crate) fn control_plane(spec: &Spec) -> Result<String> {
     let nodes = spec.cluster.iter().flat_map(|cluster| &cluster.nodes);
     let mut names = nodes.filter(|node| node.role == Role::ControlPlane);
     Ok(names
@@ -310,6 +311,6 @@ fn control_plane(spec: &Spec) -> Result<String> {
         .clone())
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
