@@ -218,6 +218,7 @@ where
     }
     let port = u16::from_be(asked.port);
     let is_node_port = sockets.first_port <= port && port <= sockets.last_port;
+    let mut unwanted = 0;
     let wanted = if asked.address.is_loopback() {
         if socket.namespace() != sockets.host {
             return None;
@@ -228,8 +229,10 @@ where
             flag::HOST_PORT
         }
     } else if is_node_port {
-        // Every node serves every node port: no need to go to the one that was named.
-        tables.node_address(&asked.address.wide())?;
+        // Every node serves every node port: no need to go to the one that was named, unless only what runs there may answer.
+        if tables.node_address(&asked.address.wide())? != owner::THIS_NODE {
+            unwanted = flag::LOCAL_ONLY;
+        }
         flag::NODE_PORT
     } else {
         return None;
@@ -240,7 +243,7 @@ where
     }
     tables
         .frontend(&FrontendKey::new(node, asked.port, asked.protocol))
-        .filter(|frontend| frontend.flags & wanted != 0)
+        .filter(|frontend| frontend.flags & wanted != 0 && frontend.flags & unwanted == 0)
 }
 
 #[inline(always)]

@@ -39,14 +39,16 @@ impl Asker {
     }
 
     /// Which node chooses the backend, and for whom it takes the asker.
-    fn chooser(self, kind: Kind) -> (Site, View) {
-        match (self, kind) {
-            (Self::External, _) | (Self::FarHost, Kind::ExternalIp | Kind::HostPort) => {
+    fn chooser(self, kind: Kind, policy: Policy) -> (Site, View) {
+        match (self, kind, policy) {
+            (Self::External, _, _) | (Self::FarHost, Kind::ExternalIp | Kind::HostPort, _) => {
                 (Site::Near, View::Outside)
             }
-            (Self::NearHost | Self::Pod, _) => (Site::Near, View::Inside),
+            // Only what runs on the node that was named may answer.
+            (Self::FarHost, Kind::NodePort, Policy::Local) => (Site::Near, View::Outside),
+            (Self::NearHost | Self::Pod, _, _) => (Site::Near, View::Inside),
             // A socket knows the node ports of all nodes.
-            (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::NodePort) => {
+            (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::NodePort, _) => {
                 (Site::Far, View::Inside)
             }
         }
@@ -234,13 +236,13 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
 /// Whether it ends at the router between the nodes, when the option has sent it on to the backend's own address: the router
 /// speaks of an address that the client has never asked for, and nobody translates that.
 fn is_between(mode: Mode, row: Row, hops: u32) -> bool {
-    let (chooser, view) = row.asker.chooser(Kind::LoadBalancer);
+    let (chooser, view) = row.asker.chooser(Kind::LoadBalancer, Policy::Cluster);
     let remote = view == View::Outside && row.place.site() != chooser;
     remote && mode.forwarding == Forwarding::DsrOption && hops == 3
 }
 
 fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, manner: Manner) -> Case {
-    let (chooser, view) = row.asker.chooser(kind);
+    let (chooser, view) = row.asker.chooser(kind, service.policy);
     let closed = kind == Kind::ClusterIp && view == View::Outside;
     let foreign = service.policy == Policy::Local && service.place.site() != chooser;
     let unanswered = kind != Kind::HostPort && (closed || foreign);

@@ -447,6 +447,21 @@ fn node_ports_answer_at_every_address_of_every_node() {
 }
 
 #[test]
+fn a_node_port_that_only_local_backends_serve_is_that_of_the_node_that_was_named() {
+    let mut model = node(1);
+    let flags = flag::NODE_PORT | flag::ROUTABLE | flag::LOCAL_ONLY;
+    add(&mut model, 9, here(), 30_080, TCP, flags);
+    let (mine, others) = (v4([172, 17, 0, 1]), v4([172, 16, 0, 2]));
+    model.node_addresses.insert(mine.wide(), owner::THIS_NODE);
+    model.node_addresses.insert(others.wide(), owner::OTHER_NODE);
+    for namespace in [HOST, POD] {
+        let mut connect = |address| connect_to(address, 30_080, &mut socket(7, namespace), &mut model);
+        assert_eq!(connect(mine), to(1));
+        assert_eq!(connect(others), Answer::Untouched(Untouched::NoService));
+    }
+}
+
+#[test]
 fn a_host_port_on_loopback_is_for_the_host() {
     let mut model = node(1);
     let loopback = v4([127, 0, 0, 1]);
