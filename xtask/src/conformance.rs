@@ -23,7 +23,7 @@ use lab::kubernetes::KUBECONFIG;
 use lab::{Lab, Spec};
 
 use self::outcome::Outcome;
-use crate::image::{self, Build};
+use crate::image::{self, Build, Start};
 use crate::lab::kubernetes::{self, control_plane, shown};
 use crate::setup::{self, Goal, conformance::TESTS, conformance::programs};
 use crate::{step, test};
@@ -34,9 +34,21 @@ const SKIP: &str = "Feature:|Serial|Slow|Disruptive|Flaky";
 /// They mostly wait.
 const SIDE_BY_SIDE: &str = "4";
 /// Images of the tests, as far as these tests use them, and what they run by themselves. One image serves for all.
-const IMAGES: [(&[&str], &[&str]); 2] = [
-    (&["/agnhost:", "/busybox:", "/glibc-dns-testing:"], &["/agnhost"]),
-    (&["/nginx:"], &["/agnhost", "netexec", "--http-port=80"]),
+const IMAGES: [(&[&str], Start); 2] = [
+    (
+        &["/agnhost:", "/busybox:", "/glibc-dns-testing:"],
+        Start {
+            program: "/agnhost",
+            words: &["pause"],
+        },
+    ),
+    (
+        &["/nginx:"],
+        Start {
+            program: "/agnhost",
+            words: &["netexec", "--http-port=80"],
+        },
+    ),
 ];
 const COREFILE: &str = "\
 .:53 {
@@ -261,13 +273,13 @@ fn make_images(folder: &Path, programs: &Path) -> Result<Vec<PathBuf>> {
     let list = step::capture(Command::new(programs.join("e2e.test")).arg("--list-images"))?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let mut archives = Vec::new();
-    for (number, (names, entry)) in IMAGES.iter().enumerate() {
+    for (number, (names, start)) in IMAGES.into_iter().enumerate() {
         let tags: Vec<&str> = list
             .split_whitespace()
             .filter(|tag| names.iter().any(|name| tag.contains(name)))
             .collect();
         let archive = folder.join(format!("image-{number}.tar"));
-        image::save(&root, &tags, entry, &archive)?;
+        image::save(&root, &tags, start, &archive)?;
         archives.push(archive);
     }
     Ok(archives)

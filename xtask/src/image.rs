@@ -48,6 +48,20 @@ pub(crate) enum Build {
     Quick,
 }
 
+/// What containers run that are not told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) program: &'static str,
+    /// Its words; a container may have others in their place.
+    pub(crate) words: &'static [&'static str],
+}
+
+impl Start {
+    pub(crate) const fn of(program: &'static str) -> Self {
+        Self { program, words: &[] }
+    }
+}
+
 /// Builds the program and writes the archive, or only its root folder.
 pub(crate) fn run(build: Build, output: Option<&Path>, root: Option<&Path>) -> Result<()> {
     setup::run(Goal::Balance)?;
@@ -71,7 +85,7 @@ pub(crate) fn archive(program: &Path, archive: &Path) -> Result<()> {
     save(
         &root,
         &[&format!("{REPOSITORY}:{VERSION}")],
-        &["stentor"],
+        Start::of("stentor"),
         archive,
     )?;
     println!("image: {REPOSITORY}:{VERSION} in {}", archive.display());
@@ -150,7 +164,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes a folder as an image of one layer.
-pub(crate) fn save(root: &Path, tags: &[&str], entry: &[&str], archive: &Path) -> Result<()> {
+pub(crate) fn save(root: &Path, tags: &[&str], start: Start, archive: &Path) -> Result<()> {
     let parts = archive.with_extension("parts");
     if parts.exists() {
         fs::remove_dir_all(&parts)?;
@@ -162,7 +176,8 @@ pub(crate) fn save(root: &Path, tags: &[&str], entry: &[&str], archive: &Path) -
         "architecture": architecture()?,
         "os": "linux",
         "config": {
-            "Entrypoint": entry,
+            "Entrypoint": [start.program],
+            "Cmd": start.words,
             "Env": ["PATH=/usr/bin"],
             "WorkingDir": "/",
         },
@@ -249,7 +264,7 @@ mod tests {
             save(
                 &root,
                 &[&format!("{REPOSITORY}:{VERSION}")],
-                &["stentor"],
+                Start::of("stentor"),
                 &archive,
             )
             .unwrap();

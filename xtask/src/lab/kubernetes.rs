@@ -15,7 +15,7 @@ use lab::requests::{self, Pods};
 use lab::{Handle, Lab, Spec, faults};
 
 use super::state::State;
-use crate::image::{self, Build};
+use crate::image::{self, Build, Start};
 use crate::setup::{self, Goal, go, nodes};
 use crate::{manifests, step, test};
 
@@ -69,14 +69,15 @@ pub(crate) fn make_images(stentor: &Path) -> Result<()> {
 }
 
 /// Writes an image of these programs.
-fn save(name: &str, tag: &str, entry: &str, programs: &[(&Path, &str)]) -> Result<()> {
+fn save(name: &str, tag: &str, entry: &'static str, programs: &[(&Path, &str)]) -> Result<()> {
     let folder = images()?;
     let root = folder.join(format!("{name}.root"));
     fs::create_dir_all(root.join("tmp"))?;
     for (program, place) in programs {
         image::install(&root, program, place)?;
     }
-    image::save(&root, &[tag], &[entry], &folder.join(format!("{name}.tar")))
+    let archive = folder.join(format!("{name}.tar"));
+    image::save(&root, &[tag], Start::of(entry), &archive)
 }
 
 /// The folder of programs, where all is there that a cluster needs.
