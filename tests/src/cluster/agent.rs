@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::LIMIT;
+use super::{Clock, LIMIT};
 use crate::agent::program;
 
 /// A running agent; dropping it kills it.
@@ -23,11 +23,20 @@ impl Agent {
     }
 
     pub fn of(kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
+        Self::by(None, kubeconfig, node, options)
+    }
+
+    /// One that reads this clock, or the machine's.
+    pub fn by(clock: Option<&Clock>, kubeconfig: &Path, node: &str, options: &[&str]) -> Result<Self> {
         let program = program()?;
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
         let log = std::fs::File::create(at("log"))?;
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        if let Some(clock) = clock {
+            clock.rule(&mut command);
+        }
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(&program)
             .args(["agent", "--kubernetes", "--node", node, "--kubeconfig"])

@@ -2,10 +2,12 @@
 
 mod agent;
 mod api;
+mod clock;
 mod operator;
 
 pub use agent::Agent;
 pub use api::{Api, Verdict, documents, values};
+pub use clock::Clock;
 pub use operator::Operator;
 
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::kubernetes::ControlPlane;
 
-use super::LIMIT;
+use super::{Clock, LIMIT};
 use crate::agent::program;
 
 /// A running replica; dropping it kills it.
@@ -26,11 +26,20 @@ impl Operator {
     }
 
     pub fn of(kubeconfig: &Path, options: &[&str]) -> Result<Self> {
+        Self::by(None, kubeconfig, options)
+    }
+
+    /// One that reads this clock, or the machine's.
+    pub fn by(clock: Option<&Clock>, kubeconfig: &Path, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         // Somebody may take it in between; then the operator says so and the test fails by name.
         let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        if let Some(clock) = clock {
+            clock.rule(&mut command);
+        }
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program()?)
             .args(["operator", "--kubeconfig"])

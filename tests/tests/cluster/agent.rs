@@ -67,58 +67,11 @@ fn back(agent: &Agent) -> Result<()> {
 
 /// Two agents speak to each other. What each API object says of it is what is.
 pub(crate) fn reports(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {
-    // Somebody may take one in between; the other is enough, because both dial.
-    let ports: Vec<u16> = (0..2)
-        .map(|_| anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()))
-        .collect::<Result<_>>()?;
-    let config = |own: usize, other: usize| {
-        let address = |of: usize| format!("127.0.0.{}", of + 1);
-        json!({
-            "apiVersion": "cilium.io/v2",
-            "kind": "CiliumBGPNodeConfig",
-            "metadata": { "name": format!("r{own}") },
-            "spec": { "bgpInstances": [{
-                "name": "main",
-                "localASN": 65001 + own,
-                "routerID": format!("10.7.0.{}", own + 1),
-                "localPort": ports[own],
-                "peers": [{
-                    "name": "other",
-                    "peerAddress": address(other),
-                    "localAddress": address(own),
-                    "peerASN": 65001 + other,
-                    "peerConfigRef": { "name": format!("to-r{other}") },
-                }],
-            }] },
-        })
-    };
-    let peer_config = |to: usize| {
-        json!({
-            "apiVersion": "cilium.io/v2",
-            "kind": "CiliumBGPPeerConfig",
-            "metadata": { "name": format!("to-r{to}") },
-            "spec": {
-                "transport": { "peerPort": ports[to] },
-                "timers": { "connectRetryTimeSeconds": 1 },
-                "families": [{ "afi": "ipv4", "safi": "unicast", "advertisements": { "matchLabels": { "advertise": "r0" } } }],
-            },
-        })
-    };
-    let mut none = peer_config(0);
+    let [mut first, second, to_second, to_first] = pair()?;
+    let mut none = to_first;
     none["spec"]["families"][0]["advertisements"]["matchLabels"]["advertise"] = json!("nothing");
-    let advertisement = json!({
-        "apiVersion": "cilium.io/v2",
-        "kind": "CiliumBGPAdvertisement",
-        "metadata": { "name": "reported", "labels": { "advertise": "r0" } },
-        "spec": { "advertisements": [{
-            "advertisementType": "Service",
-            "service": { "addresses": ["LoadBalancerIP"] },
-            "selector": { "matchExpressions": [{ "key": "no", "operator": "DoesNotExist" }] },
-        }] },
-    });
+    let advertisement = advertisement();
     let vip = operator::service("reported", json!({}));
-    let (mut first, second) = (config(0, 1), config(1, 0));
-    let to_second = peer_config(1);
     let objects = [
         first.clone(),
         second.clone(),
@@ -212,6 +165,62 @@ pub(crate) fn reports(control_plane: &mut ControlPlane, api: &Api) -> Result<()>
     one.ends_well()?;
     api.block_on(api.delete(&advertisement))?;
     operator::stage(api, &[])
+}
+
+/// Two nodes that speak to each other, `r0` and `r1`: how, and what is for their peers. Each sends what is advertised for `r0`.
+pub(crate) fn pair() -> Result<[Value; 4]> {
+    // Somebody may take one in between; the other is enough, because both dial.
+    let ports: Vec<u16> = (0..2)
+        .map(|_| anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()))
+        .collect::<Result<_>>()?;
+    let config = |own: usize, other: usize| {
+        let address = |of: usize| format!("127.0.0.{}", of + 1);
+        json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumBGPNodeConfig",
+            "metadata": { "name": format!("r{own}") },
+            "spec": { "bgpInstances": [{
+                "name": "main",
+                "localASN": 65001 + own,
+                "routerID": format!("10.7.0.{}", own + 1),
+                "localPort": ports[own],
+                "peers": [{
+                    "name": "other",
+                    "peerAddress": address(other),
+                    "localAddress": address(own),
+                    "peerASN": 65001 + other,
+                    "peerConfigRef": { "name": format!("to-r{other}") },
+                }],
+            }] },
+        })
+    };
+    let peer_config = |to: usize| {
+        json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumBGPPeerConfig",
+            "metadata": { "name": format!("to-r{to}") },
+            "spec": {
+                "transport": { "peerPort": ports[to] },
+                "timers": { "connectRetryTimeSeconds": 1 },
+                "families": [{ "afi": "ipv4", "safi": "unicast", "advertisements": { "matchLabels": { "advertise": "r0" } } }],
+            },
+        })
+    };
+    Ok([config(0, 1), config(1, 0), peer_config(1), peer_config(0)])
+}
+
+/// Of the addresses of all Services.
+pub(crate) fn advertisement() -> Value {
+    json!({
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumBGPAdvertisement",
+        "metadata": { "name": "reported", "labels": { "advertise": "r0" } },
+        "spec": { "advertisements": [{
+            "advertisementType": "Service",
+            "service": { "addresses": ["LoadBalancerIP"] },
+            "selector": { "matchExpressions": [{ "key": "no", "operator": "DoesNotExist" }] },
+        }] },
+    })
 }
 
 /// The first peer of a status.

@@ -223,11 +223,11 @@ pub(crate) fn too_many_requests(control_plane: &mut ControlPlane, api: &Api) -> 
     // Writes are refused, and when watches are begun anew they are too.
     control_plane.kill_api_server();
     control_plane.start_api_server()?;
+    // It serves for a moment before it knows whom to refuse.
+    until_more(&account, control_plane, TOO_MANY_REQUESTS, 2).with_context(|| operator.log())?;
     until_taken(api, &services(5..10))?;
-    for refused in [&account, &agent] {
-        until_more(refused, control_plane, TOO_MANY_REQUESTS, 2)
-            .with_context(|| format!("{}\n\n{}", operator.log(), node.log()))?;
-    }
+    until_more(&agent, control_plane, TOO_MANY_REQUESTS, 2)
+        .with_context(|| format!("{}\n\n{}", operator.log(), node.log()))?;
     let (now, without) = given(api)?;
     ensure!(
         now == before && without == 5,

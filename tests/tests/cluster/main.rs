@@ -4,6 +4,7 @@
 //! processes end with the thread that starts them.
 
 mod agent;
+mod clock;
 mod definitions;
 mod deploy;
 mod faults;
@@ -24,7 +25,7 @@ use stentor_tests::cluster::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 28] = [
+const TESTS: [(&str, Test); 29] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -125,6 +126,10 @@ const TESTS: [(&str, Test); 28] = [
     (
         "faults::an_api_server_that_has_no_time_for_us_costs_nobody_what_he_has",
         faults::too_many_requests,
+    ),
+    (
+        "clock::a_clock_that_is_set_resets_no_session_and_moves_no_address_and_no_lease",
+        clock::set,
     ),
     (
         "agent::sessions_are_told_in_the_status_of_the_node_config",

@@ -25,6 +25,7 @@ pub(super) const PART: Part = Part {
             "ethtool",
             "makes cables of the traffic tests behave like copper",
         ),
+        package("faketime", "faketime", "sets the clock of programs under test"),
         package("tcpdump", "tcpdump", "captures of the interop tests"),
         package("tshark", "tshark", "judges the captures"),
         Need {
