@@ -69,6 +69,12 @@ enum Task {
         /// Only tests whose whole names match this expression; the network's, as far as Services have a part in them, unless
         /// said otherwise.
         focus: Option<String>,
+        /// Only a few, and only with Stentor, as `test` does.
+        #[arg(long, conflicts_with = "focus")]
+        few: bool,
+        /// Everything is built already, and what cannot be had is skipped.
+        #[arg(long, hide = true, requires = "few")]
+        built: bool,
     },
     /// Run a topology in network namespaces.
     #[command(subcommand)]
@@ -104,7 +110,9 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Check => check::run(),
         Task::Fuzz { short, target } => test::fuzz(short, target.as_deref()),
-        Task::Conformance { focus } => conformance::run(focus.as_deref()),
+        Task::Conformance { built: true, .. } => conformance::run_few(),
+        Task::Conformance { few: true, .. } => conformance::build().and_then(|()| conformance::run_few()),
+        Task::Conformance { focus, .. } => conformance::run(focus.as_deref()),
         Task::Lab(task) => lab::run(task),
         Task::Crds => crds::write(),
         Task::Image { output, root, quick } => {

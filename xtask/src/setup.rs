@@ -10,8 +10,9 @@
 //!                     ebpf             setup/ebpf.rs
 //!                     kubernetes       setup/kubernetes.rs
 //!                     nodes            setup/nodes.rs
-//!   lab up --kubernetes  all but test
-//!   conformance       the same, and conformance   setup/conformance.rs
+//!                     conformance      setup/conformance.rs
+//!   lab up --kubernetes   all but test and conformance
+//!   conformance           all but test
 //!   manifests, test   go, chart        setup/go.rs, setup/chart.rs
 //! ```
 
@@ -62,7 +63,7 @@ impl Goal {
             Self::Kubernetes => [&[lab::PART], &CLUSTER[..]].concat(),
             Self::Conformance => [&[lab::PART], &CLUSTER[..], &[conformance::PART]].concat(),
             Self::Chart => vec![go::PART, chart::PART],
-            Self::Test => [&[lab::PART, test::PART], &CLUSTER[..]].concat(),
+            Self::Test => [&[lab::PART, test::PART], &CLUSTER[..], &[conformance::PART]].concat(),
         }
     }
 }

@@ -261,8 +261,8 @@ fn suites() -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
-/// Topologies as real clusters, each a suite of its own: ours, and one that was written for others, where that is there. They
-/// are not for a machine that is busy with all the rest: a kubelet restarts what gets no time to answer it.
+/// Topologies as real clusters, each a suite of its own: ours, one that was written for others, where that is there, and one for
+/// a few of Kubernetes' own tests. They are not for a machine that is busy with all the rest: a kubelet restarts what gets no time to answer it.
 fn clusters() -> Result<Vec<Suite>> {
     let built = target_folder()?.join("debug");
     let xtask = built.join("xtask");
@@ -286,6 +286,12 @@ fn clusters() -> Result<Vec<Suite>> {
             });
         }
     }
+    let mut command = Command::new(&xtask);
+    command.args(["conformance", "--few", "--built"]);
+    suites.push(Suite {
+        name: "cluster: Kubernetes' own tests".to_owned(),
+        command,
+    });
     Ok(suites)
 }
 

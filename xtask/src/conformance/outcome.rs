@@ -56,6 +56,18 @@ fn outcome(spec: &Value) -> Option<Outcome> {
     }
 }
 
+/// For people: a line for each test, and why it failed.
+pub(super) fn list(run: &BTreeMap<String, Outcome>) -> String {
+    let lines = run.iter().map(|(name, outcome)| {
+        let why = match outcome {
+            Outcome::Failed(why) | Outcome::Skipped(why) => format!(": {why}"),
+            Outcome::Passed => String::new(),
+        };
+        format!("{:>7}  {name}{why}\n", outcome.word())
+    });
+    lines.collect()
+}
+
 /// For people: a line for each test, the reasons of those that differ, and the sums.
 pub(super) fn table(kube_proxy: &BTreeMap<String, Outcome>, stentor: &BTreeMap<String, Outcome>) -> String {
     let mut text = format!("{:>10}  {:>7}  test\n", "kube-proxy", "stentor");
