@@ -100,6 +100,8 @@ enum Task {
         /// `lb`: the load balancer in the kernel. `kube`: a big cluster (takes minutes, and only by name). Any other word:
         /// only benchmarks whose name contains it.
         name: Option<String>,
+        /// Of `lb` only this: `packets`, `throughput` (end to end beside others, takes minutes) or `control`.
+        part: Option<String>,
     },
 }
 
@@ -124,7 +126,7 @@ fn main() -> ExitCode {
             image::run(build, output.as_deref(), root.as_deref())
         }
         Task::Manifests => manifests::write(),
-        Task::Bench { name } => test::bench(name.as_deref()),
+        Task::Bench { name, part } => test::bench(name.as_deref(), part.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

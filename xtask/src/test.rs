@@ -119,15 +119,31 @@ pub(crate) fn fuzz(short: bool, target: Option<&str>) -> Result<()> {
 
 /// Runs the benches. Programs that others run (the kernel ours, we those of a cluster) are measured from outside: what
 /// drives them is not optimised.
-pub(crate) fn bench(name: Option<&str>) -> Result<()> {
+pub(crate) fn bench(name: Option<&str>, part: Option<&str>) -> Result<()> {
     let whole = ["bench", "--workspace", "--all-features"];
     let run = |words: &[&str]| step::run(step::cargo().args(whole).args(words));
     match name {
         Some("lb") => {
+            let parts = ["packets", "throughput", "control"];
+            if let Some(part) = part
+                && !parts.contains(&part)
+            {
+                bail!("`lb` has these parts: {}", parts.join(", "));
+            }
+            let asked = |name| part.is_none_or(|part| part == name);
             ebpf::build()?;
-            run(&["--bench", "lb", "--profile", "dev"])?;
-            run(&["--bench", "control"])
+            if asked("packets") {
+                run(&["--bench", "lb", "--profile", "dev"])?;
+            }
+            if asked("throughput") {
+                throughput(&whole)?;
+            }
+            if asked("control") {
+                run(&["--bench", "control"])?;
+            }
+            Ok(())
         }
+        Some(_) if part.is_some() => bail!("only `lb` has parts"),
         Some("kube") => {
             build(true)?;
             let program = target_folder()?.join("release/stentor");
@@ -143,6 +159,17 @@ pub(crate) fn bench(name: Option<&str>) -> Result<()> {
             run(&["--benches"])
         }
     }
+}
+
+/// The agent only says what to do; whether it was optimised makes no difference to what the kernel does.
+fn throughput(whole: &[&str]) -> Result<()> {
+    build(false)?;
+    let program = target_folder()?.join("debug/stentor");
+    let mut command = step::cargo();
+    command
+        .args(whole)
+        .args(["--bench", "throughput", "--profile", "dev", "--", "throughput"]);
+    step::run(command.env("STENTOR_BINARY", program))
 }
 
 /// One cargo command that counts as one test.
