@@ -5,7 +5,9 @@
 //! program        hook    does
 //! wrap_xdp       XDP     the packet anew, one of many flows, then PROGRAM_XDP
 //! wrap_tc        tc      the same, then PROGRAM_TC
-//! floor_lookup   XDP     one lookup of a flow's key in an LRU hash
+//! floor_keep     XDP     one entry for floor_lookup
+//! floor_lookup   XDP     one lookup of a flow's key in an LRU hash, and a look at the whole value
+//! floor_new      XDP     the same lookup, and where nothing was found, one insertion into another one
 //! floor_insert   XDP     one insertion there
 //! ```
 
@@ -41,9 +43,12 @@ static TEMPLATE: Array<Template, 1> = Array::new();
 static PROGRAM_XDP: ProgramArray<1> = ProgramArray::new();
 #[btf_map]
 static PROGRAM_TC: ProgramArray<1> = ProgramArray::new();
-/// As large as a flow's entry of IPv4.
+/// As large as `FLOWS4`, and its entries as large as there.
 #[btf_map]
-static FLOOR: LruHashMap<[u32; 4], [u32; 7], 131_072> = LruHashMap::new();
+static FLOOR_KEPT: LruHashMap<[u32; 4], [u32; 7], 524_288> = LruHashMap::new();
+/// The same for `OPENING4`.
+#[btf_map]
+static FLOOR_OPENING: LruHashMap<[u32; 4], [u32; 7], 32_768> = LruHashMap::new();
 
 #[xdp]
 pub fn wrap_xdp(ctx: XdpContext) -> u32 {
@@ -118,21 +123,42 @@ unsafe fn vary(address: usize, port: usize, flow: u32) {
 }
 
 #[xdp]
-pub fn floor_lookup(ctx: XdpContext) -> u32 {
+pub fn floor_keep(ctx: XdpContext) -> u32 {
     match key(&ctx) {
-        // SAFETY: the value is looked at once.
-        Some(key) if unsafe { FLOOR.get(&key).is_some() } => xdp_action::XDP_PASS,
+        Some(key) if FLOOR_KEPT.insert(&key, &VALUE, 0).is_ok() => xdp_action::XDP_PASS,
         _ => xdp_action::XDP_DROP,
     }
 }
 
 #[xdp]
-pub fn floor_insert(ctx: XdpContext) -> u32 {
-    match key(&ctx) {
-        Some(key) if FLOOR.insert(&key, &[1_u32; 7], 0).is_ok() => xdp_action::XDP_PASS,
+pub fn floor_lookup(ctx: XdpContext) -> u32 {
+    // SAFETY: the value is looked at once.
+    match key(&ctx).and_then(|key| unsafe { FLOOR_KEPT.get(&key) }) {
+        Some(value) if value.iter().fold(0, |all, word| all ^ word) != 0 => xdp_action::XDP_PASS,
         _ => xdp_action::XDP_DROP,
     }
 }
+
+#[xdp]
+pub fn floor_new(ctx: XdpContext) -> u32 {
+    let Some(key) = key(&ctx) else {
+        return xdp_action::XDP_DROP;
+    };
+    if FLOOR_KEPT.get_ptr(&key).is_some() || FLOOR_OPENING.insert(&key, &VALUE, 0).is_err() {
+        return xdp_action::XDP_DROP;
+    }
+    xdp_action::XDP_PASS
+}
+
+#[xdp]
+pub fn floor_insert(ctx: XdpContext) -> u32 {
+    match key(&ctx) {
+        Some(key) if FLOOR_OPENING.insert(&key, &VALUE, 0).is_ok() => xdp_action::XDP_PASS,
+        _ => xdp_action::XDP_DROP,
+    }
+}
+
+const VALUE: [u32; 7] = [1; 7];
 
 #[inline(always)]
 fn key(ctx: &XdpContext) -> Option<[u32; 4]> {

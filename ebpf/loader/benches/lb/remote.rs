@@ -46,7 +46,8 @@ pub(crate) fn family<A: Ends>(rig: &mut Rig, name: &str) -> Result<()> {
 }
 
 /// The backends move behind a router; the node's own address on the way there.
-fn node<A: Ends>(rig: &mut Rig) -> Result<IpAddr> {
+pub(crate) fn node<A: Ends>(rig: &mut Rig) -> Result<IpAddr> {
+    rig.node::<A>()?;
     let (own, router, whole) = match A::client() {
         IpAddr::V4(_) => ("10.1.0.1", "10.1.0.2", "0.0.0.0/0"),
         IpAddr::V6(_) => ("fd01::1", "fd01::2", "::/0"),

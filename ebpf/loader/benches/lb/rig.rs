@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, MapData, ProgramArray};
+use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use ebpf_abi::config::{Config, setting};
@@ -317,6 +317,15 @@ impl Rig {
     pub(crate) fn entries<A: Ends>(&self) -> Result<usize> {
         let (kept, opening) = (self.map(A::FLOWS)?, self.map(A::OPENING)?);
         Ok(kept.all::<Tuple<A>, Flow<A>>()?.len() + opening.all::<Tuple<A>, Flow<A>>()?.len())
+    }
+
+    /// Makes room where the floors insert.
+    pub(crate) fn forget_floor(&mut self) -> Result<()> {
+        let map = self.wrapper.map_mut("FLOOR_OPENING").context("the floor's map")?;
+        let mut map: HashMap<&mut MapData, [u32; 4], [u32; 7]> = HashMap::try_from(map)?;
+        let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
+        keys.iter().try_for_each(|key| map.remove(key))?;
+        Ok(())
     }
 
     /// Deletes all flows of a family.
