@@ -40,6 +40,8 @@ pub struct Datapath {
     pub cgroup_root: PathBuf,
     /// `kube-proxy-replacement-healthz-bind-address`
     pub healthz: Option<SocketAddr>,
+    /// `kube-proxy-replacement-proxy-mode-bind-address`
+    pub proxy_mode: Option<SocketAddr>,
     /// Counts at the start of the agent.
     pub sizes: MapSizes,
     pub settings: Settings,
@@ -57,6 +59,7 @@ impl Default for Datapath {
             bpf_root: PathBuf::from("/sys/fs/bpf"),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             healthz: None,
+            proxy_mode: None,
             sizes: MapSizes::default(),
             settings: Settings::default(),
         }
@@ -97,15 +100,8 @@ pub(super) fn understand(read: &Reader<'_>, families: Families) -> Result<Datapa
         sockets: switch(read.flag("bpf-lb-sock", true)?),
         bpf_root: path(read, "bpf-root", defaults.bpf_root)?,
         cgroup_root: path(read, "cgroup-root", defaults.cgroup_root)?,
-        healthz: match read.text("kube-proxy-replacement-healthz-bind-address") {
-            None | Some("") => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                read.bad(
-                    "kube-proxy-replacement-healthz-bind-address",
-                    "an address with a port, such as 0.0.0.0:10256",
-                )
-            })?),
-        },
+        healthz: listening(read, "kube-proxy-replacement-healthz-bind-address")?,
+        proxy_mode: listening(read, "kube-proxy-replacement-proxy-mode-bind-address")?,
         sizes: sizes(read)?,
         settings: settings(read, families)?,
     })
@@ -314,6 +310,16 @@ fn networks(read: &Reader<'_>, key: &'static str) -> Result<Vec<IpNet>, ConfigEr
         .map(|word| word.parse::<IpNet>().map(|net| net.trunc()))
         .collect::<Result<_, _>>()
         .map_err(|_| read.bad(key, "prefixes such as 10.0.0.0/8,fd00::/8"))
+}
+
+fn listening(read: &Reader<'_>, key: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
+    match read.text(key) {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(address) => Ok(Some(address)),
+            Err(_) => Err(read.bad(key, "an address with a port, such as 0.0.0.0:10256")),
+        },
+    }
 }
 
 fn path(read: &Reader<'_>, key: &'static str, default: PathBuf) -> Result<PathBuf, ConfigError> {

@@ -125,6 +125,7 @@ const KEYS: &[Key] = &[
     acted("k8s-service-proxy-name", Form::Value, "Serve only Services with this service-proxy-name"),
     acted("kube-proxy-replacement", Form::Flag, "Serve Services in the kernel; without it addresses are only announced"),
     acted("kube-proxy-replacement-healthz-bind-address", Form::Value, "Address and port of /healthz as kube-proxy has it; empty: none"),
+    acted("kube-proxy-replacement-proxy-mode-bind-address", Form::Value, "Address and port of /proxyMode as kube-proxy has it; empty: none"),
     moot("l2-announcements-lease-duration"),
     moot("l2-announcements-renew-deadline"),
     moot("l2-announcements-retry-period"),

@@ -1,5 +1,6 @@
 //! Health checks as kube-proxy answers them: whether this node has an endpoint of a Service, at the Service's
-//! `healthCheckNodePort`, and whether the load balancer is well, at `/healthz`. Load balancers in front ask there.
+//! `healthCheckNodePort`, and whether the load balancer is well, at `/healthz`. Load balancers in front ask there. Programs that
+//! want to know how Services are served ask for `/proxyMode`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +34,8 @@ pub struct Health {
     pub services: BTreeMap<u16, HealthCheck>,
     /// Where `/healthz` is served.
     pub healthz: Option<SocketAddr>,
+    /// Where `/proxyMode` is served.
+    pub proxy_mode: Option<SocketAddr>,
 }
 
 /// How the load balancer is.
@@ -74,6 +77,7 @@ pub async fn run(mut wish: watch::Receiver<Arc<Health>>, refused: mpsc::Sender<R
 enum Question {
     Service(u16),
     Healthz(SocketAddr),
+    ProxyMode(SocketAddr),
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +90,11 @@ struct Server {
 impl Server {
     async fn listen(&mut self, health: &Health, wish: &watch::Receiver<Arc<Health>>) {
         let services = health.services.keys().map(|port| Question::Service(*port));
-        let wanted: BTreeSet<Question> = services.chain(health.healthz.map(Question::Healthz)).collect();
+        let own = [
+            health.healthz.map(Question::Healthz),
+            health.proxy_mode.map(Question::ProxyMode),
+        ];
+        let wanted: BTreeSet<Question> = services.chain(own.into_iter().flatten()).collect();
         self.open.retain(|question, task| {
             let keep = wanted.contains(question);
             if !keep {
@@ -117,7 +125,7 @@ impl Server {
 /// At all addresses of both families, or of IPv4 where there is no IPv6.
 async fn bind(question: Question) -> Result<TcpListener, (SocketAddr, std::io::Error)> {
     let (first, second) = match question {
-        Question::Healthz(address) => (address, None),
+        Question::Healthz(address) | Question::ProxyMode(address) => (address, None),
         Question::Service(port) => (
             SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
             Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
@@ -131,11 +139,12 @@ async fn bind(question: Question) -> Result<TcpListener, (SocketAddr, std::io::E
 }
 
 async fn serve(listener: TcpListener, question: Question, health: watch::Receiver<Arc<Health>>) {
-    let answer = move |_: &Request<Incoming>| answer(question, &health.borrow());
+    let answer = move |asked: &Request<Incoming>| answer(question, asked.uri().path(), &health.borrow());
     http::serve(listener, LIMITS, answer).await;
 }
 
-fn answer(question: Question, health: &Health) -> Response<Full<Bytes>> {
+fn answer(question: Question, path: &str, health: &Health) -> Response<Full<Bytes>> {
+    let mut form = "application/json";
     let (status, weight, body) = match question {
         Question::Service(port) => match health.services.get(&port) {
             Some(check) => {
@@ -153,10 +162,17 @@ fn answer(question: Question, health: &Health) -> Response<Full<Bytes>> {
             );
             (status(well), None, body)
         }
+        Question::ProxyMode(_) => {
+            form = "text/plain; charset=utf-8";
+            match path {
+                "/proxyMode" => (StatusCode::OK, None, "ebpf".to_owned()),
+                _ => (StatusCode::NOT_FOUND, None, "404 page not found\n".to_owned()),
+            }
+        }
     };
     let mut response = Response::builder()
         .status(status)
-        .header("Content-Type", "application/json")
+        .header("Content-Type", form)
         .header("X-Content-Type-Options", "nosniff");
     if let Some(weight) = weight {
         response = response.header("X-Load-Balancing-Endpoint-Weight", weight.to_string());
@@ -200,14 +216,14 @@ mod tests {
                     local_endpoints,
                 },
             )]),
-            healthz: None,
+            ..Health::default()
         }
     }
 
     #[test]
     fn a_node_with_endpoints_is_told_as_kube_proxy_tells_it() {
         let health = health(2, Proxy::Well);
-        let told = answer(Question::Service(30001), &health);
+        let told = answer(Question::Service(30001), "/", &health);
         assert_eq!(told.status(), StatusCode::OK);
         assert_eq!(told.headers()["X-Load-Balancing-Endpoint-Weight"], "2");
         let body = of_service(&health.services[&30001], true);
@@ -224,13 +240,27 @@ mod tests {
     #[test]
     fn a_node_without_endpoints_or_without_load_balancer_is_unavailable() {
         for health in [health(0, Proxy::Well), health(1, Proxy::Unwell)] {
-            let told = answer(Question::Service(30001), &health);
+            let told = answer(Question::Service(30001), "/", &health);
             assert_eq!(told.status(), StatusCode::SERVICE_UNAVAILABLE);
         }
         let address = "127.0.0.1:10256".parse().unwrap();
         assert_eq!(
-            answer(Question::Healthz(address), &health(1, Proxy::Well)).status(),
+            answer(Question::Healthz(address), "/healthz", &health(1, Proxy::Well)).status(),
             StatusCode::OK
         );
+    }
+
+    #[test]
+    fn who_asks_how_services_are_served_is_told() {
+        let ask = |path| {
+            let address = "127.0.0.1:10249".parse().unwrap();
+            answer(Question::ProxyMode(address), path, &health(1, Proxy::Well))
+        };
+        let told = ask("/proxyMode");
+        assert_eq!(
+            (told.status(), &told.headers()["Content-Type"]),
+            (StatusCode::OK, &"text/plain; charset=utf-8".parse().unwrap())
+        );
+        assert_eq!(ask("/metrics").status(), StatusCode::NOT_FOUND);
     }
 }

@@ -160,6 +160,7 @@ impl Balancer {
             proxy,
             services: desired.health_checks.clone(),
             healthz: config.datapath.healthz.filter(|_| on),
+            proxy_mode: config.datapath.proxy_mode.filter(|_| on),
         };
         self.health.send_if_modified(|told| {
             let differs = **told != health;

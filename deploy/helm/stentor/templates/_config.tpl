@@ -39,6 +39,9 @@ k8s-service-proxy-name: {{ . | quote }}
 {{- with .kubeProxyReplacementHealthzBindAddr }}
 kube-proxy-replacement-healthz-bind-address: {{ . | quote }}
 {{- end }}
+{{- with .kubeProxyReplacementProxyModeBindAddr }}
+kube-proxy-replacement-proxy-mode-bind-address: {{ . | quote }}
+{{- end }}
 {{- with .devices }}
 devices: {{ kindIs "slice" . | ternary (join " " (kindIs "slice" . | ternary . list)) . | quote }}
 {{- end }}
