@@ -25,10 +25,14 @@
 //! condition `cilium.io/IPAMRequestSatisfied`), Kubernetes `Service` (`ipFamilies`, `ipFamilyPolicy`,
 //! `loadBalancerIP`).
 //!
+//! [`Incremental`] comes to the same decisions from one change, without a look at the rest.
+//!
 //! Deliberately not here: label selectors (the caller says which pools select a request), load
 //! balancer classes (the caller leaves out what is not ours), the Kubernetes API, and any memory.
 
 mod count;
+mod given;
+mod incremental;
 mod plan;
 mod pool;
 mod range;
@@ -38,6 +42,7 @@ mod sharing;
 mod wish;
 
 pub use count::Count;
+pub use incremental::Incremental;
 pub use plan::plan;
 pub use pool::{AutoAssign, Conflict, FirstAndLast, Pool, PoolState, Removal};
 pub use range::{Block, Range, RangeError};

@@ -3,21 +3,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::count::Count;
+use crate::given::Given;
 use crate::pool::{AutoAssign, Pool, Prepared, Removal, prepare};
-use crate::report::{Allocation, Decision, Plan, PoolReport, Refusal, Standing};
+use crate::report::{Allocation, Decision, Plan, Refusal, Standing};
 use crate::request::{Family, Port, Request, TrafficPolicy, Wish};
 use crate::sharing::{Company, Permitted};
 
 /// Decides for every request. The order of the inputs does not matter; names of pools and of requests
 /// should be distinct.
 pub fn plan(pools: &[Pool], requests: &[Request]) -> Plan {
-    let mut order: Vec<&Request> = requests.iter().collect();
+    let mut pools = prepare(pools);
+    let mut given = Given::default();
+    let decided = decide(&mut pools, requests.iter().collect(), &given);
+    for (_, decision) in &decided {
+        given.add(decision, &pools);
+    }
+    let decisions = decided.into_iter();
+    Plan {
+        pools: given.reports(&pools),
+        decisions: decisions
+            .map(|(request, decision)| (request.id.clone(), decision))
+            .collect(),
+    }
+}
+
+/// Decides for these requests. `settled`: what others have and keep, none of whom shares with any of these.
+pub(crate) fn decide<'a>(
+    pools: &mut [Prepared],
+    requests: Vec<&'a Request>,
+    settled: &Given,
+) -> Vec<(&'a Request, Decision)> {
+    let mut order = requests;
     order.sort_by(|a, b| {
         (a.created.is_none(), a.created, &a.id).cmp(&(b.created.is_none(), b.created, &b.id))
     });
     let mut planner = Planner {
-        pools: prepare(pools),
+        pools,
+        settled,
         decisions: vec![Decision::default(); order.len()],
         requests: order,
         taken: BTreeMap::new(),
@@ -33,14 +55,15 @@ pub fn plan(pools: &[Pool], requests: &[Request]) -> Plan {
     for index in 0..planner.requests.len() {
         planner.serve_families(index);
     }
-    planner.finish()
+    planner.requests.into_iter().zip(planner.decisions).collect()
 }
 
-struct Planner<'a> {
-    pools: Vec<Prepared<'a>>,
+struct Planner<'a, 'b> {
+    pools: &'b mut [Prepared],
+    settled: &'b Given,
     requests: Vec<&'a Request>,
     decisions: Vec<Decision>,
-    /// Who has each address that is out.
+    /// Who of these has each address that is out.
     taken: BTreeMap<IpAddr, Company<'a>>,
     keys: BTreeMap<&'a str, Known<'a>>,
 }
@@ -73,7 +96,7 @@ enum Availability {
     Refused(Refusal),
 }
 
-impl<'a> Planner<'a> {
+impl Planner<'_, '_> {
     /// Keeps what the request holds and may keep.
     fn keep(&mut self, index: usize) {
         let request = self.requests[index];
@@ -95,7 +118,7 @@ impl<'a> Planner<'a> {
     /// and the lost part of a conflict count too: none of them takes an address away. Nor does the removal of
     /// its block where the pool retains.
     fn pool_keeping(&self, address: IpAddr, request: &Request) -> Option<usize> {
-        let selects = |pool: &Prepared<'_>| request.pools.contains(&pool.pool.name);
+        let selects = |pool: &Prepared| request.pools.contains(&pool.pool.name);
         let offering = self
             .pools
             .iter()
@@ -106,7 +129,7 @@ impl<'a> Planner<'a> {
         };
         let retaining = || {
             let origin = request.origins.get(&address)?;
-            let retains = |pool: &Prepared<'_>| match pool.pool.removal {
+            let retains = |pool: &Prepared| match pool.pool.removal {
                 Removal::Retain => pool.pool.name == *origin && selects(pool),
                 Removal::Reassign => false,
             };
@@ -212,7 +235,8 @@ impl<'a> Planner<'a> {
                     continue;
                 }
             }
-            if let Some(address) = pool.lowest_free(family, |address| self.taken.contains_key(&address)) {
+            let is_out = |address| self.taken.contains_key(&address) || self.settled.has(address);
+            if let Some(address) = pool.lowest_free(family, is_out) {
                 return Ok((address, at));
             }
         }
@@ -227,7 +251,10 @@ impl<'a> Planner<'a> {
 
     fn availability(&self, address: IpAddr, index: usize) -> Availability {
         let Some(owners) = self.taken.get(&address) else {
-            return Availability::Free;
+            return match self.settled.has(address) {
+                true => Availability::Refused(Refusal::AlreadyAllocated(address)),
+                false => Availability::Free,
+            };
         };
         let request = self.requests[index];
         if request.sharing.is_none() {
@@ -271,41 +298,7 @@ impl<'a> Planner<'a> {
             }
         }
     }
-
-    fn finish(self) -> Plan {
-        let mut plan = Plan::default();
-        let mut retained: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
-        for given in self.decisions.iter().flat_map(|decision| &decision.addresses) {
-            match given.standing {
-                Standing::Retained => {
-                    retained.entry(&given.pool).or_default().insert(given.address);
-                }
-                Standing::InPool => {}
-            }
-        }
-        for pool in self.pools {
-            let out = self.taken.keys();
-            let given = out.filter(|address| pool.contains(**address) && !pool.holds_back(**address));
-            let given = u128::try_from(given.count()).unwrap_or(u128::MAX);
-            let retained = retained.remove(pool.pool.name.as_str()).unwrap_or_default();
-            let (total, mut used) = (pool.total(), pool.held_back());
-            used += Count::new(given);
-            let mut available = total;
-            available -= used;
-            let report = PoolReport {
-                total,
-                used,
-                available,
-                retained: retained.into_iter().collect(),
-                conflicts: pool.conflicts,
-            };
-            plan.pools.insert(pool.pool.name.clone(), report);
-        }
-        let ids = self.requests.iter().map(|request| request.id.clone());
-        plan.decisions = ids.zip(self.decisions).collect();
-        plan
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -108,8 +108,8 @@ impl Conflict {
 
 /// A pool prepared for planning.
 #[derive(Debug)]
-pub(crate) struct Prepared<'a> {
-    pub(crate) pool: &'a Pool,
+pub(crate) struct Prepared {
+    pub(crate) pool: Pool,
     pub(crate) conflicts: Vec<Conflict>,
     /// Everything the pool states, overlapping parts included: ascending, none overlapping another.
     stated: Vec<Range>,
@@ -132,14 +132,17 @@ struct Supply {
 }
 
 /// Settles conflicts. The result is in the order in which pools are drawn from.
-pub(crate) fn prepare(pools: &[Pool]) -> Vec<Prepared<'_>> {
+pub(crate) fn prepare(pools: &[Pool]) -> Vec<Prepared> {
     let mut by_age: Vec<&Pool> = pools.iter().collect();
     by_age.sort_by(|a, b| {
         (a.created.is_none(), a.created, &a.name).cmp(&(b.created.is_none(), b.created, &b.name))
     });
     let mut claims = Claims::default();
-    let mut prepared: Vec<Prepared<'_>> = by_age.into_iter().map(|pool| claims.take(pool)).collect();
-    prepared.sort_by_key(|prepared| (Reverse(prepared.pool.priority), &prepared.pool.name));
+    let mut prepared: Vec<Prepared> = by_age.into_iter().map(|pool| claims.take(pool)).collect();
+    prepared.sort_by(|a, b| {
+        let key = |prepared: &Prepared| Reverse(prepared.pool.priority);
+        (key(a), &a.pool.name).cmp(&(key(b), &b.pool.name))
+    });
     prepared
 }
 
@@ -158,7 +161,7 @@ struct Claim<'a> {
 }
 
 impl<'a> Claims<'a> {
-    fn take(&mut self, pool: &'a Pool) -> Prepared<'a> {
+    fn take(&mut self, pool: &'a Pool) -> Prepared {
         let mut conflicts = Vec::new();
         let mut offered = Vec::new();
         let mut supply: BTreeMap<Family, Supply> = BTreeMap::new();
@@ -189,13 +192,11 @@ impl<'a> Claims<'a> {
                 offered.push(part);
             }
         }
-        for supply in supply.values_mut() {
-            supply.next = supply.ranges.first().map(Range::first);
-        }
+        supply.values_mut().for_each(Supply::rewind);
         offered.sort();
         let held_back = without(&stated, &usable);
         Prepared {
-            pool,
+            pool: pool.clone(),
             conflicts,
             stated,
             offered,
@@ -269,7 +270,19 @@ fn any_contains(ranges: &[Range], address: IpAddr) -> bool {
         .is_some_and(|range| range.contains(address))
 }
 
-impl Prepared<'_> {
+impl Supply {
+    fn rewind(&mut self) {
+        self.at = 0;
+        self.next = self.ranges.first().map(Range::first);
+    }
+}
+
+impl Prepared {
+    /// Addresses may have been freed: all are tried again.
+    pub(crate) fn rewind(&mut self) {
+        self.supply.values_mut().for_each(Supply::rewind);
+    }
+
     /// Whether the pool states this address, be it usable or not.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         any_contains(&self.stated, address)

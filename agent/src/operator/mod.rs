@@ -15,6 +15,7 @@
 pub mod definitions;
 mod metrics;
 pub mod outbox;
+mod pace;
 pub mod plan;
 mod run;
 mod serve;

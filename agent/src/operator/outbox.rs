@@ -12,8 +12,10 @@
 //!   way, and leads to a new plan.
 //! - One target has one write under way.
 //! - A write that failed is tried again, ever less often. It keeps no other write from being sent.
+//!
+//! No news costs a look at all that waits: there may be ten thousand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::plan::write::{Basis, Target, Write};
@@ -28,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub enum Input {
     /// Everything that is wanted now.
     Planned(Vec<Write>),
+    /// What is wanted of these targets, if anything; of all others the same as before.
+    Replanned(Vec<(Target, Option<Write>)>),
     Done {
         target: Target,
         outcome: Outcome,
@@ -51,6 +55,10 @@ pub enum Outcome {
 pub struct Outbox {
     bucket: Bucket,
     waiting: BTreeMap<Target, Write>,
+    /// Of what waits, what may be sent and never failed.
+    fresh: BTreeSet<Target>,
+    /// Of what waits, what may be sent when its pause is over.
+    paused: BTreeSet<(Instant, Target)>,
     under_way: BTreeMap<Target, Basis>,
     /// Over which states was written, as long as plans are still made on them.
     old: BTreeMap<Target, Basis>,
@@ -69,6 +77,8 @@ impl Outbox {
         Self {
             bucket: Bucket::new(now, budget),
             waiting: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            paused: BTreeSet::new(),
             under_way: BTreeMap::new(),
             old: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -78,9 +88,36 @@ impl Outbox {
     /// `out`: writes to send now.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Write>) {
         match input {
-            Input::Planned(writes) => self.planned(writes),
+            Input::Planned(writes) => {
+                let mut wanted: BTreeMap<Target, Option<Write>> =
+                    self.waiting.keys().map(|target| (target.clone(), None)).collect();
+                // Of targets of which nothing is wanted something may be known, too.
+                wanted.extend(
+                    self.old
+                        .keys()
+                        .chain(self.failed.keys())
+                        .map(|target| (target.clone(), None)),
+                );
+                wanted.extend(
+                    writes
+                        .into_iter()
+                        .map(|write| (write.target.clone(), Some(write))),
+                );
+                for (target, write) in wanted {
+                    self.want(target, write);
+                }
+            }
+            Input::Replanned(changed) => {
+                for (target, write) in changed {
+                    self.want(target, write);
+                }
+            }
             Input::Done { target, outcome } => self.done(now, target, &outcome),
-            Input::Resync => self.old.clear(),
+            Input::Resync => {
+                for target in std::mem::take(&mut self.old).into_keys() {
+                    self.sort_in(&target);
+                }
+            }
             Input::TimedOut => {}
         }
         self.send(now, out);
@@ -92,15 +129,18 @@ impl Outbox {
         if self.under_way.len() >= LANES {
             return None;
         }
-        let at = |target: &Target| self.failed.get(target).map_or(now, |failed| failed.again);
-        let first = self.ready().map(at).min()?;
+        let first = match (self.fresh.is_empty(), self.paused.first()) {
+            (false, _) => now,
+            (true, Some((again, _))) => *again,
+            (true, None) => return None,
+        };
         Some(first.max(self.bucket.next(now)))
     }
 
     /// Writes that are wanted and not done.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.ready().count() + self.under_way.len()
+        self.fresh.len() + self.paused.len() + self.under_way.len()
     }
 
     /// Of these, those that failed at least once.
@@ -109,28 +149,44 @@ impl Outbox {
         self.failed.len()
     }
 
-    fn planned(&mut self, writes: Vec<Write>) {
-        self.waiting = writes
-            .into_iter()
-            .map(|write| (write.target.clone(), write))
-            .collect();
-        let waiting = &self.waiting;
-        let under_way = &self.under_way;
+    fn want(&mut self, target: Target, write: Option<Write>) {
+        let is_under_way = self.under_way.contains_key(&target);
         // Plans see the write: its state is not planned on any more.
-        self.old.retain(|target, basis| {
-            waiting.get(target).is_some_and(|write| write.basis == *basis) || under_way.contains_key(target)
-        });
-        self.failed
-            .retain(|target, _| waiting.contains_key(target) || under_way.contains_key(target));
+        let is_seen = |basis: &Basis| write.as_ref().is_none_or(|write| write.basis != *basis);
+        if !is_under_way && self.old.get(&target).is_some_and(is_seen) {
+            self.old.remove(&target);
+        }
+        if !is_under_way && write.is_none() {
+            self.unsort(&target);
+            self.failed.remove(&target);
+        }
+        match write {
+            Some(write) => self.waiting.insert(target.clone(), write),
+            None => self.waiting.remove(&target),
+        };
+        self.sort_in(&target);
     }
 
-    /// What may be sent, when its pause is over.
-    fn ready(&self) -> impl Iterator<Item = &Target> {
-        let waiting = self.waiting.iter();
-        let ready = waiting.filter(|(target, write)| {
-            !self.under_way.contains_key(*target) && self.old.get(*target) != Some(&write.basis)
-        });
-        ready.map(|(target, _)| target)
+    /// Whether it may be sent, and when, follows from all else that is known of it.
+    fn sort_in(&mut self, target: &Target) {
+        self.unsort(target);
+        let Some(write) = self.waiting.get(target) else {
+            return;
+        };
+        if self.under_way.contains_key(target) || self.old.get(target) == Some(&write.basis) {
+            return;
+        }
+        match self.failed.get(target) {
+            Some(failed) => self.paused.insert((failed.again, target.clone())),
+            None => self.fresh.insert(target.clone()),
+        };
+    }
+
+    fn unsort(&mut self, target: &Target) {
+        self.fresh.remove(target);
+        if let Some(failed) = self.failed.get(target) {
+            self.paused.remove(&(failed.again, target.clone()));
+        }
     }
 
     fn done(&mut self, now: Instant, target: Target, outcome: &Outcome) {
@@ -140,7 +196,11 @@ impl Outbox {
         match outcome {
             Outcome::Written | Outcome::Outdated => {
                 self.failed.remove(&target);
-                self.old.insert(target, basis);
+                self.old.insert(target.clone(), basis);
+            }
+            // Nobody wants it any more.
+            Outcome::Failed(_) if !self.waiting.contains_key(&target) => {
+                self.failed.remove(&target);
             }
             Outcome::Failed(_) => {
                 let times = self.failed.get(&target).map_or(0, |failed| failed.times);
@@ -149,19 +209,23 @@ impl Outbox {
                     times: times.saturating_add(1),
                     again: now + pause,
                 };
-                self.failed.insert(target, failed);
+                self.failed.insert(target.clone(), failed);
             }
         }
+        self.sort_in(&target);
     }
 
     fn send(&mut self, now: Instant, out: &mut Vec<Write>) {
-        let due = |target: &&Target| self.failed.get(*target).is_none_or(|failed| failed.again <= now);
-        let lanes = LANES.saturating_sub(self.under_way.len());
-        let chosen: Vec<Target> = self.ready().filter(due).take(lanes).cloned().collect();
-        for target in chosen {
+        while self.under_way.len() < LANES {
+            let due = self.paused.first().filter(|(again, _)| *again <= now);
+            let due = due.map(|(_, target)| target);
+            let Some(target) = self.fresh.first().or(due).cloned() else {
+                return;
+            };
             if !self.bucket.take(now) {
-                break;
+                return;
             }
+            self.unsort(&target);
             let Some(write) = self.waiting.get(&target) else {
                 continue;
             };
@@ -269,6 +333,15 @@ mod tests {
             self.give(Input::Planned(writes.collect()))
         }
 
+        /// Of these targets only.
+        fn replan(&mut self, writes: &[(&str, Option<&str>)]) -> Vec<String> {
+            let changed = writes.iter().map(|(name, version)| {
+                let write = version.map(|version| write(name, version));
+                (tests::write(name, "").target, write)
+            });
+            self.give(Input::Replanned(changed.collect()))
+        }
+
         fn done(&mut self, name: &str, outcome: Outcome) -> Vec<String> {
             let target = write(name, "").target;
             self.give(Input::Done { target, outcome })
@@ -322,6 +395,35 @@ mod tests {
         bench.now += Duration::from_secs(60);
         assert!(bench.give(Input::TimedOut).is_empty());
         assert_eq!(bench.outbox.next_timeout(bench.now), None);
+    }
+
+    #[test]
+    fn a_plan_of_some_targets_leaves_the_others_as_they_are() {
+        let mut bench = Bench::new(2, 2);
+        assert_eq!(bench.plan(&[("a", "1"), ("b", "1"), ("c", "1")]), ["a@1", "b@1"]);
+        bench.done("a", Outcome::Written);
+        bench.done("b", Outcome::Failed("no".to_owned()));
+        assert_eq!((bench.outbox.pending(), bench.outbox.failing()), (2, 1));
+        bench.replan(&[("b", None), ("d", Some("7"))]);
+        assert_eq!((bench.outbox.pending(), bench.outbox.failing()), (2, 0));
+        bench.now += Duration::from_secs(60);
+        assert_eq!(bench.give(Input::TimedOut), ["c@1", "d@7"]);
+        // Written and not seen yet: over that version nothing is sent, over the next one it is.
+        bench.done("c", Outcome::Written);
+        bench.now += Duration::from_secs(60);
+        assert!(bench.replan(&[("c", Some("1")), ("a", Some("1"))]).is_empty());
+        assert_eq!(bench.replan(&[("c", Some("2"))]), ["c@2"]);
+    }
+
+    #[test]
+    fn what_failed_and_is_wanted_no_longer_is_forgotten() {
+        let mut bench = Bench::new(10, 10);
+        bench.plan(&[("a", "1")]);
+        bench.replan(&[("a", None)]);
+        bench.done("a", Outcome::Failed("no".to_owned()));
+        assert_eq!((bench.outbox.pending(), bench.outbox.failing()), (0, 0));
+        assert_eq!(bench.outbox.next_timeout(bench.now), None);
+        assert_eq!(bench.replan(&[("a", Some("1"))]), ["a@1"]);
     }
 
     #[test]

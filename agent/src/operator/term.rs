@@ -1,8 +1,10 @@
 //! From the day a replica has the Lease to the day it has not: definitions, then read, plan, write.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crds::ObjectRef;
 use crds::k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
@@ -10,21 +12,21 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::outbox::{Bucket, Input, Outbox, Outcome};
+use super::pace::Pace;
 use super::plan::write::{Note, Target, Write};
-use super::plan::{Memory, Part, kinds, reconcile};
+use super::plan::{Keyed, Part, Writes, kinds};
 use super::run::{State, change, random};
 use crate::config::Config;
 use crate::config::operator::Budget;
 use crate::shell::definitions::{NotInstalled, install};
 use crate::shell::lease::Standing;
 use crate::shell::writes::{carry_out, tell};
+use crate::source::Change;
 use crate::source::kube::{Cluster, ClusterError, OperatorScope, start_operator};
 use crate::world::World;
 
 /// Of a write. It also ends with the time this replica may act.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Planning takes at most this share of the time: after a plan the next one waits that many times as long as it took.
-const REST: u32 = 5;
 /// What failed for good, or was refused without news, is looked at again this often.
 const RESYNC: Duration = Duration::from_secs(60);
 /// Definitions that could not be written are tried again, ever less often.
@@ -91,13 +93,14 @@ impl Term {
         let (rescan, mut batches, source) = start_operator(self.cluster.clone(), &scope)?;
         let mut work = Work {
             world: World::new(""),
-            memory: Memory::default(),
+            planner: Keyed::default(),
+            changed: BTreeSet::new(),
             outbox: Outbox::new(Instant::now(), self.config.operator.budget),
             sends: JoinSet::new(),
             events,
             event_budget: Bucket::new(Instant::now(), EVENTS),
             plan_at: None,
-            rested: Instant::now(),
+            pace: Pace::new(Instant::now()),
             term: self,
             client,
             told_off: Vec::new(),
@@ -120,8 +123,12 @@ impl Term {
                         if first {
                             tracing::info!(objects = batch.changes.len(), "everything was read");
                         }
+                        work.changed.extend(batch.changes.iter().map(|change| match change {
+                            Change::Applied(parsed) => parsed.reference.clone(),
+                            Change::Deleted(reference) => reference.clone(),
+                        }));
                         work.world.take(batch);
-                        work.plan_at = Some(now.max(work.rested));
+                        work.plan_at = Some(work.pace.next(now));
                         None
                     }
                     // Only a defect ends it, and its task says which.
@@ -170,15 +177,16 @@ struct Work<'a> {
     term: &'a Term,
     client: Client,
     world: World,
-    memory: Memory,
+    planner: Keyed,
+    /// Since the last plan.
+    changed: BTreeSet<ObjectRef>,
     outbox: Outbox,
     sends: JoinSet<Done>,
     events: mpsc::Sender<Note>,
     event_budget: Bucket,
     /// When to plan; `None`: nothing changed, or nothing was read yet.
     plan_at: Option<Instant>,
-    /// Until then nobody plans.
-    rested: Instant,
+    pace: Pace,
     told_off: Vec<Part>,
     /// When a failure was last logged, and how many were not since.
     complained: (Option<Instant>, u64),
@@ -205,15 +213,25 @@ impl Work<'_> {
 
     fn plan(&mut self, out: &mut Vec<Write>) {
         let began = Instant::now();
-        let memory = std::mem::take(&mut self.memory);
-        let plan = reconcile(&self.world, memory, &self.term.config, Timestamp::now());
+        let changed = std::mem::take(&mut self.changed);
+        let plan = self
+            .planner
+            .step(&self.world, &changed, &self.term.config, Timestamp::now());
+        for (service, addresses) in plan.held {
+            match addresses {
+                Some(addresses) => self.world.observed.held_vips.insert(service, addresses),
+                None => self.world.observed.held_vips.remove(&service),
+            };
+        }
         let took = began.elapsed();
-        tracing::debug!(?took, writes = plan.writes.len(), "planned");
-        self.world.observed.held_vips = plan.held;
-        self.memory = plan.memory;
-        self.outbox.handle(began, Input::Planned(plan.writes), out);
+        tracing::debug!(?took, changed = changed.len(), "planned");
+        let input = match plan.writes {
+            Writes::All(writes) => Input::Planned(writes),
+            Writes::Of(writes) => Input::Replanned(writes),
+        };
+        self.outbox.handle(began, input, out);
         self.plan_at = None;
-        self.rested = began + took * REST;
+        self.pace.planned(began, took);
         for (part, kinds) in &plan.report.off {
             if !self.told_off.contains(part) {
                 let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();

@@ -183,6 +183,12 @@ impl Objects {
     }
 
     #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<Stored<'_, Service>> {
+        self.get(&ObjectRef::namespaced(Kind::Service, namespace, name))
+            .and_then(Service::view)
+    }
+
+    #[must_use]
     pub fn secret(&self, namespace: &str, name: &str) -> Option<Stored<'_, Secret>> {
         self.get(&ObjectRef::namespaced(Kind::Secret, namespace, name))
             .and_then(Secret::view)

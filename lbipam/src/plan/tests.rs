@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::count::Count;
 use crate::pool::{FirstAndLast, PoolState};
 use crate::range::{Block, Range};
 use crate::request::{Protocol, RequestId};
@@ -534,10 +535,10 @@ fn some_block() -> impl Strategy<Value = Block> {
     ]
 }
 
-const POOLS: [&str; 4] = ["p0", "p1", "p2", "p3"];
+pub(crate) const POOLS: [&str; 4] = ["p0", "p1", "p2", "p3"];
 
 prop_compose! {
-    fn some_pool(name: &'static str)(
+    pub(crate) fn some_pool(name: &'static str)(
         created in proptest::option::of(0i64..3),
         blocks in proptest::collection::vec(some_block(), 0..4),
         reserved: bool,
@@ -582,7 +583,7 @@ fn some_sharing() -> impl Strategy<Value = Option<Sharing>> {
 }
 
 prop_compose! {
-    fn some_request(name: usize)(
+    pub(crate) fn some_request(name: usize)(
         namespace in prop_oneof![Just("a"), Just("b")],
         created in proptest::option::of(0i64..3),
         wish in some_wish(),

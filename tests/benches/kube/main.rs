@@ -7,7 +7,7 @@
 //!   agents     many sources of agents in this process, each with its own client and cache, at a small cluster
 //!   addresses  10,000 Services from nothing to their addresses; then a restart of the operator
 //!   routes     an agent from nothing to all routes at FRR
-//!   one more   created -> address in the status -> UPDATE on FRR's wire, one Service after the other
+//!   one more   created -> address in the status -> UPDATE on FRR's wire, a Service each second
 //! ```
 //!
 //! `STENTOR_BENCH_SERVICES` and `STENTOR_BENCH_AGENTS` make it smaller or bigger.

@@ -1,4 +1,4 @@
-//! One Service after the other, at full size: how long until the network knows it.
+//! One Service after the other, one a second, at full size: how long until the network knows it.
 //!
 //! ```text
 //!   created      POST is sent
@@ -17,10 +17,13 @@ use crds::k8s_openapi::api::core::v1::Service;
 use futures_util::StreamExt as _;
 use kube::api::{PostParams, WatchEvent, WatchParams};
 use stentor_tests::cluster::Api;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::wire::Wire;
 use crate::{LIMIT, population, spread, tell};
+
+/// From one to the next, unless it takes longer.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Seconds since 1970, as captures have it.
 #[derive(Clone, Copy)]
@@ -33,8 +36,12 @@ struct Times {
 pub(crate) fn run(api: &Api, wire: &Wire, services: u32, more: u32) -> Result<()> {
     println!("one more: {more} times, at {services} Services");
     let mut times = BTreeMap::new();
+    let mut beat = api.block_on(async { interval(BEAT) });
     for number in services..services + more {
-        let (address, taken) = api.block_on(async { timeout(LIMIT, one(api, number)).await })??;
+        let (address, taken) = api.block_on(async {
+            beat.tick().await;
+            timeout(LIMIT, one(api, number)).await
+        })??;
         times.insert(address, taken);
     }
     wire.has((services + more) as usize, LIMIT)?;

@@ -11,6 +11,10 @@
 //! Addresses that stand in a status and belong to no pool were given by somebody else; they stay, and count.
 //!
 //! Without any pool nobody is served anew.
+//!
+//! [`addresses`] is the definition. [`Keyed`] comes to the same from what changed.
+
+mod keyed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,6 +32,8 @@ use crate::plan::LbIpamReport;
 use crate::plan::options::Options;
 use crate::plan::vips::{self, Ingress};
 use crate::world::{ServiceRef, Stored, World};
+
+pub(crate) use keyed::Keyed;
 
 /// Cilium's: whether a Service has what it asks for.
 pub(crate) const SATISFIED: &str = "cilium.io/IPAMRequestSatisfied";
@@ -49,6 +55,14 @@ pub(crate) struct Addresses {
     pub(crate) report: LbIpamReport,
 }
 
+/// What a Service is to the pools.
+enum Stands<'a> {
+    Asks(Served<'a>, Box<Request>),
+    /// It was served, and is to be no longer. With its conditions.
+    LetGo(Vec<Condition>),
+    NotOurs,
+}
+
 /// A Service that the pools serve.
 struct Served<'a> {
     service: Stored<'a, Service>,
@@ -64,22 +78,13 @@ pub(crate) fn addresses(world: &World, options: &Options, now: Timestamp) -> Add
     let mut served = Vec::new();
     let mut requests = Vec::new();
     for service in world.objects.services() {
-        let Some(spec) = service.object.spec.as_ref() else {
-            continue;
-        };
-        let seen = of_service(service.object);
-        let was_served = seen
-            .iter()
-            .any(|condition| OURS.contains(&condition.kind.as_str()));
-        let is_balancer = spec.type_.as_deref() == Some("LoadBalancer");
-        if is_balancer && vips::is_ours(spec.load_balancer_class.as_deref(), options) {
-            if was_served || !pools.is_empty() {
-                let (one, request) = serve(world, options, &pools, service, spec, seen);
+        match stands(world, options, &pools, service) {
+            Stands::Asks(one, request) => {
                 served.push(one);
-                requests.push(request);
+                requests.push(*request);
             }
-        } else if was_served {
-            found.writes.extend(let_go(service, &seen, &pools, now));
+            Stands::LetGo(seen) => found.writes.extend(let_go(service, &seen, &pools, now)),
+            Stands::NotOurs => {}
         }
     }
     let plan = lbipam::plan(&pools, &requests);
@@ -97,21 +102,43 @@ pub(crate) fn addresses(world: &World, options: &Options, now: Timestamp) -> Add
         found.held.insert(one.reference.clone(), addresses);
         found.writes.extend(write(one, request, &decision, &pools, now));
     }
-    remember(&mut found.held, &world.observed.held_vips, &given);
+    for (service, addresses) in &mut found.held {
+        let before = world.observed.held_vips.get(service);
+        remember(addresses, before, |address| given.contains(&address));
+    }
     found.writes.extend(pool_writes(world, &found.report, now));
     found
 }
 
 /// What a Service that lacks an address had before: when its pool comes back so does its address, unless somebody
 /// else has it by then.
-fn remember(held: &mut Held, before: &Held, given: &BTreeSet<IpAddr>) {
-    for (service, addresses) in held {
-        for address in before.get(service).into_iter().flatten() {
-            let has_family = addresses.iter().any(|has| has.is_ipv4() == address.is_ipv4());
-            if !has_family && !given.contains(address) {
-                addresses.push(*address);
-            }
+fn remember(addresses: &mut Vec<IpAddr>, before: Option<&Vec<IpAddr>>, is_given: impl Fn(IpAddr) -> bool) {
+    for address in before.into_iter().flatten() {
+        let has_family = addresses.iter().any(|has| has.is_ipv4() == address.is_ipv4());
+        if !has_family && !is_given(*address) {
+            addresses.push(*address);
         }
+    }
+}
+
+fn stands<'a>(world: &World, options: &Options, pools: &[Pool], service: Stored<'a, Service>) -> Stands<'a> {
+    let Some(spec) = service.object.spec.as_ref() else {
+        return Stands::NotOurs;
+    };
+    let seen = of_service(service.object);
+    let was_served = seen
+        .iter()
+        .any(|condition| OURS.contains(&condition.kind.as_str()));
+    let is_balancer = spec.type_.as_deref() == Some("LoadBalancer");
+    let is_ours = is_balancer && vips::is_ours(spec.load_balancer_class.as_deref(), options);
+    match (is_ours, was_served) {
+        (true, false) if pools.is_empty() => Stands::NotOurs,
+        (true, _) => {
+            let (one, request) = serve(world, options, pools, service, spec, seen);
+            Stands::Asks(one, Box::new(request))
+        }
+        (false, true) => Stands::LetGo(seen),
+        (false, false) => Stands::NotOurs,
     }
 }
 

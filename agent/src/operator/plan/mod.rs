@@ -11,11 +11,14 @@
 //!
 //! Each part says of which kinds it must know every object. While one of these can not be had, the part is off and says
 //! why: an empty list of pools and no list of pools are two things.
+//!
+//! [`reconcile`] is the definition; [`Keyed`] comes to the same from what changed.
 
 pub(crate) mod addresses;
 #[cfg(test)]
 mod bench;
 pub(crate) mod conditions;
+mod keyed;
 mod node_addresses;
 mod node_configs;
 mod peer_secrets;
@@ -38,6 +41,8 @@ use crate::world::{ServiceRef, World};
 
 use pod_prefixes::Promises;
 use write::Write;
+
+pub use keyed::{Keyed, Step, Writes};
 
 /// What the operator does, one by one to be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,49 +163,66 @@ pub fn reconcile(world: &World, memory: Memory, config: &Config, now: Timestamp)
         memory,
         ..Plan::default()
     };
+    plan.report.off = lacking(world, config);
     for part in Part::ALL.into_iter().filter(|part| part.is_on(config)) {
-        let needs = part.needs().iter();
-        let lacking: Vec<Kind> = needs
-            .filter(|kind| world.refused.contains(kind))
-            .copied()
-            .collect();
-        if !lacking.is_empty() {
-            plan.report.off.insert(part, lacking);
+        if plan.report.off.contains_key(&part) {
             continue;
         }
-        match part {
-            Part::LbIpam => {
-                let found = addresses::addresses(world, &config.options, now);
-                plan.writes.extend(found.writes);
-                plan.held = found.held;
-                plan.report.lb_ipam = Some(found.report);
-            }
-            Part::NodeIpam => {
-                let ipam = config.operator.node_ipam;
-                plan.writes
-                    .extend(node_addresses::node_addresses(world, ipam, now));
-            }
-            Part::Bgp => {
-                let report = config.operator.report;
-                let found = node_configs::node_configs(world, &plan.memory.ids, &config.options, report, now);
-                plan.writes.extend(found.writes);
-                plan.memory.ids = found.ids;
-            }
-            Part::PodPrefixes => {
-                let (options, pools) = (&config.options, &config.operator.pools);
-                let promises = &plan.memory.prefixes;
-                let found =
-                    pod_prefixes::pod_prefixes(world, promises, &options.ipam, options.families, pools);
-                plan.writes.extend(found.writes);
-                plan.memory.prefixes = found.promises;
-            }
-            Part::PeerSecrets => {
-                let namespace = config.options.secrets_namespace.as_deref().unwrap_or_default();
-                let report = config.operator.report;
-                plan.writes
-                    .extend(peer_secrets::peer_secrets(world, namespace, report, now));
-            }
+        if part == Part::LbIpam {
+            let found = addresses::addresses(world, &config.options, now);
+            plan.writes.extend(found.writes);
+            plan.held = found.held;
+            plan.report.lb_ipam = Some(found.report);
+            continue;
         }
+        let (writes, memory) = plan_part(part, world, plan.memory, config, now);
+        plan.writes.extend(writes);
+        plan.memory = memory;
     }
     plan
+}
+
+/// Parts that are switched on and can not work, and for want of which kinds.
+fn lacking(world: &World, config: &Config) -> BTreeMap<Part, Vec<Kind>> {
+    let on = Part::ALL.into_iter().filter(|part| part.is_on(config));
+    let lacking = on.map(|part| {
+        let needs = part.needs().iter().copied();
+        let lacking = needs.filter(|kind| world.refused.contains(kind)).collect();
+        (part, lacking)
+    });
+    lacking
+        .filter(|(_, lacking): &(Part, Vec<Kind>)| !lacking.is_empty())
+        .collect()
+}
+
+/// One part that is on. What it does not read of the memory stays as it is.
+fn plan_part(
+    part: Part,
+    world: &World,
+    mut memory: Memory,
+    config: &Config,
+    now: Timestamp,
+) -> (Vec<Write>, Memory) {
+    let writes = match part {
+        Part::LbIpam => addresses::addresses(world, &config.options, now).writes,
+        Part::NodeIpam => node_addresses::node_addresses(world, config.operator.node_ipam, now),
+        Part::Bgp => {
+            let report = config.operator.report;
+            let found = node_configs::node_configs(world, &memory.ids, &config.options, report, now);
+            memory.ids = found.ids;
+            found.writes
+        }
+        Part::PodPrefixes => {
+            let (options, pools) = (&config.options, &config.operator.pools);
+            let promises = &memory.prefixes;
+            let found = pod_prefixes::pod_prefixes(world, promises, &options.ipam, options.families, pools);
+            memory.prefixes = found.promises;
+            found.writes
+        }
+        Part::PeerSecrets => {
+            let namespace = config.options.secrets_namespace.as_deref().unwrap_or_default();
+            peer_secrets::peer_secrets(world, namespace, config.operator.report, now)
+        }
+    };
+    (writes, memory)
 }

@@ -61,11 +61,21 @@ pub(crate) fn node_addresses(world: &World, ipam: NodeIpam, now: Timestamp) -> V
     let objects = &world.objects;
     let write = |service: Stored<'_, Service>| {
         let spec = service.object.spec.as_ref()?;
+        let is_served = is_served(service.object, spec, ipam);
+        let conditions = service
+            .object
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter());
+        let was_served = conditions.flatten().any(|condition| condition.type_ == SERVED);
+        // Most Services are nothing to nodes; to them they should cost nothing.
+        if !is_served && !was_served {
+            return None;
+        }
         let seen = of_service(service.object);
-        let was_served = seen.iter().any(|condition| condition.kind == SERVED);
-        if is_served(service.object, spec, ipam) {
+        if is_served {
             serve(objects, service, spec, &seen, now)
-        } else if was_served {
+        } else if seen.iter().any(|condition| condition.kind == SERVED) {
             let_go(objects, service, &seen, now)
         } else {
             None
