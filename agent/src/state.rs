@@ -275,6 +275,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
 
 fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {
     let replace = || -> io::Result<()> {
+        // At once: each piece of a text would be a call of the kernel.
+        let mut text = serde_json::to_vec_pretty(&Versioned {
+            version: VERSION,
+            content,
+        })?;
+        text.push(b'\n');
         let beside = path.with_extension("json.new");
         let mut file = OpenOptions::new()
             .create(true)
@@ -282,14 +288,7 @@ fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {
             .truncate(true)
             .mode(0o600)
             .open(&beside)?;
-        serde_json::to_writer_pretty(
-            &mut file,
-            &Versioned {
-                version: VERSION,
-                content,
-            },
-        )?;
-        file.write_all(b"\n")?;
+        file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&beside, path)
     };

@@ -217,10 +217,11 @@ impl Work<'_> {
         let plan = self
             .planner
             .step(&self.world, &changed, &self.term.config, Timestamp::now());
+        let held = Arc::make_mut(&mut self.world.observed.held_vips);
         for (service, addresses) in plan.held {
             match addresses {
-                Some(addresses) => self.world.observed.held_vips.insert(service, addresses),
-                None => self.world.observed.held_vips.remove(&service),
+                Some(addresses) => held.insert(service, addresses),
+                None => held.remove(&service),
             };
         }
         let took = began.elapsed();

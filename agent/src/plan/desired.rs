@@ -1,5 +1,6 @@
 //! What should be: the whole answer of [`super::plan`].
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub struct Desired {
     pub discard_routes: BTreeSet<Prefix>,
     /// LoadBalancer addresses Services hold, to be kept in the state folder and observed by the next plan: those
     /// they have, and those they would have again if their pool came back.
-    pub vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
+    pub vips: Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>,
     /// How full the pools are.
     pub lb_ipam: LbIpamReport,
     /// Every Service: its addresses, where each is announced, or why not.
@@ -84,16 +85,33 @@ pub fn vip_changes<'a>(
     before: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
     after: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
 ) -> Vec<VipChange<'a>> {
-    fn of<'a>(vips: &'a BTreeMap<ServiceRef, Vec<IpAddr>>, service: &ServiceRef) -> &'a [IpAddr] {
-        vips.get(service).map_or(&[], Vec::as_slice)
+    // Most plans lead to the very same ones.
+    if std::ptr::eq(before, after) {
+        return Vec::new();
     }
-    let services: BTreeSet<&ServiceRef> = before.keys().chain(after.keys()).collect();
-    let changes = services.into_iter().map(|service| VipChange {
-        service,
-        before: of(before, service),
-        after: of(after, service),
-    });
-    changes.filter(|change| change.before != change.after).collect()
+    let mut changes = Vec::new();
+    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let had = old.next_if(|_| order != Ordering::Greater);
+        let has = new.next_if(|_| order != Ordering::Less);
+        let addresses = |of: Option<(&'a ServiceRef, &'a Vec<IpAddr>)>| of.map_or(&[][..], |(_, all)| all);
+        let (before, after) = (addresses(had), addresses(has));
+        if let Some((service, _)) = has.or(had)
+            && before != after
+        {
+            changes.push(VipChange {
+                service,
+                before,
+                after,
+            });
+        }
+    }
 }
 
 /// A Service as this node sees it.

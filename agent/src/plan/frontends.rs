@@ -18,7 +18,7 @@ use super::exposure;
 use super::node::NodeFacts;
 use super::options::{Options, WithoutEndpoints};
 use super::reasons::Reason;
-use super::vips::{Ingress, Vips};
+use super::vips::{self, Answer, Ingress, Vips};
 use crate::datapath::Served;
 use crate::problem::{Problem, Severity};
 use crate::world::{ServiceRef, Stored, World};
@@ -77,36 +77,43 @@ pub(crate) fn services<'a>(
     problems: &mut Vec<Problem>,
 ) -> Vec<ServiceFacts<'a>> {
     let slices = Slices::of(world);
-    world
-        .objects
-        .services()
-        .map(|service| {
-            let reference = ServiceRef {
-                namespace: service.namespace().into(),
-                name: service.name().into(),
-            };
-            let mut facts = ServiceFacts {
-                reference,
-                labels: service.labels(),
-                frontends: Vec::new(),
-                reasons: Vec::new(),
-                health_check: None,
-            };
-            match absent(service, me, problems) {
-                Some(reason) => facts.reasons.push(reason),
-                None => {
-                    let seen = Seen {
-                        me,
-                        slices: &slices,
-                        vips,
-                        served: &world.observed.served,
-                    };
-                    addresses(service, options, seen, &mut facts);
-                }
+    // Services, answers and slices come in one order: nothing is looked up.
+    let mut slices = slices.all.chunk_by(|a, b| a.service == b.service).peekable();
+    let mut answers = vips.answers().peekable();
+    let mut all: Vec<ServiceFacts<'a>> = Vec::new();
+    for service in world.objects.services() {
+        let name = (service.namespace(), service.name());
+        while answers.next_if(|(other, _)| other.key() < name).is_some() {}
+        let answer = answers.next_if(|(other, _)| other.key() == name);
+        while slices.next_if(|of| service_of(of) < Some(name)).is_some() {}
+        let slices = slices
+            .next_if(|of| service_of(of) == Some(name))
+            .unwrap_or_default();
+        let mut facts = ServiceFacts {
+            reference: match answer {
+                Some((reference, _)) => reference.clone(),
+                None => vips::service_ref(service, all.last().map(|last| &last.reference)),
+            },
+            labels: service.labels(),
+            frontends: Vec::new(),
+            reasons: Vec::new(),
+            health_check: None,
+        };
+        match absent(service, me, problems) {
+            Some(reason) => facts.reasons.push(reason),
+            None => {
+                let seen = Seen {
+                    me,
+                    slices,
+                    answer: answer.map_or(&vips::NOTHING, |(_, answer)| answer),
+                    served: &world.observed.served,
+                };
+                addresses(service, options, seen, &mut facts);
             }
-            facts
-        })
-        .collect()
+        }
+        all.push(facts);
+    }
+    all
 }
 
 /// What `healthCheckNodePort`s answer. Of two Services with one port the first by name has it.
@@ -161,14 +168,17 @@ fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<P
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     me: &'a NodeFacts<'a>,
-    slices: &'a Slices<'a>,
-    vips: &'a Vips,
+    /// Of this Service.
+    slices: &'a [Slice<'a>],
+    answer: &'a Answer,
     served: &'a Served,
 }
 
 fn addresses(service: Stored<'_, Service>, options: &Options, seen: Seen<'_>, facts: &mut ServiceFacts<'_>) {
     let Some(spec) = &service.object.spec else { return };
-    let Seen { me, slices, vips, .. } = seen;
+    let Seen {
+        me, slices, answer, ..
+    } = seen;
     let external = policy(spec.external_traffic_policy.as_deref());
     let internal = policy(spec.internal_traffic_policy.as_deref());
     let mut endpoints = Lazy {
@@ -221,7 +231,6 @@ fn addresses(service: Stored<'_, Service>, options: &Options, seen: Seen<'_>, fa
             Some(L2_CLASS) => Err(Reason::OnlyByL2),
             Some(class) => Err(Reason::ClassNotOurs(class.to_owned())),
         };
-        let answer = vips.of(&facts.reference);
         for ingress in &answer.ingress {
             match ingress {
                 Ingress::Vip(address) => {
@@ -272,7 +281,7 @@ fn health_check(
     service: Stored<'_, Service>,
     spec: &ServiceSpec,
     me: &NodeFacts<'_>,
-    slices: &Slices<'_>,
+    slices: &[Slice<'_>],
 ) -> Option<(u16, usize)> {
     if policy(spec.external_traffic_policy.as_deref()) != TrafficPolicy::Local {
         return None;
@@ -334,29 +343,44 @@ struct Endpoints {
 }
 
 /// Endpoint slices by the Service they belong to.
-struct Slices<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+struct Slices<'a> {
+    all: Vec<Slice<'a>>,
+}
+
+struct Slice<'a> {
+    /// By namespace and name.
+    service: (&'a str, &'a str),
+    object: &'a EndpointSlice,
+}
 
 impl<'a> Slices<'a> {
     fn of(world: &'a World) -> Self {
-        let mut slices: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
+        let mut all = Vec::new();
         for slice in world.objects.endpoint_slices() {
             let labels = slice.labels();
             // No proxy serves what is marked so.
             if let Some(service) = labels.get("kubernetes.io/service-name")
                 && !labels.contains_key(HEADLESS)
             {
-                let key = (slice.namespace(), service.as_str());
-                slices.entry(key).or_default().push(slice.object);
+                all.push(Slice {
+                    service: (slice.namespace(), service.as_str()),
+                    object: slice.object,
+                });
             }
         }
-        Self(slices)
+        all.sort_by_key(|slice| slice.service);
+        Self { all }
     }
+}
+
+fn service_of<'a>(slices: &[Slice<'a>]) -> Option<(&'a str, &'a str)> {
+    slices.first().map(|slice| slice.service)
 }
 
 /// Counts each family once, and only if an address asks.
 struct Lazy<'a> {
     service: Stored<'a, Service>,
-    slices: &'a Slices<'a>,
+    slices: &'a [Slice<'a>],
     node: &'a str,
     v4: Option<Endpoints>,
     v6: Option<Endpoints>,
@@ -375,16 +399,14 @@ impl Lazy<'_> {
     }
 }
 
-fn count(service: Stored<'_, Service>, slices: &Slices<'_>, node: &str, family: &str) -> Endpoints {
+fn count(service: Stored<'_, Service>, slices: &[Slice<'_>], node: &str, family: &str) -> Endpoints {
     let mut endpoints = Endpoints::default();
     let Some(spec) = &service.object.spec else {
         return endpoints;
     };
     let ports = spec.ports.as_deref().unwrap_or_default();
     let not_ready = NotReady::of(spec.publish_not_ready_addresses);
-    let key = (service.namespace(), service.name());
-    let slices = slices.0.get(&key).map(Vec::as_slice).unwrap_or_default();
-    for slice in slices {
+    for slice in slices.iter().map(|slice| slice.object) {
         if slice.address_type != family || !serves(slice, ports) {
             continue;
         }

@@ -4,8 +4,10 @@
 //! and stand as they are. The pools serve what a Service still lacks. Addresses a Service holds (in its status, or
 //! by the state folder) stay with it.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
 use crds::lb_ip_pool::{
@@ -26,7 +28,8 @@ use crate::world::{ServiceRef, Stored, World};
 /// The answer for every LoadBalancer Service.
 #[derive(Debug, Default)]
 pub(crate) struct Vips {
-    answers: BTreeMap<ServiceRef, Answer>,
+    /// In the order of Services.
+    answers: Vec<(ServiceRef, Answer)>,
     pub(crate) report: LbIpamReport,
 }
 
@@ -56,34 +59,54 @@ impl Ingress {
 }
 
 impl Vips {
-    pub(crate) fn of(&self, service: &ServiceRef) -> &Answer {
-        static NOTHING: Answer = Answer {
-            ingress: Vec::new(),
-            lacking: None,
-        };
-        self.answers.get(service).unwrap_or(&NOTHING)
+    /// Each LoadBalancer Service with its answer, by namespace and name.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = &(ServiceRef, Answer)> {
+        self.answers.iter()
     }
 
     /// What every Service holds, and what one that lacks an address held before: when its pool comes back, so does
     /// its address, unless somebody else has it by then.
-    pub(crate) fn held(
-        &self,
-        before: &BTreeMap<ServiceRef, Vec<IpAddr>>,
-    ) -> BTreeMap<ServiceRef, Vec<IpAddr>> {
-        let given: BTreeSet<IpAddr> = self.answers.values().flat_map(Answer::vips).collect();
+    pub(crate) fn held(&self, before: &Arc<Holdings>) -> Arc<Holdings> {
+        let given: OnceCell<BTreeSet<IpAddr>> = OnceCell::new();
+        let is_given = |address: &IpAddr| {
+            let all = || {
+                self.answers
+                    .iter()
+                    .flat_map(|(_, answer)| answer.vips())
+                    .collect()
+            };
+            given.get_or_init(all).contains(address)
+        };
+        let mut earlier = before.iter().peekable();
         let held = self.answers.iter().map(|(service, answer)| {
             let mut vips: Vec<IpAddr> = answer.vips().collect();
-            for address in before.get(service).into_iter().flatten() {
+            while earlier.next_if(|(other, _)| *other < service).is_some() {}
+            let had = earlier.next_if(|(other, _)| *other == service);
+            for address in had.into_iter().flat_map(|(_, had)| had) {
                 let has_family = vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4());
-                if !has_family && !given.contains(address) {
+                if !has_family && !is_given(address) {
                     vips.push(*address);
                 }
             }
             (service.clone(), vips)
         });
-        held.filter(|(_, vips)| !vips.is_empty()).collect()
+        let held: Holdings = held.filter(|(_, vips)| !vips.is_empty()).collect();
+        if held == **before {
+            Arc::clone(before)
+        } else {
+            Arc::new(held)
+        }
     }
 }
+
+/// Addresses by Service.
+type Holdings = BTreeMap<ServiceRef, Vec<IpAddr>>;
+
+/// An answer about a Service of which nothing is known.
+pub(crate) static NOTHING: Answer = Answer {
+    ingress: Vec::new(),
+    lacking: None,
+};
 
 impl Answer {
     fn vips(&self) -> impl Iterator<Item = IpAddr> {
@@ -94,8 +117,9 @@ impl Answer {
 /// The addresses of every LoadBalancer Service.
 pub(crate) fn vips(world: &World, options: &Options) -> Vips {
     let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
-    let mut answers = BTreeMap::new();
+    let mut answers: Vec<(ServiceRef, Answer)> = Vec::new();
     let mut requests = Vec::new();
+    // Positions in `answers`.
     let mut asking = Vec::new();
     for service in world.objects.services() {
         let Some(spec) = service.object.spec.as_ref() else {
@@ -104,10 +128,7 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         if spec.type_.as_deref() != Some("LoadBalancer") {
             continue;
         }
-        let reference = ServiceRef {
-            namespace: service.namespace().into(),
-            name: service.name().into(),
-        };
+        let reference = service_ref(service, answers.last().map(|(last, _)| last));
         let mut ingress = given(service);
         // Without any pool nobody hands out addresses, so nobody takes one away either.
         let is_asking = match world.allotter {
@@ -126,16 +147,11 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
             let origins = BTreeMap::new();
             let asked = request(service, spec, &reference, held, &foreign, origins, world, options);
             requests.push(asked);
-            asking.push(reference.clone());
+            asking.push(answers.len());
             ingress = foreign;
         }
-        answers.insert(
-            reference,
-            Answer {
-                ingress,
-                lacking: None,
-            },
-        );
+        let lacking = None;
+        answers.push((reference, Answer { ingress, lacking }));
     }
     let plan = lbipam::plan(&pools, &requests);
     let report = LbIpamReport {
@@ -144,11 +160,10 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         pools: plan.pools,
     };
     let mut decisions = plan.decisions;
-    for (reference, request) in asking.into_iter().zip(&requests) {
-        let Some(decision) = decisions.remove(&request.id) else {
+    for (at, request) in asking.into_iter().zip(&requests) {
+        let (Some(decision), Some((_, answer))) = (decisions.remove(&request.id), answers.get_mut(at)) else {
             continue;
         };
-        let answer = answers.entry(reference).or_default();
         answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
         let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
         answer.ingress.extend(given);
@@ -159,6 +174,17 @@ pub(crate) fn vips(world: &World, options: &Options) -> Vips {
         }
     }
     Vips { answers, report }
+}
+
+/// The name of a Service. Neighbours mostly are of one namespace, and share its text.
+pub(crate) fn service_ref(service: Stored<'_, Service>, neighbour: Option<&ServiceRef>) -> ServiceRef {
+    let namespace = neighbour
+        .map(|neighbour| &neighbour.namespace)
+        .filter(|namespace| ***namespace == *service.namespace());
+    ServiceRef {
+        namespace: namespace.map_or_else(|| service.namespace().into(), Arc::clone),
+        name: service.name().into(),
+    }
 }
 
 /// Whether the pools serve a Service of this class.

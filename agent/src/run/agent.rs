@@ -104,7 +104,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
 
     // The first plan needs all wishes, and the kernel's routes where they can be had.
     let mut world = World::new(args.node.as_str());
-    world.observed.held_vips = held;
+    world.observed.held_vips = Arc::new(held);
     let mut problems = Problems::default();
     problems.config(warnings.clone());
     let first = async {
@@ -262,7 +262,7 @@ struct Agent {
     desired: Arc<Desired>,
     listen_errors: BTreeMap<Name, String>,
     /// What the state folder holds. `None`: the last write failed.
-    vips_written: Option<Arc<Desired>>,
+    vips_written: Option<Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>>,
     /// Versions in force that their files do not say any more.
     kept: Vec<Kept>,
     /// What of them the state folder holds. `None`: the last write failed.
@@ -358,10 +358,10 @@ impl Agent {
             differs
         });
         // Planning again must come to the same addresses.
-        let held = std::mem::replace(&mut self.world.observed.held_vips, desired.vips.clone());
+        let held = std::mem::replace(&mut self.world.observed.held_vips, Arc::clone(&desired.vips));
         self.balance().await;
         self.note_vips(&held);
-        self.write_vips();
+        self.write_given_vips();
         self.publish();
     }
 

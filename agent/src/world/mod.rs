@@ -40,7 +40,7 @@ pub struct Observed {
     /// The MAC address of the interface `cilium_host`, where there is one: the last resort for a router ID.
     pub cilium_host_mac: Option<[u8; 6]>,
     /// The LoadBalancer addresses Services hold: from the state folder at the start, from the last plan after.
-    pub held_vips: BTreeMap<ServiceRef, Vec<IpAddr>>,
+    pub held_vips: Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>,
     /// All devices, by index.
     pub devices: Arc<[Device]>,
     /// What the load balancer in the kernel serves.
@@ -52,6 +52,13 @@ pub struct Observed {
 pub struct ServiceRef {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
+}
+
+impl ServiceRef {
+    /// What orders it.
+    pub(crate) fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
 }
 
 impl fmt::Display for ServiceRef {

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use stentor::plan::gateway::MAIN_TABLE;
@@ -147,7 +148,7 @@ impl Stage {
                         name: name.into(),
                     };
                     let addresses = addresses.iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
-                    observed.held_vips.insert(service, addresses);
+                    Arc::make_mut(&mut observed.held_vips).insert(service, addresses);
                 }
                 ["cilium_host", mac] => {
                     let octets: Vec<u8> = mac

@@ -38,7 +38,7 @@ pub(crate) fn render(desired: &Desired, source_problems: &[Problem]) -> String {
     for prefix in &desired.discard_routes {
         line(&mut out, 0, &format!("discard {prefix}"));
     }
-    for (service, addresses) in &desired.vips {
+    for (service, addresses) in &*desired.vips {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         line(&mut out, 0, &format!("vips {service} {}", addresses.join(" ")));
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::{Agent, boot_id};
 use crate::problem::{Problem, Severity};
-use crate::source::{Kept, KeptDocument};
+use crate::source::{Allotter, Kept, KeptDocument};
 use crate::state::{self, Ended, LastRun, StateError};
 
 /// What an earlier run kept, as far as this version takes it.
@@ -26,13 +26,21 @@ pub(super) fn read(documents: &[KeptDocument]) -> Vec<Kept> {
 }
 
 impl Agent {
+    /// At once where this agent gives addresses: whoever has one now has it after a restart. What an operator gave stands
+    /// in the status of the Service, and is written with the next sign of life.
+    pub(super) fn write_given_vips(&mut self) {
+        match self.world.allotter {
+            Allotter::Agents => self.write_vips(),
+            Allotter::Operator => {}
+        }
+    }
+
     pub(super) fn write_vips(&mut self) {
-        let written = self.vips_written.as_ref();
-        if written.is_some_and(|written| written.vips == self.desired.vips) {
+        if self.vips_written.as_ref() == Some(&self.desired.vips) {
             return;
         }
         let done = tokio::task::block_in_place(|| self.state.keep_vips(&self.desired.vips));
-        self.vips_written = done.is_ok().then(|| Arc::clone(&self.desired));
+        self.vips_written = done.is_ok().then(|| Arc::clone(&self.desired.vips));
         self.written("vips", done);
     }
 

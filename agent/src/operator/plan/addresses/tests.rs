@@ -1,5 +1,7 @@
 //! Twice is once, order does not matter, and what is not ours is not touched.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::super::bench::Cluster;
@@ -7,13 +9,13 @@ use super::*;
 
 fn settle(cluster: &mut Cluster) -> usize {
     let found = addresses(&cluster.world, &Options::default(), Timestamp::UNIX_EPOCH);
-    cluster.world.observed.held_vips = found.held;
+    cluster.world.observed.held_vips = Arc::new(found.held);
     cluster.carry_out(found.writes)
 }
 
 /// As after a restart: nothing is remembered.
 fn forget(cluster: &mut Cluster) {
-    cluster.world.observed.held_vips.clear();
+    cluster.world.observed.held_vips = Arc::default();
 }
 
 /// `name: addresses | reason | from`, by name.
@@ -205,7 +207,7 @@ fn the_last_pool_that_goes_takes_its_addresses_with_it() {
 fn a_write_that_is_not_seen_yet_is_not_forgotten() {
     let mut cluster = Cluster::with(&[pool("blue", &["10.0.0.0/28"]), service("b")]);
     let found = addresses(&cluster.world, &Options::default(), Timestamp::UNIX_EPOCH);
-    cluster.world.observed.held_vips = found.held;
+    cluster.world.observed.held_vips = Arc::new(found.held);
     // First by name, and would have got the address of `b`.
     cluster.apply(service("a"));
     settle(&mut cluster);

@@ -1,5 +1,7 @@
 //! Step by step equals all anew, whatever happens between steps and in whatever order.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -256,7 +258,7 @@ impl History {
                 self.keyed = Keyed::default();
                 self.memory = Memory::default();
                 self.wanted.clear();
-                self.cluster.world.observed.held_vips.clear();
+                self.cluster.world.observed.held_vips = Arc::default();
             }
         }
         Ok(())
@@ -269,7 +271,7 @@ impl History {
         let whole = reconcile(&self.cluster.world, memory, &self.config, now);
         let changed = std::mem::take(&mut self.changed);
         let step = self.keyed.step(&self.cluster.world, &changed, &self.config, now);
-        let held = &mut self.cluster.world.observed.held_vips;
+        let held = Arc::make_mut(&mut self.cluster.world.observed.held_vips);
         for (service, addresses) in step.held {
             match addresses {
                 Some(addresses) => held.insert(service, addresses),
