@@ -67,8 +67,8 @@ pub enum Verdict {
     Answer(Answer),
     /// The packet has become the answer to itself: back to where it came from.
     Answered,
-    /// Untouched, for a frontend, and of no flow that is known: [`begin`] decides.
-    New,
+    /// Untouched, for a frontend, and of no flow that goes on: [`begin`] decides.
+    New(Found),
     /// Untouched, of a flow that returns directly, to this backend, and to bring its VIP along: [`send_on`] decides.
     Direct(Opens, BackendId),
     /// Untouched, and it brings its VIP along: [`remember`] decides.
@@ -116,6 +116,15 @@ impl View {
     }
 }
 
+/// What there is of a flow that is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No entry under its tuple.
+    Nothing,
+    /// One that is not to be used any more.
+    Ended,
+}
+
 /// What became of an entry that was to be new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -149,6 +158,9 @@ pub trait Tables<A> {
     fn flow(&self, tuple: &Tuple<A>) -> Option<Flow<A>>;
     /// Writes the entry, whether there is one or not. `None`: the table is full.
     fn set_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Option<()>;
+    /// The same for a flow that begins. What [`Verdict::New`] said was found of it need not be looked for again. It is not
+    /// carried here: the verifier would walk all that is in between once for each.
+    fn begin_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Option<()>;
     /// Gives the entry another state and another end, in place; `None`: it is not there.
     fn refresh_flow(
         &mut self,
@@ -170,6 +182,8 @@ pub trait Tables<A> {
     fn random(&mut self) -> u32;
     /// Takes a token of this processor, of `rate` for each second; `None`: there is none.
     fn take(&mut self, limited: Limited, now: u32, rate: u32) -> Option<()>;
+    /// Whether there is none to take.
+    fn is_spent(&self, limited: Limited, now: u32, rate: u32) -> bool;
     /// Counts a packet that goes on without an entry.
     fn count_forgone(&mut self);
 }
@@ -178,7 +192,7 @@ pub trait Tables<A> {
 #[inline(always)]
 pub fn ingress<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     match arrive(packet, at, tables) {
-        Verdict::New => begin(packet, at, tables),
+        Verdict::New(_) => begin(packet, at, tables),
         verdict => verdict,
     }
 }
@@ -201,7 +215,7 @@ pub fn begin<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tabl
 #[inline(always)]
 pub fn inside<A: Balanced, P: Room, T: Tables<A>>(packet: &mut P, at: usize, tables: &mut T) -> Verdict {
     let verdict = match known(packet, at, From::Node, tables) {
-        Err(Verdict::New) => new(packet, at, From::Node, tables),
+        Err(Verdict::New(_)) => new(packet, at, From::Node, tables),
         done => done,
     };
     only_here(verdict.unwrap_or_else(|verdict| verdict))
@@ -219,7 +233,7 @@ fn only_here(verdict: Verdict) -> Verdict {
         | Verdict::Message
         | Verdict::Error
         | Verdict::Answered
-        | Verdict::New
+        | Verdict::New(_)
         | Verdict::Direct(..)
         | Verdict::Returned
         | Verdict::Wrapped => Verdict::Drop(DropReason::EncapsulationProhibited),
@@ -284,7 +298,14 @@ fn known<A: Balanced, P: Room, T: Tables<A>>(
     tables: &mut T,
 ) -> Result<Verdict, Verdict> {
     let met = meet(packet, at, from.concerns(), tables)?;
+    if from == From::Outside
+        && let Some(backend) = direct::unremembered(&met, tables)
+    {
+        return direct::pass_by(packet, &met, &backend, tables);
+    }
+    let mut found = Found::Nothing;
     if let Some(flow) = tables.flow(&met.tuple) {
+        found = Found::Ended;
         if flow.dispatch != Dispatch::Snat.number() {
             if from == From::Outside
                 && let Some(backend) = direct::usable(&met, &flow, tables)
@@ -322,7 +343,7 @@ fn known<A: Balanced, P: Room, T: Tables<A>>(
         return Err(Verdict::Wrapped);
     }
     if from.frontend(&met.tuple, tables).is_some() {
-        return Err(Verdict::New);
+        return Err(Verdict::New(found));
     }
     // A router would send the packet back, and it would go round until its TTL ends.
     let wildcard = FrontendKey::wildcard(met.tuple.destination);

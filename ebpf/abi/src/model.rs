@@ -148,6 +148,10 @@ impl<A: Address> Tables<A> for Model<A> {
         Some(())
     }
 
+    fn begin_flow(&mut self, tuple: &Tuple<A>, flow: &Flow<A>) -> Option<()> {
+        self.set_flow(tuple, flow)
+    }
+
     fn refresh_flow(
         &mut self,
         tuple: &Tuple<A>,
@@ -210,6 +214,11 @@ impl<A: Address> Tables<A> for Model<A> {
         let bucket = self.buckets.entry(limited).or_default();
         *bucket = bucket.take(now, rate, limited)?;
         Some(())
+    }
+
+    fn is_spent(&self, limited: Limited, now: u32, rate: u32) -> bool {
+        let bucket = self.buckets.get(&limited).copied().unwrap_or_default();
+        bucket.take(now, rate, limited).is_none()
     }
 
     fn count_forgone(&mut self) {

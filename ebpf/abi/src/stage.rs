@@ -177,7 +177,7 @@ pub fn whole<A: Control, T: Answers<A>>(
         verdict = match verdict {
             Verdict::Message => message(packet, ETHERNET, direction, tables),
             Verdict::Error => translate(packet, ETHERNET, direction, tables),
-            Verdict::New => begin(packet, ETHERNET, tables),
+            Verdict::New(_) => begin(packet, ETHERNET, tables),
             Verdict::Answer(what) => return answer(packet, ETHERNET, what, tables),
             Verdict::Direct(opens, backend) => send_on(packet, opens, backend.index(), tables),
             Verdict::Returned => remember(packet, tables),

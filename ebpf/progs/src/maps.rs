@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::btf_map;
-use ebpf_abi::balance::{Inserted, Tables, View};
+use ebpf_abi::balance::{Found, Inserted, Tables, View};
 use ebpf_abi::bucket::{Bucket, Limited};
 use ebpf_abi::config::{
     Affinity, AffinityKey, Config, Counter, Device, Direction, FORGONE, Member, Node, RangeKey, counter,
@@ -21,6 +21,7 @@ use ebpf_abi::track::State;
 use ebpf_abi::{BackendId, FrontendId, V4, V6, filter, maps as table};
 
 use crate::route::Router;
+use crate::stage;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// So that the agent can write single words in place.
@@ -118,6 +119,8 @@ const _: () = {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Whatever,
+    /// There was nothing a moment ago. What another processor wrote meanwhile is of the same flow.
+    Nobody,
     Nothing,
 }
 
@@ -167,7 +170,7 @@ macro_rules! tables {
             #[inline(never)]
             fn write(tuple: &Tuple<$address>, flow: &Flow<$address>, over: Over) -> i32 {
                 let flags = match over {
-                    Over::Whatever => 0,
+                    Over::Whatever | Over::Nobody => 0,
                     Over::Nothing => BPF_NOEXIST.into(),
                 };
                 if flow.table() == Table::Kept {
@@ -187,7 +190,7 @@ macro_rules! tables {
                         let _ = $opening.remove(tuple);
                         return EXISTS;
                     }
-                    Over::Nothing => {}
+                    Over::Nobody | Over::Nothing => {}
                 }
                 0
             }
@@ -292,6 +295,15 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn begin_flow(&mut self, tuple: &Tuple<$address>, flow: &Flow<$address>) -> Option<()> {
+                let over = match stage::found() {
+                    Found::Nothing => Over::Nobody,
+                    Found::Ended => Over::Whatever,
+                };
+                ($name::write(tuple, flow, over) == 0).then_some(())
+            }
+
+            #[inline(always)]
             fn refresh_flow(
                 &mut self,
                 tuple: &Tuple<$address>,
@@ -367,6 +379,12 @@ macro_rules! tables {
                 // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
                 unsafe { *place = (*place).take(now, rate, limited)? };
                 Some(())
+            }
+
+            #[inline(always)]
+            fn is_spent(&self, limited: Limited, now: u32, rate: u32) -> bool {
+                let bucket = BUCKETS.get(limited.place());
+                bucket.is_some_and(|bucket| bucket.take(now, rate, limited).is_none())
             }
 
             #[inline(always)]

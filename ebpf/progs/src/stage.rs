@@ -8,6 +8,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};
 use aya_ebpf::btf_maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::{TcContext, XdpContext};
+use ebpf_abi::balance::Found;
 use ebpf_abi::config::Direction;
 use ebpf_abi::dsr::{Opens, Vip};
 use ebpf_abi::event::answer;
@@ -59,7 +60,9 @@ pub const WRAPPED: u32 = ASKS | 8;
 pub const INSIDE: u32 = ASKS | 9;
 const BROUGHT: u32 = ASKS | 10;
 /// A flow that is to begin.
-pub const NEW: u32 = ASKS | 11;
+const NEW: u32 = ASKS | 11;
+/// The same, over what is left of another one.
+const ANEW: u32 = ASKS | 12;
 /// Above it lies what fits, in 14 bits: more than any device takes at once.
 const FITS: u32 = 18;
 const KIND: u32 = (1 << FITS) - 1;
@@ -84,6 +87,24 @@ pub fn asked() -> Answer {
         TIME_EXCEEDED => Answer::TimeExceeded,
         TOO_BIG => Answer::TooBig((word >> FITS) as u16),
         _ => Answer::Refused,
+    }
+}
+
+/// The word for a packet that a flow begins with.
+#[inline(always)]
+pub fn new(found: Found) -> u32 {
+    match found {
+        Found::Nothing => NEW,
+        Found::Ended => ANEW,
+    }
+}
+
+/// What [`new`] was told; to a stage that another word led to, nothing.
+#[inline(always)]
+pub fn found() -> Found {
+    match handed() {
+        Some(handed) if handed.word == NEW => Found::Nothing,
+        Some(_) | None => Found::Ended,
     }
 }
 
@@ -154,7 +175,7 @@ macro_rules! families {
                 return word;
             }
             match word {
-                NEW => return xdp(ctx, XdpStage::$new, word),
+                NEW | ANEW => return xdp(ctx, XdpStage::$new, word),
                 DIRECT => return xdp(ctx, XdpStage::$direct, word),
                 RETURNED => return xdp(ctx, XdpStage::$returned, word),
                 WRAPPED => return xdp(ctx, XdpStage::$unwrap, word),
@@ -180,7 +201,7 @@ macro_rules! families {
             match word as u32 {
                 MESSAGE => go_on(TcStage::$message),
                 ERROR => go_on(TcStage::$error),
-                NEW => go_on(TcStage::$new),
+                NEW | ANEW => go_on(TcStage::$new),
                 DIRECT => go_on(TcStage::$direct),
                 RETURNED => go_on(TcStage::$returned),
                 WRAPPED => go_on(TcStage::$unwrap),

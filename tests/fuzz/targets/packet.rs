@@ -94,7 +94,7 @@ fn judge<A: Control>(model: &mut Model<A>, part: &Part<'_>) {
         }
         Verdict::Message
         | Verdict::Error
-        | Verdict::New
+        | Verdict::New(_)
         | Verdict::Direct(..)
         | Verdict::Returned
         | Verdict::Wrapped

@@ -35,6 +35,7 @@ claims! {
     a_flow_takes_one_entry
     what_maglev_sends_the_same_way_anyway_is_not_remembered_in_a_flood
     what_goes_another_way_without_an_entry_is_remembered_in_a_flood_too
+    a_flood_lets_nobody_in_and_no_peer_out_of_its_translation
     what_does_not_fit_with_its_headers_says_what_would
     a_node_without_address_is_named
     a_backend_outside_of_the_cluster_is_reached_by_translation
@@ -224,6 +225,47 @@ mod claim {
                 rig.both(hook, &request::<A>(TCP, port, tcp::SYN).build(), &mut node);
             }
             assert_eq!(rig.written(&node).flows.len(), 50);
+        }
+    }
+
+    pub(crate) fn a_flood_lets_nobody_in_and_no_peer_out_of_its_translation<A: Routed>(
+        rig: &Rig,
+        hook: Hook,
+    ) {
+        let refused: fn(&mut Model<A>) = |node| {
+            node.frontends
+                .values_mut()
+                .for_each(|frontend| frontend.ranges = 5)
+        };
+        let peer: fn(&mut Model<A>) = |node| {
+            let peer = RangeKey {
+                bits: RangeKey::<A>::LIST_BITS + 8 * u32::try_from(size_of::<A>()).expect("small"),
+                list: RangeKey::<A>::PEERS,
+                address: A::of(A::client(1)),
+            };
+            node.ranges.insert(peer, PRESENT);
+        };
+        let range = Verdict::Drop(DropReason::SourceRange);
+        for (change, expected) in [(refused, range), (peer, Verdict::Forward)] {
+            let mut node = by_maglev::<A>();
+            node.config.flow_rate = 1;
+            rig.install(&node);
+            node.config.flow_rate = 0;
+            // From now on nothing more is remembered in this second.
+            for port in 40_000..40_010 {
+                rig.both(hook, &request::<A>(TCP, port, tcp::SYN).build(), &mut node);
+            }
+            let mut changed = by_maglev::<A>();
+            changed.config.flow_rate = 1;
+            change(&mut changed);
+            rig.install(&changed);
+            changed.config.flow_rate = 0;
+            for port in 40_100..40_110 {
+                let request = request::<A>(TCP, port, tcp::SYN).build();
+                let (verdict, packet, _) = rig.both(hook, &request, &mut changed);
+                assert_eq!(verdict, expected);
+                assert_eq!(packet.len(), request.len(), "nothing is around it");
+            }
         }
     }
 

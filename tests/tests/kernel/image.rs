@@ -266,7 +266,7 @@ fn answer(hook: Hook, verdict: Verdict, device: u32) -> u32 {
             Verdict::Message
             | Verdict::Error
             | Verdict::Answer(_)
-            | Verdict::New
+            | Verdict::New(_)
             | Verdict::Direct(..)
             | Verdict::Returned
             | Verdict::Wrapped,

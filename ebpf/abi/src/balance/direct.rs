@@ -1,7 +1,7 @@
 //! Direct server return, on the node that a client's packet comes to: it goes on to the backend's node as [`crate::dsr`] says,
 //! and answers never come back here. One entry remembers the backend; it is all there is to know.
 
-use super::{Balanced, Met, Path, Tables, Verdict, refused, route, settings, translate};
+use super::{Balanced, Met, Path, Tables, Verdict, View, refused, route, settings, translate};
 use crate::bucket::Limited;
 use crate::config::{Node, RangeKey};
 use crate::dsr::tunnel::{Inside, wrap_geneve, wrap_ipip};
@@ -11,7 +11,7 @@ use crate::forward::{Ask, Routed, length};
 use crate::icmp::Answer;
 use crate::packet::{ETHERNET, Hop, SCTP, rewrite};
 use crate::reason::DropReason;
-use crate::service::{Backend, Dispatch, Frontend, FrontendKey, Selection};
+use crate::service::{Backend, Dispatch, Frontend, FrontendKey, Selection, flag};
 use crate::track;
 
 /// Whether packets for this backend leave without coming back. What is outside of the cluster could not answer directly, and
@@ -71,6 +71,50 @@ pub(super) fn follow<A: Balanced, P: Room, T: Tables<A>>(
             translate(packet, at, met, flow, Path::Routed)
         }
     }
+}
+
+/// The backend of a packet that opens a connection while more of them begin than are remembered. Looking for an entry is most
+/// of what such a packet would cost, and it tells nothing that Maglev does not tell, unless the set has changed since. What is
+/// not plain is `None`, and goes the long way.
+#[inline(always)]
+pub(super) fn unremembered<A: Balanced, T: Tables<A>>(met: &Met<A>, tables: &T) -> Option<Backend<A>> {
+    let config = settings(tables);
+    let tuple = &met.tuple;
+    if !met.seen().opens()
+        || config.flow_rate == 0
+        || !tables.is_spent(Limited::Flows, met.now, config.flow_rate)
+    {
+        return None;
+    }
+    let key = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
+    let frontend = tables.frontend(&key)?;
+    if Dispatch::from_number(frontend.dispatch) != Dispatch::DsrIpip
+        || !is_repeatable(&frontend)
+        || frontend.ranges != 0
+        || frontend.flags & flag::ROUTABLE == 0
+        || tables.set(frontend.set)?.count() == 0
+        || tables.view() == View::Inside
+    {
+        return None;
+    }
+    let place = A::hash(tuple, tuple.source_port, &config).checked_rem(config.maglev_size)?;
+    let id = tables.maglev(frontend.set, place)?;
+    let backend = tables
+        .backend(id.index())
+        .filter(|backend| !id.is_none() && backend.id == id)?;
+    applies(&tuple.source, &frontend, &backend, tables).then_some(backend)
+}
+
+/// A packet of [`unremembered`] goes on.
+#[inline(always)]
+pub(super) fn pass_by<A: Balanced, P: Room, T: Tables<A>>(
+    packet: &mut P,
+    met: &Met<A>,
+    backend: &Backend<A>,
+    tables: &mut T,
+) -> Result<Verdict, Verdict> {
+    tables.count_forgone();
+    wrap(packet, met, backend, tables)
 }
 
 /// The first packet of a flow. By IP in IP it goes on here and now, else by a stage.
@@ -203,7 +247,8 @@ fn underlay<A: Balanced, T: Tables<A>>(node: A, tables: &T) -> Underlay {
 fn begin<A: Balanced, T: Tables<A>>(met: &Met<A>, frontend: &Frontend, backend: &Backend<A>, tables: &mut T) {
     let config = settings(tables);
     if config.flow_rate != 0
-        && is_repeatable(frontend, tables)
+        && is_repeatable(frontend)
+        && tables.maglev(frontend.set, 0).is_some()
         && tables.take(Limited::Flows, met.now, config.flow_rate).is_none()
     {
         tables.count_forgone();
@@ -223,15 +268,13 @@ fn begin<A: Balanced, T: Tables<A>>(met: &Met<A>, frontend: &Frontend, backend: 
         dispatch: frontend.dispatch,
         pad: 0,
     };
-    let _ = tables.set_flow(&met.tuple, &flow);
+    let _ = tables.begin_flow(&met.tuple, &flow);
 }
 
-/// Whether the same client is always given the same backend, as long as the set stays as it is.
+/// Whether the same client is always given the same backend, as long as the set stays as it is and has a table.
 #[inline(always)]
-fn is_repeatable<A: Balanced, T: Tables<A>>(frontend: &Frontend, tables: &T) -> bool {
-    frontend.affinity == 0
-        && Selection::from_number(frontend.selection) == Selection::Maglev
-        && tables.maglev(frontend.set, 0).is_some()
+fn is_repeatable(frontend: &Frontend) -> bool {
+    frontend.affinity == 0 && Selection::from_number(frontend.selection) == Selection::Maglev
 }
 
 /// Brings the entry up to date. `None`: its connection was closing, and this is another one.

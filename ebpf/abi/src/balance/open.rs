@@ -101,7 +101,7 @@ pub(super) fn open<A: Balanced, P: Packet, T: Tables<A>>(
     // The way back first: an answer must not overtake it.
     let source_port = reserve(packet, met, &flow, tables).map_err(Verdict::Drop)?;
     let flow = Flow { source_port, ..flow };
-    if tables.set_flow(tuple, &flow).is_none() {
+    if tables.begin_flow(tuple, &flow).is_none() {
         tables.delete_flow(&flow.twin(tuple.protocol));
         return Err(Verdict::Drop(DropReason::FlowTableFull));
     }
