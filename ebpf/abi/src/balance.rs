@@ -20,6 +20,7 @@
 //!
 //! An established flow costs one lookup in `FLOWS`; the service is not looked up again. Its frontend and its backend are
 //! held against two arrays, so it ends with them. Changed source ranges hold for new flows.
+//! A SYN by direct return that would not be remembered, because more come than are, goes where Maglev says without that lookup.
 
 mod choose;
 mod direct;
