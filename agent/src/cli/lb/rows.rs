@@ -81,6 +81,7 @@ pub struct Track {
     pub state: &'static str,
     /// 0: it counts as absent.
     pub expires_seconds: u32,
+    /// With IP in IP it only says which node packets go to: that node chooses anew, among its own.
     pub backend: String,
     pub forwarding: &'static str,
 }
@@ -258,23 +259,35 @@ pub fn tracks<A: Pins>(
     let mut rows: Vec<Track> = flows
         .iter()
         .filter(|(tuple, flow)| is_meant(model, names, filter, &services, tuple, flow))
-        .map(|(tuple, flow)| Track {
-            service: services
-                .get(&flow.frontend.0)
-                .and_then(|service| names.get(*service)),
-            way: if flow.way == Way::Reply.number() {
-                "reply"
-            } else {
-                "forward"
-            },
-            source: end(tuple.source, tuple.source_port, tuple.protocol),
-            destination: end(tuple.destination, tuple.destination_port, tuple.protocol),
-            new_source: end(flow.source, flow.source_port, tuple.protocol),
-            new_destination: end(flow.destination, flow.destination_port, tuple.protocol),
-            state: state(flow.state),
-            expires_seconds: flow.expires.saturating_sub(now),
-            backend: place(model, flow.backend),
-            forwarding: forwarding(flow.dispatch),
+        .map(|(tuple, flow)| {
+            let source = end(tuple.source, tuple.source_port, tuple.protocol);
+            let destination = end(tuple.destination, tuple.destination_port, tuple.protocol);
+            let (new_source, new_destination) = match Dispatch::from_number(flow.dispatch) {
+                // Nothing is changed inside; the entry says which backend's node it goes to.
+                Dispatch::DsrIpip => (source.clone(), destination.clone()),
+                Dispatch::Snat | Dispatch::DsrOption | Dispatch::DsrGeneve => (
+                    end(flow.source, flow.source_port, tuple.protocol),
+                    end(flow.destination, flow.destination_port, tuple.protocol),
+                ),
+            };
+            Track {
+                service: services
+                    .get(&flow.frontend.0)
+                    .and_then(|service| names.get(*service)),
+                way: if flow.way == Way::Reply.number() {
+                    "reply"
+                } else {
+                    "forward"
+                },
+                source,
+                destination,
+                new_source,
+                new_destination,
+                state: state(flow.state),
+                expires_seconds: flow.expires.saturating_sub(now),
+                backend: place(model, flow.backend),
+                forwarding: forwarding(flow.dispatch),
+            }
         })
         .collect();
     rows.sort();

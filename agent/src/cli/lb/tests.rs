@@ -7,7 +7,9 @@ use ebpf_abi::event::{Event, Kind};
 use ebpf_abi::flow::{Flow, Tuple, Way};
 use ebpf_abi::model::Model;
 use ebpf_abi::packet::TCP;
-use ebpf_abi::service::{Backend, BackendState, Frontend, FrontendKey, Selection, Set, backend_flag, flag};
+use ebpf_abi::service::{
+    Backend, BackendState, Dispatch, Frontend, FrontendKey, Selection, Set, backend_flag, flag,
+};
 use ebpf_abi::track::State;
 use ebpf_abi::{BackendId, DropReason, FrontendId, V4, V6};
 
@@ -211,6 +213,22 @@ fn connections_say_what_packets_become_and_how_long_they_stay() {
 SERVICE       WAY       SOURCE                  DESTINATION             BECOMES                                      STATE   LEFT   FORWARDING   BACKEND
 default/web   forward   198.51.100.1:4711/TCP   192.0.2.1:80/TCP        198.51.100.1:4711/TCP -> 10.0.0.2:8080/TCP   open    60s    snat         10.0.0.2:8080/TCP
 default/web   reply     10.0.0.2:8080/TCP       198.51.100.1:4711/TCP   192.0.2.1:80/TCP -> 198.51.100.1:4711/TCP    open    60s    snat         10.0.0.2:8080/TCP
+"
+    );
+}
+
+#[test]
+fn connections_in_ip_in_ip_become_nothing_else() {
+    let mut flows = flows("198.51.100.1", "198.51.100.1", 4711);
+    flows.retain(|(_, flow)| flow.way == Way::Forward.number());
+    for (_, flow) in &mut flows {
+        flow.dispatch = Dispatch::DsrIpip.number();
+    }
+    assert_eq!(
+        print::tracks(&rows::tracks(&model(), &names(), &Filter::default(), 100, &flows)),
+        "\
+SERVICE       WAY       SOURCE                  DESTINATION        BECOMES                                     STATE   LEFT   FORWARDING   BACKEND
+default/web   forward   198.51.100.1:4711/TCP   192.0.2.1:80/TCP   198.51.100.1:4711/TCP -> 192.0.2.1:80/TCP   open    60s    dsr ipip     10.0.0.2:8080/TCP
 "
     );
 }
