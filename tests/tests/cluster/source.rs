@@ -163,6 +163,9 @@ pub(crate) fn same_as_folder(control_plane: &mut ControlPlane, api: &Api) -> Res
         follower
             .until("every object", |world| all.iter().all(|one| has(world, one)))
             .await?;
+        std::fs::write(folder.path().join("world.yaml"), aged(api, &written).await?)?;
+        let mut of_folder = World::new(NODE);
+        of_folder.take(dir::read_once(folder.path()));
         compare(&of_folder, &follower.world)?;
         // A change, and a deletion.
         let mut moved = written
@@ -184,6 +187,18 @@ pub(crate) fn same_as_folder(control_plane: &mut ControlPlane, api: &Api) -> Res
             .await?;
         follower.end().await
     })
+}
+
+/// The same, as old as the API server says: of two Services that ask for an address the older one comes first.
+async fn aged(api: &Api, written: &[Value]) -> Result<String> {
+    let mut text = String::new();
+    for document in written {
+        let found = api.find(document).await?.context("it was applied")?;
+        let mut document = document.clone();
+        document["metadata"]["creationTimestamp"] = found["metadata"]["creationTimestamp"].clone();
+        text.push_str(&format!("---\n{document}\n"));
+    }
+    Ok(text)
 }
 
 pub(crate) fn killed(control_plane: &mut ControlPlane, api: &Api) -> Result<()> {

@@ -3,12 +3,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::V4;
 use crate::checksum;
-use crate::config::{RangeKey, setting};
+use crate::config::{Config, Member, RangeKey, setting};
 use crate::flow::FRAGMENT_LIFETIME;
 use crate::icmp::Answer;
+use crate::id::FrontendId;
 use crate::model::Model;
 use crate::packet::{Octets, TCP, UDP};
-use crate::service::{BackendState, Selection, backend_flag, flag};
+use crate::service::{Backend, BackendState, Selection, Set, backend_flag, flag};
 use crate::track::tcp;
 
 pub(super) const NOW: u32 = 1_000_000;
