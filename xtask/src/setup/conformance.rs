@@ -17,7 +17,11 @@ const PROGRAMS: [(&str, &str); 2] = [
 pub(super) const PART: Part = Part {
     name: "conformance",
     needs: &[
-        package("nftables", "nft", "kube-proxy's way to serve"),
+        package(
+            "nftables",
+            "nft",
+            "kube-proxy's way to serve; also holds segments back where tests make connections collide",
+        ),
         package("busybox-static", "busybox", "what the tests run in pods"),
         package("bind9-dnsutils", "dig", "what the tests run in pods"),
         package("netcat-openbsd", "nc.openbsd", "what the tests run in pods"),

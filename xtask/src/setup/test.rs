@@ -16,11 +16,6 @@ pub(super) const PART: Part = Part {
         daemon("openbgpd", "bgpctl", "openbgpd", "peer of the interop tests"),
         daemon("exabgp", "exabgp", "exabgp", "peer of the interop tests"),
         package(
-            "nftables",
-            "nft",
-            "holds segments back, to make connections collide",
-        ),
-        package(
             "ethtool",
             "ethtool",
             "makes cables of the traffic tests behave like copper",
