@@ -9,6 +9,7 @@ mod definitions;
 mod deploy;
 mod faults;
 mod lease;
+mod nodes;
 mod operator;
 mod processes;
 mod rights;
@@ -25,7 +26,7 @@ use stentor_tests::cluster::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 29] = [
+const TESTS: [(&str, Test); 30] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -102,6 +103,10 @@ const TESTS: [(&str, Test); 29] = [
     (
         "operator::nodes_get_prefixes_for_their_pods_and_keep_them",
         operator::pod_prefixes,
+    ),
+    (
+        "nodes::every_node_has_a_cilium_node_that_says_what_it_says",
+        nodes::repeated,
     ),
     (
         "rights::the_chart_grants_enough_and_no_more",

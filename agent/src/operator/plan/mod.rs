@@ -17,6 +17,7 @@
 pub(crate) mod addresses;
 #[cfg(test)]
 mod bench;
+mod cilium_nodes;
 pub(crate) mod conditions;
 mod keyed;
 mod node_addresses;
@@ -53,7 +54,7 @@ pub enum Part {
     NodeIpam,
     /// BGP configurations of nodes.
     Bgp,
-    /// Pod prefixes of nodes.
+    /// CiliumNodes, and the pod prefixes in them.
     PodPrefixes,
     /// Whether the Secrets are there that peer configs name.
     PeerSecrets,
@@ -112,8 +113,8 @@ impl Part {
             },
             Self::Bgp => config.bgp == BgpControlPlane::Enabled,
             Self::PodPrefixes => match config.options.ipam {
-                IpamMode::Kubernetes | IpamMode::ClusterPool | IpamMode::MultiPool => true,
-                IpamMode::Unset | IpamMode::Other(_) => false,
+                IpamMode::Unset | IpamMode::Kubernetes | IpamMode::ClusterPool | IpamMode::MultiPool => true,
+                IpamMode::Other(_) => false,
             },
             Self::PeerSecrets => {
                 config.bgp == BgpControlPlane::Enabled && config.options.secrets_namespace.is_some()

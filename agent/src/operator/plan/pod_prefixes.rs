@@ -1,11 +1,13 @@
-//! Pod prefixes of nodes, in the three IPAM modes that an operator has to do with.
+//! Pod prefixes of nodes, by the IPAM mode.
 //!
 //! - `kubernetes`: a Node was given its prefixes by others; its CiliumNode repeats them.
 //! - `cluster-pool`: each node gets a prefix of each family out of the cluster's.
 //! - `multi-pool`: a node says how many addresses of which `CiliumPodIPPool` it needs, and gets prefixes until they
 //!   suffice. What it gives back, its agent takes out of the list.
+//! - no mode: a CiliumNode that says nothing of prefixes repeats those of its Node.
 //!
-//! What a node has stays, wherever it is from. A node without a CiliumNode gets one where prefixes are given out.
+//! What a node has stays, wherever it is from. That there is a CiliumNode, and the rest of it, is
+//! [`cilium_nodes`](super::cilium_nodes).
 //!
 //! A piece that was cut and is not seen at its node yet is promised: it belongs to the node for as long as its CiliumNode
 //! is as it was when the piece was cut. After that it is there, or was refused with its write.
@@ -16,12 +18,12 @@ use crds::cilium_node::{AllocatedPool, CiliumNode, Needed};
 use crds::k8s_openapi::api::core::v1::Node;
 use crds::pod_ip_pool::PodIpPoolSpec;
 use crds::text::parse_prefix;
-use crds::{Kind, ObjectRef};
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::cilium_nodes::{self, Wish};
 use super::prefixes::{Family, Supply, Used, family};
-use super::write::{Basis, Note, Order, Part, Target, Weight, Write};
+use super::write::{Basis, Note, Weight, Write};
 use crate::config::operator::ClusterPools;
 use crate::plan::options::{Families, IpamMode};
 use crate::world::{Objects, Stored, World};
@@ -50,6 +52,13 @@ struct Piece {
     prefix: IpNet,
 }
 
+/// What nodes are to get, by name.
+#[derive(Debug, Default)]
+struct Found {
+    wishes: BTreeMap<String, Wish>,
+    promises: Promises,
+}
+
 /// `before`: what the last plan promised.
 pub(crate) fn pod_prefixes(
     world: &World,
@@ -61,24 +70,30 @@ pub(crate) fn pod_prefixes(
     let objects = &world.objects;
     let holds = |node: &str, promise: &Promise| basis(objects, node).as_ref() == Some(&promise.basis);
     let held = before.iter().filter(|(node, promise)| holds(node, promise));
-    let mut found = PodPrefixes {
-        writes: Vec::new(),
+    let mut found = Found {
+        wishes: BTreeMap::new(),
         promises: held
             .map(|(node, promise)| (node.clone(), promise.clone()))
             .collect(),
     };
     match mode {
-        IpamMode::Kubernetes => {
-            let nodes = objects.cilium_nodes();
-            found
-                .writes
-                .extend(nodes.filter_map(|node| repeated(objects, node)));
+        IpamMode::Kubernetes | IpamMode::Unset => {
+            for core in objects.nodes() {
+                let wish = repeated(core, objects.cilium_node(core.name()), mode);
+                found
+                    .wishes
+                    .extend(wish.map(|wish| (core.name().to_owned(), wish)));
+            }
         }
         IpamMode::ClusterPool => of_cluster_pool(objects, families, pools, &mut found),
         IpamMode::MultiPool => of_pools(objects, &mut found),
-        IpamMode::Unset | IpamMode::Other(_) => {}
+        // Of these nothing is known here, not even who else keeps CiliumNodes.
+        IpamMode::Other(_) => return PodPrefixes::default(),
     }
-    found
+    PodPrefixes {
+        writes: cilium_nodes::writes(objects, found.wishes),
+        promises: found.promises,
+    }
 }
 
 /// What a write to a CiliumNode would be over now.
@@ -89,7 +104,7 @@ fn basis(objects: &Objects, node: &str) -> Option<Basis> {
     }
 }
 
-impl PodPrefixes {
+impl Found {
     /// All of what is promised.
     fn promised(&self) -> impl Iterator<Item = IpNet> {
         let promises = self.promises.values();
@@ -102,8 +117,8 @@ impl PodPrefixes {
     }
 }
 
-fn repeated(objects: &Objects, node: Stored<'_, CiliumNode>) -> Option<Write> {
-    let core = objects.node(node.name())?;
+/// What a Node was given, where its CiliumNode says something else.
+fn repeated(core: Stored<'_, Node>, there: Option<Stored<'_, CiliumNode>>, mode: &IpamMode) -> Option<Wish> {
     let spec = core.object.spec.as_ref()?;
     let several = spec.pod_cidrs.clone().unwrap_or_default();
     let given = if several.is_empty() {
@@ -111,19 +126,19 @@ fn repeated(objects: &Objects, node: Stored<'_, CiliumNode>) -> Option<Write> {
     } else {
         several
     };
-    let has = node
-        .object
-        .spec
-        .ipam
-        .as_ref()
-        .map(|ipam| ipam.pod_cidrs.as_slice());
-    if given.is_empty() || has == Some(given.as_slice()) {
+    let ipam = there.and_then(|node| node.object.spec.ipam.as_ref());
+    let has = ipam.map(|ipam| ipam.pod_cidrs.as_slice()).unwrap_or_default();
+    let is_said = ipam.is_some_and(|ipam| !ipam.pod_cidrs.is_empty() || ipam.pools.is_some());
+    if given.is_empty() || has == given || (*mode == IpamMode::Unset && is_said) {
         return None;
     }
-    changed(node, json!({ "podCIDRs": given }), Vec::new())
+    Some(Wish {
+        ipam: json!({ "podCIDRs": given }),
+        note: None,
+    })
 }
 
-fn of_cluster_pool(objects: &Objects, families: Families, pools: &ClusterPools, found: &mut PodPrefixes) {
+fn of_cluster_pool(objects: &Objects, families: Families, pools: &ClusterPools, found: &mut Found) {
     let of = |node: Stored<'_, CiliumNode>| cidrs(node.object).collect::<Vec<_>>();
     let mut used = Used::new(objects.cilium_nodes().flat_map(of).chain(found.promised()));
     let mut supplies: Vec<(Family, Supply)> = Vec::new();
@@ -158,20 +173,22 @@ fn of_cluster_pool(objects: &Objects, families: Families, pools: &ClusterPools, 
         let mut all: Vec<String> = seen.unwrap_or_default();
         all.extend(pieces.iter().map(|piece| piece.prefix.to_string()));
         let text = format!("pod prefixes {}", all.join(", "));
-        let ipam = json!({ "podCIDRs": all });
-        match (there, objects.node(name)) {
-            (Some(node), _) => {
-                let told = note(node.parsed, text);
-                found.writes.extend(changed(node, ipam, vec![told]));
-            }
-            (None, Some(core)) => found.writes.push(made(core, ipam, note(core.parsed, text))),
-            (None, None) => {}
-        }
+        let Some(about) = there
+            .map(|node| node.parsed)
+            .or_else(|| Some(objects.node(name)?.parsed))
+        else {
+            continue;
+        };
+        let wish = Wish {
+            ipam: json!({ "podCIDRs": all }),
+            note: Some(note(about, text)),
+        };
+        found.wishes.insert(name.to_owned(), wish);
         found.promises.insert(name.to_owned(), Promise { basis, pieces });
     }
 }
 
-fn of_pools(objects: &Objects, found: &mut PodPrefixes) {
+fn of_pools(objects: &Objects, found: &mut Found) {
     let allocated = |node: Stored<'_, CiliumNode>| {
         let pools = pools(node.object).iter();
         let texts = pools.flat_map(|pool| &pool.cidrs);
@@ -216,21 +233,15 @@ fn of_pools(objects: &Objects, found: &mut PodPrefixes) {
             .iter()
             .map(|piece| format!("{} of pool {}", piece.prefix, piece.pool));
         let new = new.collect::<Vec<_>>().join(", ");
-        let told = note(node.parsed, format!("pod prefixes {new}"));
-        let write = changed(node, json!({ "pools": { "allocated": all } }), vec![told]);
-        found.writes.extend(write);
+        let wish = Wish {
+            ipam: json!({ "pools": { "allocated": all } }),
+            note: Some(note(node.parsed, format!("pod prefixes {new}"))),
+        };
+        found.wishes.insert(node.name().to_owned(), wish);
         found
             .promises
             .insert(node.name().to_owned(), Promise { basis, pieces });
     }
-    // An agent can ask only where there is an object to ask in.
-    let lacking = objects
-        .nodes()
-        .filter(|core| objects.cilium_node(core.name()).is_none());
-    found.writes.extend(lacking.map(|core| {
-        let told = note(core.parsed, "a CiliumNode to ask for prefixes in".to_owned());
-        made(core, json!({}), told)
-    }));
 }
 
 fn supply(pool: &PodIpPoolSpec) -> Vec<(Family, Supply)> {
@@ -284,54 +295,6 @@ fn give(all: &mut Vec<AllocatedPool>, pool: &str, prefix: IpNet) {
     }
 }
 
-fn changed(node: Stored<'_, CiliumNode>, ipam: Value, notes: Vec<Note>) -> Option<Write> {
-    Some(Write {
-        target: target(node.name()),
-        basis: Basis::of(node.parsed)?,
-        order: Order::Merge(json!({ "spec": { "ipam": ipam } })),
-        notes,
-    })
-}
-
-fn made(core: Stored<'_, Node>, ipam: Value, note: Note) -> Write {
-    let addresses = core
-        .object
-        .status
-        .iter()
-        .flat_map(|status| status.addresses.iter().flatten());
-    let addresses: Vec<Value> = addresses
-        .filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"))
-        .map(|address| json!({ "type": address.type_, "ip": address.address }))
-        .collect();
-    Write {
-        target: target(core.name()),
-        basis: Basis::Absent,
-        order: Order::Create(json!({
-            "apiVersion": "cilium.io/v2",
-            "kind": "CiliumNode",
-            "metadata": {
-                "name": core.name(),
-                "labels": core.labels(),
-                "ownerReferences": [{
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "name": core.name(),
-                    "uid": core.object.metadata.uid,
-                }],
-            },
-            "spec": { "addresses": addresses, "ipam": ipam },
-        })),
-        notes: vec![note],
-    }
-}
-
-fn target(node: &str) -> Target {
-    Target {
-        object: ObjectRef::cluster(Kind::CiliumNode, node),
-        part: Part::Object,
-    }
-}
-
 fn cidrs(node: &CiliumNode) -> impl Iterator<Item = IpNet> {
     let ipam = node.spec.ipam.iter();
     ipam.flat_map(|ipam| &ipam.pod_cidrs)
@@ -354,6 +317,9 @@ fn note(parsed: &crds::Parsed, text: String) -> Note {
 
 #[cfg(test)]
 mod tests {
+    use crds::Kind;
+    use serde_json::Value;
+
     use super::super::bench::Cluster;
     use super::*;
 
@@ -512,8 +478,30 @@ mod tests {
 
     #[test]
     fn what_kubernetes_gave_a_node_is_repeated() {
-        let mut cluster = Cluster::with(&[core("a"), node("a", json!({})), node("b", json!({}))]);
+        let had = node("c", json!({ "podCIDRs": ["192.0.2.0/24"] }));
+        let all = [
+            core("a"),
+            core("c"),
+            core("d"),
+            node("a", json!({})),
+            node("b", json!({})),
+            had,
+        ];
+        let given = "10.244.0.0/24 fd44::/120";
+        let mut cluster = Cluster::with(&all);
         settle(&mut cluster, IpamMode::Kubernetes);
-        assert_eq!(shown(&cluster), ["a 10.244.0.0/24 fd44::/120", "b "]);
+        let repeated =
+            ["a", "b", "c", "d"].map(|name| format!("{name} {}", if name == "b" { "" } else { given }));
+        assert_eq!(shown(&cluster), repeated);
+        // Without a mode nobody is contradicted.
+        let mut cluster = Cluster::with(&all);
+        settle(&mut cluster, IpamMode::Unset);
+        let mut kept = repeated;
+        kept[2] = "c 192.0.2.0/24".to_owned();
+        assert_eq!(shown(&cluster), kept);
+        // What another IPAM does is its own.
+        let mut cluster = Cluster::with(&all);
+        settle(&mut cluster, IpamMode::Other("eni".to_owned()));
+        assert_eq!(shown(&cluster), ["a ", "b ", "c 192.0.2.0/24"]);
     }
 }
