@@ -1,4 +1,5 @@
-//! What this node tells the cluster of its BGP sessions: the status of its `CiliumBGPNodeConfig`.
+//! What this node tells the cluster of its BGP sessions: the status of its `CiliumBGPNodeConfig`; and of its load balancer:
+//! a member of the status of its `CiliumNode`.
 //!
 //! ```text
 //!   speaker: peers, Adj-RIB-In, Adj-RIB-Out --+
@@ -20,6 +21,7 @@ use bgp_speaker::types::Name;
 use crds::bgp::node_config::{
     CiliumBGPNodeConfig, InstanceStatus, NodeConfigStatus, PeerStatus as ToldPeer, RouteCount, TimersStatus,
 };
+use crds::cilium_node::FullMap;
 use crds::condition::{Condition, ConditionStatus};
 use crds::k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
@@ -29,12 +31,30 @@ use crate::api::bgp;
 use crate::config::operator::StatusReport;
 use crate::operator::plan::conditions::{Conditions, Wanted};
 use crate::plan::{Desired, PeerReport};
-use crate::world::Stored;
+use crate::world::{Objects, Stored};
 
 /// Cilium's: whether something of the configuration is not run.
 const ERROR: &str = "cilium.io/BGPReconcileError";
 /// Of the condition's message, in octets; longer ones are cut between lines.
 const LONGEST: usize = 32 * 1024 - 1;
+
+/// What to change in the status of the own `CiliumNode`, which says what the load balancer has no room for; `None`: it says
+/// what is so.
+pub(crate) fn full_maps(seen: &[FullMap], full: &[FullMap]) -> Option<Value> {
+    let told = match full {
+        [] => Value::Null,
+        [..] => json!({ "refused": full }),
+    };
+    (seen != full).then(|| json!({ "status": { "load-balancer": told } }))
+}
+
+/// What the own `CiliumNode` says, if there is one.
+pub(crate) fn seen_full_maps(objects: &Objects, node: &str) -> Option<Vec<FullMap>> {
+    let node = objects.cilium_node(node)?;
+    let status = node.object.status.as_ref();
+    let told = status.and_then(|status| status.load_balancer.as_ref());
+    Some(told.map(|told| told.refused.clone()).unwrap_or_default())
+}
 
 /// The own node config as it was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

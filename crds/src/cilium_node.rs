@@ -152,7 +152,7 @@ pub struct Needed {
     pub ipv6_addrs: Option<i64>,
 }
 
-/// Written by agents and operators; nothing of it is read.
+/// Written by agents and operators; only `load-balancer` is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CiliumNodeStatus {
@@ -164,6 +164,34 @@ pub struct CiliumNodeStatus {
     pub eni: Option<EniStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<IpamStatus>,
+    /// Ours: what the load balancer of the node has no room for. Its agent writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancerStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadBalancerStatus {
+    /// Maps of the kernel that are full, by name, and the Services that are not served on the node for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<FullMap>,
+}
+
+/// A map that is full, and what did not fit into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FullMap {
+    /// How many entries it has room for.
+    #[schemars(schema_with = "text::count_schema")]
+    pub limit: i64,
+    /// Its name in the kernel, such as `FRONTENDS4`.
+    #[schemars(length(min = 1))]
+    pub map: String,
+    /// How many Services do not fit beside those in `services`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::count_schema")]
+    pub more: Option<i64>,
+    /// The first of them, as `namespace/name`, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
 }
 
 /// Which addresses and prefixes of the node are in use.

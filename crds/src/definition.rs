@@ -27,7 +27,7 @@ pub const SCHEMA_VERSION: &str = "1.32.3";
 /// The same for what is ours in them: optional fields, which Cilium's definition of the same number lacks.
 pub const ADDITIONS_LABEL: &str = "stentor.io/additions";
 /// Counts up with every change of a definition that leaves [`SCHEMA_VERSION`] as it is.
-pub const ADDITIONS: &str = "2";
+pub const ADDITIONS: &str = "3";
 
 /// The definition of every kind of ours, read or not, by name.
 #[must_use]

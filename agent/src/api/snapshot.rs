@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bgp_speaker::types::Name;
+use crds::cilium_node::FullMap;
 
 use crate::config::Config;
 use crate::datapath::report::Report;
@@ -31,4 +32,6 @@ pub struct Snapshot {
     pub datapath: Arc<Report>,
     /// This node's `CiliumBGPNodeConfig`, if there is one: what its status says of the sessions.
     pub node_config: Option<Seen>,
+    /// What this node's `CiliumNode`, if there is one, says that its load balancer has no room for.
+    pub full_maps: Option<Vec<FullMap>>,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crds::cilium_node::FullMap;
 use ebpf_abi::DropReason;
 use ebpf_abi::config::{ANSWERED, Direction, FORGONE, FORWARDED, counter, drop_counter};
 use ebpf_abi::maps;
@@ -14,6 +15,9 @@ use ebpf_loader::{Fill, MapFd, Support};
 use super::frames::Out;
 use super::hooks::Hooked;
 use crate::problem::Problem;
+
+/// So many Services that do not fit are named at the CiliumNode, which everybody may read.
+const NAMED: usize = 128;
 
 /// One look at the datapath. Replaced as a whole.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     pub features: Vec<(ebpf_loader::Feature, Support)>,
     pub counts: Counts,
+    /// Services that do not fit, as of the last time that all was written; `None`: it never was.
+    pub refused: Option<Arc<[FullMap]>>,
     /// By map that the agent fills.
     pub pressure: BTreeMap<&'static str, Pressure>,
     /// Of maps that programs fill, as of now.
@@ -150,6 +156,32 @@ impl Report {
     }
 }
 
+/// What does not fit, by map: the first [`NAMED`] Services by name, and how many more.
+pub(super) fn full_maps(refused: &[ebpf_datapath::Problem]) -> Arc<[FullMap]> {
+    let of = refused.iter().filter_map(|problem| match problem {
+        ebpf_datapath::Problem::MapFull {
+            service, map, limit, ..
+        } => Some(((service, *map), *limit)),
+        _ => None,
+    });
+    let mut full: BTreeMap<&str, FullMap> = BTreeMap::new();
+    // By Service: each has its share of those that are named.
+    let sorted: BTreeMap<_, _> = of.collect();
+    for (number, ((service, map), limit)) in sorted.into_iter().enumerate() {
+        let told = full.entry(map).or_insert_with(|| FullMap {
+            map: map.to_owned(),
+            limit: i64::from(limit),
+            ..FullMap::default()
+        });
+        if number < NAMED {
+            told.services.push(service.to_string());
+        } else {
+            *told.more.get_or_insert(0) += 1;
+        }
+    }
+    full.into_values().collect()
+}
+
 /// How full the maps are that the agent fills.
 pub(super) fn pressure(image: &MapImage, limits: &Limits) -> BTreeMap<&'static str, Pressure> {
     let slots: usize = image.slots.values().map(|run| run.len()).sum();
@@ -171,4 +203,52 @@ pub(super) fn pressure(image: &MapImage, limits: &Limits) -> BTreeMap<&'static s
         (map.name, Pressure { used, entries })
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ebpf_datapath::{Problem, ServiceName};
+
+    use super::*;
+
+    fn full(name: &str, map: &'static str) -> Problem {
+        Problem::MapFull {
+            service: ServiceName {
+                namespace: "ns".into(),
+                name: name.into(),
+            },
+            map,
+            used: 1000,
+            needed: 30,
+            limit: 1024,
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_map_and_of_many_services_the_number() {
+        let nodes = Problem::NodesFull {
+            node: "n".to_owned(),
+            limit: 1,
+        };
+        assert_eq!(full_maps(&[nodes]).len(), 0);
+        let names: Vec<String> = (0..NAMED + 3).map(|number| format!("s{number:04}")).collect();
+        let mut refused: Vec<Problem> = names.iter().map(|name| full(name, "SETS")).collect();
+        refused.insert(5, full("a", "FRONTENDS4"));
+        let told = full_maps(&refused);
+        let [frontends, sets] = &*told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(
+            (frontends.services.as_slice(), frontends.more),
+            (&["ns/a".to_owned()][..], None)
+        );
+        assert_eq!(
+            (sets.map.as_str(), sets.limit, sets.more),
+            ("SETS", 1024, Some(4))
+        );
+        assert_eq!(sets.services.len(), NAMED - 1);
+        assert_eq!(sets.services[0], "ns/s0000");
+        refused.reverse();
+        assert_eq!(full_maps(&refused), told);
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crds::cilium_node::FullMap;
 use ebpf_abi::config::{Device as DeviceEntry, device_flag};
 use ebpf_abi::maps;
 use ebpf_abi::service::{Frontend, FrontendKey};
@@ -105,6 +106,8 @@ struct Running {
     frontends6: MapFd,
     served: Arc<BTreeSet<Socket>>,
     problems: Vec<Problem>,
+    /// As of the last time that all was written.
+    refused: Option<Arc<[FullMap]>>,
     features: Vec<(Feature, Support)>,
     counters: Arc<MapFd>,
     writes: u64,
@@ -273,6 +276,7 @@ impl Running {
             frontends6: datapath.map(maps::FRONTENDS6).map_err(failed)?,
             served: Arc::default(),
             problems: Vec::new(),
+            refused: None,
             features: ebpf_loader::probe(),
             counters: Arc::new(datapath.map(maps::COUNTERS).map_err(failed)?),
             writes: 0,
@@ -310,6 +314,7 @@ impl Running {
             Ok(report) => {
                 self.writes += u64::try_from(report.done.writes).unwrap_or(u64::MAX);
                 deaths = report.done.deaths;
+                self.refused = Some(report::full_maps(&report.refused));
                 report.refused.clone()
             }
             Err(_) => Vec::new(),
@@ -542,6 +547,7 @@ impl Running {
         report.ended = self.ending.as_ref().map(Ending::ended).unwrap_or_default();
         report.features.clone_from(&self.features);
         report.counts = self.counts();
+        report.refused.clone_from(&self.refused);
         report.pressure = report::pressure(self.planner.image(), &self.limits);
         report.fills = Some(self.sweeper.fills());
         report.writes = self.writes;

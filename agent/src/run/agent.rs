@@ -16,6 +16,7 @@ mod events;
 mod keeping;
 mod problems;
 mod reload;
+mod telling;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use bgp_speaker::config::SpeakerConfig;
 use bgp_speaker::net::{self, Handle, Support};
 use bgp_speaker::speaker::{Event, Shutdown};
 use bgp_speaker::types::{Name, Prefix};
+use crds::Kind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
@@ -45,12 +47,10 @@ use crate::config::Config;
 use crate::config::follow::Follower;
 use crate::metrics::Metrics;
 use crate::plan::{Desired, VipChange, vip_changes};
-use crate::report::Seen;
+use crate::report::{Seen, seen_full_maps};
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
-use crate::shell::report;
 use crate::shell::signals::{Heard, Signals};
-use crate::shell::writes::Reporter;
 use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
 use crate::world::{ServiceRef, World};
@@ -185,18 +185,9 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     agent.apply(desired).await;
     agent.write_kept();
 
-    let (refused, reports_refused) = watch::channel(None);
-    if let Some(cluster) = cluster {
-        let reporter = Reporter::new(cluster, &agent.args.node).map_err(|error| failed("cluster", &error))?;
-        let ground = report::Ground {
-            reporter,
-            speaker: speaker.clone(),
-            snapshots: snapshots.clone(),
-            generation: generations.clone(),
-            refused,
-        };
-        tasks.spawn(serving("report", report::run(ground)));
-    }
+    let told = (speaker.clone(), snapshots.clone(), generations.clone());
+    let reports_refused = telling::start(&mut tasks, cluster, &agent.args.node, told)
+        .map_err(|error| failed("cluster", &error))?;
     let api = Arc::new(Api {
         speaker,
         snapshot: snapshots,
@@ -240,8 +231,8 @@ struct Inputs {
     news: mpsc::Receiver<News>,
     events: mpsc::Receiver<Event>,
     signals: Signals,
-    /// Why the report of the sessions is not written.
-    reports_refused: watch::Receiver<Option<String>>,
+    /// Why the status of which objects is not written.
+    reports_refused: watch::Receiver<BTreeMap<Kind, String>>,
     tasks: JoinSet<(&'static str, Result<(), JoinError>)>,
 }
 
@@ -296,8 +287,8 @@ impl Agent {
                     self.publish();
                 }
                 Ok(()) = inputs.reports_refused.changed() => {
-                    let why = inputs.reports_refused.borrow_and_update().clone();
-                    self.problems.report(why.as_deref());
+                    let refused = inputs.reports_refused.borrow_and_update().clone();
+                    self.problems.reports(&refused);
                     self.publish();
                 }
                 _ = life.tick() => {
@@ -426,6 +417,7 @@ impl Agent {
                 listen_errors: self.listen_errors.clone(),
                 datapath: report,
                 node_config: self.world.objects.node_config(&self.world.node).map(Seen::of),
+                full_maps: seen_full_maps(&self.world.objects, &self.world.node),
             });
         });
         self.generation.send_modify(|generation| *generation += 1);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::operator::outbox::Outcome;
 use crate::operator::plan::write::{Basis, Note, Order, Part, Weight, Write};
-use crate::source::kube::{Cluster, ClusterError, chain};
+use crate::source::kube::chain;
 
 /// By this name the API server remembers who wrote a field.
 pub const FIELD_MANAGER: &str = "stentor-operator";
@@ -80,7 +80,7 @@ async fn send(client: Client, write: &Write) -> kube::Result<()> {
     };
     match write.target.part {
         Part::Object => api.patch(name, &params, &patch).await.map(drop),
-        Part::Status => api.patch_status(name, &params, &patch).await.map(drop),
+        Part::Status | Part::Condition => api.patch_status(name, &params, &patch).await.map(drop),
     }
 }
 
@@ -94,7 +94,7 @@ fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
     }
 }
 
-/// Writes the status of the `CiliumBGPNodeConfig` of one node. That is this node's alone, so no version is named.
+/// Writes the status of an object that has the name of a node. What it writes is this node's alone, so no version is named.
 pub(crate) struct Reporter {
     api: Api<DynamicObject>,
     node: String,
@@ -118,17 +118,15 @@ pub(crate) enum NotReported {
 }
 
 impl Reporter {
-    /// # Errors
-    /// [`ClusterError::Credentials`]
-    pub(crate) fn new(cluster: Cluster, node: &str) -> Result<Self, ClusterError> {
-        let client = cluster.client()?;
-        Ok(Self {
-            api: api(client, Kind::CiliumBGPNodeConfig, ""),
+    pub(crate) fn new(client: Client, kind: Kind, node: &str) -> Self {
+        Self {
+            api: api(client, kind, ""),
             node: node.to_owned(),
-        })
+        }
     }
 
-    pub(crate) async fn write(&self, change: &Value) -> Result<(), NotReported> {
+    /// The status as it is then.
+    pub(crate) async fn write(&self, change: &Value) -> Result<Value, NotReported> {
         let params = PatchParams {
             field_manager: Some(AGENT.to_owned()),
             ..PatchParams::default()
@@ -136,7 +134,7 @@ impl Reporter {
         let patch = Patch::Merge(change);
         let written = self.api.patch_status(&self.node, &params, &patch);
         match timeout(REPORT, written).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(object)) => Ok(object.data["status"].clone()),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(NotReported::Gone),
             // It asks for patience, or is not ready.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 429 | 500..=599) => {

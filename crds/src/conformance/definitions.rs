@@ -7,13 +7,14 @@ use serde_json::{Value as Json, json};
 use super::{definitions, folder};
 
 /// Fields that are ours alone, by their last step.
-const OURS: [&str; 17] = [
+const OURS: [&str; 18] = [
     "asPathPrepend",
     "autoAssign",
     "blockRemoval",
     "dynamicLimit",
     "extendedCommunities",
     "interface",
+    "load-balancer",
     "localAddress",
     "maxPrefixes",
     "maximumPaths",

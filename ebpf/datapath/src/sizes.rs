@@ -72,6 +72,35 @@ pub struct BadSize {
     pub used: u32,
 }
 
+/// The key that bounds a map, by name of the map; `None`: its size is fixed. `bpf-lb-map-max` does the same for those that
+/// are the balancer's, where it is the only one.
+#[must_use]
+pub fn key(map: &str) -> Option<&'static str> {
+    let of = |maps: &[Map]| maps.iter().any(|known| known.name == map);
+    let all: [(&str, &[Map]); 4] = [
+        (
+            "bpf-lb-service-map-max",
+            &[
+                maps::FRONTENDS4,
+                maps::FRONTENDS6,
+                maps::SETS,
+                maps::LIVE_FRONTENDS,
+                maps::SLOTS,
+            ],
+        ),
+        (
+            "bpf-lb-service-backend-map-max",
+            &[maps::BACKENDS4, maps::BACKENDS6],
+        ),
+        (
+            "bpf-lb-affinity-map-max",
+            &[maps::AFFINITY4, maps::AFFINITY6, maps::MEMBERS],
+        ),
+        ("bpf-lb-source-range-map-max", &[maps::RANGES4, maps::RANGES6]),
+    ];
+    all.into_iter().find(|(_, maps)| of(maps)).map(|(key, _)| key)
+}
+
 /// Bounds of every map.
 const BOUNDS: RangeInclusive<u32> = 1 << 10..=1 << 24;
 
@@ -213,6 +242,32 @@ mod tests {
         let (entries, bad) = sizes.entries();
         assert_eq!(bad, []);
         entries[map.name]
+    }
+
+    #[test]
+    fn a_map_that_a_service_may_not_fit_into_is_sized_by_the_key_that_is_named() {
+        let sized = |balancing: u32| {
+            let sizes = MapSizes {
+                balancing: Some(balancing),
+                ..MapSizes::default()
+            };
+            sizes.entries().0
+        };
+        let (small, large) = (sized(2048), sized(4096));
+        for map in small.keys() {
+            let grows = small[map] != large[map];
+            assert_eq!(key(map).is_some() || *map == maps::MAGLEV.name, grows, "{map}");
+        }
+        let one = MapSizes {
+            services: Some(2048),
+            ..MapSizes::default()
+        };
+        let default = MapSizes::default().entries().0;
+        for (map, entries) in one.entries().0 {
+            let own = key(map) == Some("bpf-lb-service-map-max");
+            assert_eq!(own, entries != default[map], "{map}");
+        }
+        assert_eq!(key("NODES"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod clock;
 mod definitions;
 mod deploy;
 mod faults;
+mod full_maps;
 mod lease;
 mod nodes;
 mod operator;
@@ -26,7 +27,7 @@ use stentor_tests::cluster::Api;
 type Test = fn(&mut ControlPlane, &Api) -> Result<()>;
 
 /// In this order: the later ones use what the earlier ones installed.
-const TESTS: [(&str, Test); 30] = [
+const TESTS: [(&str, Test); 31] = [
     (
         "deploy::manifests_of_the_chart_are_taken_to_the_last_field",
         deploy::manifests,
@@ -107,6 +108,10 @@ const TESTS: [(&str, Test); 30] = [
     (
         "nodes::every_node_has_a_cilium_node_that_says_what_it_says",
         nodes::repeated,
+    ),
+    (
+        "full_maps::a_service_that_does_not_fit_says_so_and_the_older_one_keeps_its_room",
+        full_maps::said,
     ),
     (
         "rights::the_chart_grants_enough_and_no_more",

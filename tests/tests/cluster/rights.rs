@@ -343,6 +343,14 @@ pub(crate) fn enough_and_no_more(control_plane: &mut ControlPlane, api: &Api) ->
     let mut own = node_config("one");
     own["spec"] = json!({ "bgpInstances": [{ "name": "main", "localASN": 65001, "routerID": "10.0.0.1" }] });
     api.block_on(api.apply(&own))?;
+    // What a load balancer said that is switched off now is taken back.
+    let of_node = cilium_node("one", &[("group", "a")]);
+    let full =
+        json!({ "load-balancer": { "refused": [{ "map": "SETS", "limit": 1024, "services": ["a/b"] }] } });
+    api.block_on(async {
+        api.apply(&of_node).await?;
+        api.status(&of_node, full).await
+    })?;
     let mut running = Agent::of(&agent.kubeconfig, "one", &["--bgp-secrets-namespace", SECRETS])?;
     // As with the load balancer, which would work on the devices of this machine.
     api.block_on(async {

@@ -1,5 +1,6 @@
 //! A cluster for tests of plans: it takes writes as an API server does, and refuses those over another version.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,10 +58,15 @@ impl Cluster {
         self.carry_out(writes)
     }
 
+    /// Of two writes to one object the first is taken.
     pub(crate) fn carry_out(&mut self, writes: Vec<Write>) -> usize {
         let number = writes.len();
+        let mut written = BTreeSet::new();
         for write in writes {
             let object = &write.target.object;
+            if !written.insert(object.clone()) {
+                continue;
+            }
             let there = self.world.objects.get(object).is_some();
             match (&write.basis, &write.order) {
                 (Basis::Absent, Order::Create(whole)) => {

@@ -6,6 +6,7 @@
 //!     |-----> node_addresses ---> status of other Services ----+
 //!     |-----> node_configs ---> node configs, conditions ------+--> writes, each over the version that was seen
 //!     |-----> pod_prefixes ---> CiliumNodes -------------------+
+//!     |-----> full_maps ------> conditions of Services --------+
 //!     +-----> peer_secrets ---> conditions of peer configs ----+
 //! ```
 //!
@@ -19,6 +20,7 @@ pub(crate) mod addresses;
 mod bench;
 mod cilium_nodes;
 pub(crate) mod conditions;
+mod full_maps;
 mod keyed;
 mod node_addresses;
 mod node_configs;
@@ -34,6 +36,7 @@ use bgp_speaker::types::RouterId;
 use crds::Kind;
 use crds::k8s_openapi::jiff::Timestamp;
 
+use crate::config::datapath::Switch;
 use crate::config::operator::NodeIpam;
 use crate::config::{BgpControlPlane, Config};
 use crate::plan::LbIpamReport;
@@ -58,15 +61,18 @@ pub enum Part {
     PodPrefixes,
     /// Whether the Secrets are there that peer configs name.
     PeerSecrets,
+    /// Conditions of Services that nodes have no room for.
+    FullMaps,
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::LbIpam,
         Self::NodeIpam,
         Self::Bgp,
         Self::PodPrefixes,
         Self::PeerSecrets,
+        Self::FullMaps,
     ];
 
     /// For people, logs and metrics.
@@ -78,6 +84,7 @@ impl Part {
             Self::Bgp => "bgp",
             Self::PodPrefixes => "pod-prefixes",
             Self::PeerSecrets => "peer-secrets",
+            Self::FullMaps => "full-maps",
         }
     }
 
@@ -97,6 +104,7 @@ impl Part {
             ],
             Self::PodPrefixes => &[Kind::CiliumNode, Kind::CiliumPodIPPool, Kind::Node],
             Self::PeerSecrets => &[Kind::CiliumBGPPeerConfig, Kind::Secret],
+            Self::FullMaps => &[Kind::CiliumNode, Kind::Service],
         }
     }
 
@@ -118,6 +126,12 @@ impl Part {
             },
             Self::PeerSecrets => {
                 config.bgp == BgpControlPlane::Enabled && config.options.secrets_namespace.is_some()
+            }
+            // Where Services are written anyway, too: what the load balancer left behind goes when it is switched off.
+            Self::FullMaps => {
+                config.datapath.switch == Switch::On
+                    || Self::LbIpam.is_on(config)
+                    || Self::NodeIpam.is_on(config)
             }
         }
     }
@@ -224,6 +238,7 @@ fn plan_part(
             let namespace = config.options.secrets_namespace.as_deref().unwrap_or_default();
             peer_secrets::peer_secrets(world, namespace, config.operator.report, now)
         }
+        Part::FullMaps => full_maps::full_maps(world, now),
     };
     (writes, memory)
 }

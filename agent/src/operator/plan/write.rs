@@ -24,6 +24,8 @@ pub enum Part {
     /// All but its status.
     Object,
     Status,
+    /// Of the status one condition, which is not for who writes the rest.
+    Condition,
 }
 
 /// The state of the object that the plan saw. A write over any other is refused by the API server, and planned anew.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use crds::Kind;
+
 use crate::plan::Desired;
 use crate::problem::{Problem, Severity};
 use crate::shell::health::Refused;
@@ -50,7 +52,7 @@ pub(super) struct Problems {
     netlink: Option<Problem>,
     discards: Vec<Problem>,
     health_checks: Vec<Problem>,
-    report: Option<Problem>,
+    reports: Vec<Problem>,
     /// Of the state folder, by what could not be written.
     written: BTreeMap<&'static str, Problem>,
 }
@@ -92,17 +94,21 @@ impl Problems {
         self.discards = failed.iter().map(problem).collect();
     }
 
-    pub(super) fn report(&mut self, refused: Option<&str>) {
-        self.report = refused.map(|why| {
+    pub(super) fn reports(&mut self, refused: &BTreeMap<Kind, String>) {
+        let problem = |(kind, why): (&Kind, &String)| {
+            let cost = match kind {
+                Kind::CiliumNode => {
+                    "the load balancer goes on, only Services that do not fit into its maps do not say so in their conditions"
+                }
+                _ => "sessions and routes go on, only `kubectl get cbgpnode` does not show them",
+            };
             Problem::here(
                 Severity::Warning,
                 "report-refused",
-                format!(
-                    "the API server does not take the status of this node's CiliumBGPNodeConfig: {why}; sessions and \
-                     routes go on, only `kubectl get cbgpnode` does not show them"
-                ),
+                format!("the API server does not take the status of this node's {kind}: {why}; {cost}"),
             )
-        });
+        };
+        self.reports = refused.iter().map(problem).collect();
     }
 
     pub(super) fn health_checks(&mut self, refused: &Refused) {
@@ -135,7 +141,7 @@ impl Problems {
             .chain(&self.netlink)
             .chain(&self.discards)
             .chain(&self.health_checks)
-            .chain(&self.report)
+            .chain(&self.reports)
             .chain(self.written.values())
             .chain(&world.source_problems)
             .chain(&desired.problems)

@@ -99,7 +99,8 @@ fn for_agent(kind: Kind) -> (Kept, Kept) {
     match kind {
         Kind::Service => (Kept::All, Kept::Only(&["loadBalancer"])),
         Kind::Node => (Kept::Only(&["podCIDR", "podCIDRs"]), Kept::Only(&["addresses"])),
-        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        // What agents say of their load balancers.
+        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Only(&["load-balancer"])),
         // What it wrote there itself.
         Kind::CiliumBGPNodeConfig => (Kept::All, Kept::All),
         Kind::Pod => (
@@ -129,7 +130,8 @@ fn for_operator(kind: Kind) -> (Kept, Kept) {
         Kind::CiliumBGPClusterConfig | Kind::CiliumBGPPeerConfig | Kind::CiliumLoadBalancerIPPool => {
             (Kept::All, Kept::All)
         }
-        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Nothing),
+        // What agents say of their load balancers.
+        Kind::CiliumNode => (Kept::Only(&["addresses", "ipam"]), Kept::Only(&["load-balancer"])),
         // An agent's report is no business of who made the object.
         Kind::CiliumBGPNodeConfig
         | Kind::CiliumBGPAdvertisement

@@ -136,14 +136,15 @@ fn some_other() -> impl Strategy<Value = Value> {
                 "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
             },
         })),
-        (node.clone(), 0u8..40).prop_map(move |(name, needed)| {
+        (node.clone(), 0u8..40, proptest::option::of(name())).prop_map(move |(name, needed, full)| {
             let requested = json!([{ "pool": "pods", "needed": { "ipv4-addrs": needed } }]);
-            of_cluster(
-                "CiliumNode",
-                "v2",
-                name,
-                json!({ "ipam": { "pools": { "requested": requested } } })
-            )
+            let spec = json!({ "ipam": { "pools": { "requested": requested } } });
+            let mut node = of_cluster("CiliumNode", "v2", name, spec);
+            if let Some(service) = full {
+                let refused = json!({ "map": "SETS", "limit": 8, "services": [format!("ns/{service}")] });
+                node["status"] = json!({ "load-balancer": { "refused": [refused] } });
+            }
+            node
         }),
         (
             name(),

@@ -1,0 +1,229 @@
+//! Services that do not fit into the maps of some nodes, as one condition each.
+//!
+//! ```text
+//!   agents: status.load-balancer of CiliumNodes, bounded --+
+//!   conditions of Services as they are --------------------+--> the condition, or none
+//! ```
+//!
+//! Every agent says at its own CiliumNode what it has no room for; a thousand of them never write to one Service. The
+//! condition is there only where it is so, and goes with the last node that says it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::condition::ConditionStatus;
+use crds::k8s_openapi::api::core::v1::Service;
+use crds::k8s_openapi::jiff::Timestamp;
+use ebpf_datapath::sizes;
+use serde_json::json;
+
+use super::conditions::{Conditions, Wanted, of_service};
+use super::write::{Basis, Note, Order, Part, Target, Weight, Write};
+use crate::world::{Stored, World};
+
+/// Ours. There is none that is true: it would be written to every Service.
+const READY: &str = "stentor.io/DatapathReady";
+const REASON: &str = "map_full";
+/// So many nodes are named; of the others the number.
+const NAMED: usize = 3;
+
+/// By map and its size the nodes that have no room in it.
+type Refusals<'a> = BTreeMap<(&'a str, i64), BTreeSet<&'a str>>;
+
+/// What is to be written so that each Service says what nodes say of it.
+pub(crate) fn full_maps(world: &World, now: Timestamp) -> Vec<Write> {
+    let refused = refusals(world);
+    let says = |service: &Stored<'_, Service>| {
+        let status = service.object.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == READY)
+    };
+    let write = |service: Stored<'_, Service>| {
+        let refusals = refused.get(&(service.namespace(), service.name()));
+        if refusals.is_none() && !says(&service) {
+            return None;
+        }
+        told(service, refusals, now)
+    };
+    world.objects.services().filter_map(write).collect()
+}
+
+/// What nodes say, by namespace and name of the Service.
+fn refusals(world: &World) -> BTreeMap<(&str, &str), Refusals<'_>> {
+    let mut refused: BTreeMap<(&str, &str), Refusals<'_>> = BTreeMap::new();
+    for node in world.objects.cilium_nodes() {
+        let status = node.object.status.as_ref();
+        let told = status.and_then(|status| status.load_balancer.as_ref());
+        for full in told.into_iter().flat_map(|told| &told.refused) {
+            let names = full.services.iter().filter_map(|name| name.split_once('/'));
+            for service in names {
+                let of_service = refused.entry(service).or_default();
+                let nodes = of_service.entry((full.map.as_str(), full.limit)).or_default();
+                nodes.insert(node.name());
+            }
+        }
+    }
+    refused
+}
+
+fn told(service: Stored<'_, Service>, refusals: Option<&Refusals<'_>>, now: Timestamp) -> Option<Write> {
+    let seen = of_service(service.object);
+    let wanted: Vec<Wanted> = refusals.into_iter().map(wanted).collect();
+    let conditions = Conditions {
+        seen: &seen,
+        ours: &[READY],
+        wanted: &wanted,
+        generation: service.object.metadata.generation,
+        now,
+    };
+    let entries = conditions.entries();
+    if entries.is_empty() {
+        return None;
+    }
+    // Nodes come and go; that it began is worth a word.
+    let is_known = seen.iter().any(|seen| seen.kind == READY);
+    let news = wanted.iter().filter(|_| !is_known).map(|wanted| {
+        let text = wanted.message.clone();
+        Note::of(service.parsed, Weight::Warning, "Balance", "MapFull", text)
+    });
+    Some(Write {
+        target: Target {
+            object: service.parsed.reference.clone(),
+            part: Part::Condition,
+        },
+        basis: Basis::of(service.parsed)?,
+        order: Order::Strategic(json!({ "status": { "conditions": entries } })),
+        notes: news.collect(),
+    })
+}
+
+fn wanted(refusals: &Refusals<'_>) -> Wanted {
+    let each = refusals.iter().map(|((map, limit), nodes)| {
+        let what = match sizes::key(map) {
+            Some(key) => format!("raise {key} (now {limit})"),
+            None => format!("raise the size of the map (now {limit})"),
+        };
+        format!("no room in map {map} on {}; {what}", named(nodes))
+    });
+    let each: Vec<String> = each.collect();
+    Wanted {
+        kind: READY,
+        status: ConditionStatus::False,
+        reason: REASON,
+        message: format!(
+            "Nothing of this Service is served where it does not fit: {}; or remove other Services",
+            each.join("; ")
+        ),
+    }
+}
+
+fn named(nodes: &BTreeSet<&str>) -> String {
+    let first: Vec<&str> = nodes.iter().take(NAMED).copied().collect();
+    let first = first.join(", ");
+    let word = if nodes.len() == 1 { "node" } else { "nodes" };
+    match nodes.len().saturating_sub(NAMED) {
+        0 => format!("{word} {first}"),
+        more => format!("{word} {first} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::{Kind, ObjectRef};
+    use serde_json::Value;
+
+    use super::super::bench::Cluster;
+    use super::*;
+
+    fn service(name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": "ns", "generation": 4 },
+            "spec": { "ports": [{ "port": 80 }] },
+            "status": { "conditions": [{
+                "type": "y/Theirs", "status": "True", "reason": "because", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] },
+        })
+    }
+
+    fn node(name: &str, refused: Value) -> Value {
+        json!({
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumNode",
+            "metadata": { "name": name },
+            "spec": {},
+            "status": { "load-balancer": { "refused": refused } },
+        })
+    }
+
+    fn full(map: &str, limit: i64, services: &[&str]) -> Value {
+        json!({ "map": map, "limit": limit, "services": services, "more": 7 })
+    }
+
+    fn settle(cluster: &mut Cluster) -> usize {
+        let plan = |world: &World| full_maps(world, Timestamp::UNIX_EPOCH);
+        let done = cluster.settle(plan);
+        assert_eq!(cluster.settle(plan), 0);
+        done
+    }
+
+    fn said(cluster: &Cluster, name: &str) -> Vec<String> {
+        let service = cluster.json(&ObjectRef::namespaced(Kind::Service, "ns", name));
+        let conditions = service["status"]["conditions"].as_array().cloned();
+        let said = conditions.into_iter().flatten().map(|condition| {
+            assert!(condition["type"] == "y/Theirs" || condition["observedGeneration"] == 4);
+            let text = |name: &str| condition[name].as_str().unwrap().to_owned();
+            format!(
+                "{} {} {}: {}",
+                text("type"),
+                text("status"),
+                text("reason"),
+                text("message")
+            )
+        });
+        said.collect()
+    }
+
+    #[test]
+    fn a_service_says_where_it_does_not_fit_as_long_as_a_node_says_so() {
+        let mut cluster = Cluster::with(&[service("a"), service("b")]);
+        assert_eq!(settle(&mut cluster), 0);
+        let no_frontends = || json!([full("FRONTENDS4", 1024, &["ns/b", "ns/gone"])]);
+        for name in ["n1", "n2", "n3", "n4", "n5"] {
+            cluster.apply(node(name, no_frontends()));
+        }
+        let both = json!([
+            full("FRONTENDS4", 1024, &["ns/b"]),
+            full("ODD", 2, &["ns/b", "no name"])
+        ]);
+        cluster.apply(node("n2", both));
+        let writes = full_maps(&cluster.world, Timestamp::UNIX_EPOCH);
+        let reasons: Vec<&str> = writes[0].notes.iter().map(|note| note.reason).collect();
+        assert_eq!(reasons, ["MapFull"]);
+        assert_eq!(settle(&mut cluster), 1);
+        let theirs = "y/Theirs True because: ";
+        assert_eq!(said(&cluster, "a"), [theirs]);
+        assert_eq!(
+            said(&cluster, "b"),
+            [
+                theirs,
+                "stentor.io/DatapathReady False map_full: Nothing of this Service is served where it does not fit: no room in \
+                 map FRONTENDS4 on nodes n1, n2, n3 and 2 more; raise bpf-lb-service-map-max (now 1024); no room in map ODD on \
+                 node n2; raise the size of the map (now 2); or remove other Services"
+            ]
+        );
+        // Nodes that are gone, and one that has room now, say nothing any more.
+        for name in ["n2", "n3", "n4", "n5"] {
+            cluster.delete(Kind::CiliumNode, name);
+        }
+        assert_eq!(settle(&mut cluster), 1);
+        assert!(said(&cluster, "b")[1].contains("on node n1; raise"));
+        cluster.apply(node("n1", json!([])));
+        assert_eq!(settle(&mut cluster), 1);
+        assert_eq!(said(&cluster, "b"), [theirs]);
+    }
+}
