@@ -1,6 +1,7 @@
 //! What must outlive the process, in the state folder (`--state`):
 //!
 //! - `vips.json`: the LoadBalancer address each Service holds, so that no restart moves one.
+//! - `origins.json`: the pool each of these addresses is from, where agents give them.
 //! - `kept.json`: the last good versions of documents that are broken now, so that a restart loses nothing of
 //!   them. Empty while every document is sound; never a Secret.
 //! - `run.json`: when this agent was last seen alive, so that a start soon after knows that the peers still hold
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::source::KeptDocument;
-use crate::world::ServiceRef;
+use crate::world::{Origins, ServiceRef};
 
 /// The layout of the files. Another number is another layout.
 const VERSION: u32 = 1;
@@ -189,6 +190,36 @@ impl StateFolder {
     /// [`StateError::Write`].
     pub fn keep(&self, documents: &[KeptDocument]) -> Result<(), StateError> {
         write(&self.path.join("kept.json"), &documents)
+    }
+
+    /// The pools that addresses are from, as they were last kept. Empty if they never were.
+    ///
+    /// # Errors
+    /// As [`Self::vips`].
+    pub fn origins(&self) -> Result<Origins, StateError> {
+        let path = self.path.join("origins.json");
+        let kept: Option<BTreeMap<String, BTreeMap<IpAddr, String>>> = read(&path)?;
+        let named = |(service, origins): (String, _)| match service.split_once('/') {
+            Some((namespace, name)) => Ok((
+                ServiceRef {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                },
+                origins,
+            )),
+            None => Err(StateError::Content {
+                path: path.clone(),
+                why: format!("{service:?} is not namespace/name"),
+            }),
+        };
+        kept.unwrap_or_default().into_iter().map(named).collect()
+    }
+
+    /// # Errors
+    /// [`StateError::Write`].
+    pub fn keep_origins(&self, origins: &Origins) -> Result<(), StateError> {
+        let origins: BTreeMap<String, _> = origins.iter().map(|(s, o)| (s.to_string(), o)).collect();
+        write(&self.path.join("origins.json"), &origins)
     }
 
     /// The last sign of life, `None` before the first start.
@@ -355,6 +386,20 @@ mod tests {
             }
         }
         assert_eq!(state.last_run().unwrap(), Some(run(Ended::Running, 7)));
+    }
+
+    #[test]
+    fn the_pools_of_addresses_are_read_back() {
+        let (_dir, state) = folder();
+        assert_eq!(state.origins().unwrap(), Origins::new());
+        let service = ServiceRef {
+            namespace: "ns".into(),
+            name: "svc".into(),
+        };
+        let pools = BTreeMap::from([("192.0.2.1".parse().unwrap(), "blue".to_owned())]);
+        let origins = Origins::from([(service, pools)]);
+        state.keep_origins(&origins).unwrap();
+        assert_eq!(state.origins().unwrap(), origins);
     }
 
     #[test]

@@ -133,6 +133,14 @@ fn with_address(
     let mut said = Explanation::new(&service, Some(address.address));
     said.yes("service", format!("{service} is known to this node"));
     said.yes("address", format!("{text} is its {}", address.kind.as_str()));
+    if let Some(pool) = status::retained(facts, address) {
+        said.note(
+            "address",
+            format!(
+                "pool {pool} retains it (blockRemoval): no block has it any more, and nobody else gets it"
+            ),
+        );
+    }
     if facts.snapshot.config.bgp == BgpControlPlane::Disabled {
         said.no(
             "bgp",
@@ -336,6 +344,29 @@ mod tests {
         for said in [down, unsent, local, unselected] {
             assert!(!said.no.unwrap().remedy.is_empty());
         }
+    }
+
+    #[test]
+    fn an_address_that_its_pool_retains_says_so() {
+        let address = "192.0.2.1".parse().unwrap();
+        let mut snapshot = snapshot_with(&[], vec![Reason::NoPeers]);
+        let retaining = lbipam::PoolReport {
+            retained: vec![address],
+            ..lbipam::PoolReport::default()
+        };
+        let mut desired = (*snapshot.desired).clone();
+        desired.lb_ipam.pools.insert("main".to_owned(), retaining);
+        snapshot.desired = std::sync::Arc::new(desired);
+        let facts = Facts {
+            snapshot: &snapshot,
+            peers: &[],
+            advertised: &[],
+            now: Instant::now(),
+        };
+        let said = explain(facts, &Wanted::Address(address)).remove(0);
+        let says = |step: &&Step| step.answer == Answer::Note && step.text.contains("pool main retains it");
+        assert_eq!(said.steps.iter().filter(says).count(), 1);
+        assert_eq!(status::vips(facts)[0].retained.as_deref(), Some("main"));
     }
 
     #[test]

@@ -259,10 +259,21 @@ fn vip(facts: Facts<'_>, sent: &Sent<'_>, report: &ServiceReport, address: &Addr
         address: Some(address.address.to_string()),
         kind: address.kind.as_str().to_owned(),
         state,
+        retained: retained(facts, address).map(str::to_owned),
         announced,
         missing,
         reasons,
     }
+}
+
+/// The pool that retains an address.
+pub(super) fn retained<'a>(facts: Facts<'a>, address: &AddressReport) -> Option<&'a str> {
+    if address.kind != AddressKind::LoadBalancerIp {
+        return None;
+    }
+    let mut pools = facts.snapshot.desired.lb_ipam.pools.iter();
+    let (name, _) = pools.find(|(_, pool)| pool.retained.binary_search(&address.address).is_ok())?;
+    Some(name)
 }
 
 /// A LoadBalancer Service that got no address.
@@ -272,6 +283,7 @@ fn without_address(facts: Facts<'_>, report: &ServiceReport) -> Option<Vip> {
         address: None,
         kind: AddressKind::LoadBalancerIp.as_str().to_owned(),
         state: unannounced(facts, &report.reasons),
+        retained: None,
         announced: Vec::new(),
         missing: Vec::new(),
         reasons: report.reasons.iter().map(why).collect(),

@@ -227,6 +227,10 @@ pub struct Vip {
     /// `LoadBalancerIP`, `ClusterIP`, `ExternalIP`.
     pub kind: String,
     pub state: VipState,
+    /// The pool that retains it (`blockRemoval`): no block has it any more. Only where agents give addresses; what an
+    /// operator gave says so in the conditions of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<String>,
     /// Peers whose Adj-RIB-Out holds a prefix for it.
     pub announced: Vec<Announcement>,
     /// Peers it is meant for that do not have it, and why.

@@ -195,7 +195,17 @@ pub fn vips(vips: &[Vip]) -> String {
             why_not(vip),
         );
     }
-    layout(&text)
+    let mut text = layout(&text);
+    for vip in vips {
+        if let (Some(address), Some(pool)) = (&vip.address, &vip.retained) {
+            let service = &vip.service;
+            let _ = writeln!(
+                text,
+                "{service} keeps {address}: pool {pool} retains it, its block is gone."
+            );
+        }
+    }
+    text
 }
 
 fn vip_state(state: VipState) -> &'static str {

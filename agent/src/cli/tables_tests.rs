@@ -68,6 +68,7 @@ fn an_address_that_is_not_announced_stands_out_with_its_reason() {
         peer: peer.into(),
     };
     let partly = Vip {
+        retained: Some("main".into()),
         service: "web/front".into(),
         address: Some("192.0.2.1".into()),
         kind: "LoadBalancerIP".into(),
@@ -80,6 +81,7 @@ fn an_address_that_is_not_announced_stands_out_with_its_reason() {
         reasons: Vec::new(),
     };
     let none = Vip {
+        retained: None,
         service: "web/back".into(),
         address: None,
         kind: "LoadBalancerIP".into(),
@@ -92,7 +94,8 @@ fn an_address_that_is_not_announced_stands_out_with_its_reason() {
         vips(&[partly, none]),
         "SERVICE     ADDRESS     TYPE             STATE           ANNOUNCED TO   WHY NOT\n\
          web/front   192.0.2.1   LoadBalancerIP   partly          tor-1          tor-2: the session is active [session-down]\n\
-         web/back    -           LoadBalancerIP   NOT ANNOUNCED   -              no LoadBalancer address: pool is full [no-vip]\n"
+         web/back    -           LoadBalancerIP   NOT ANNOUNCED   -              no LoadBalancer address: pool is full [no-vip]\n\
+         web/front keeps 192.0.2.1: pool main retains it, its block is gone.\n"
     );
 }
 

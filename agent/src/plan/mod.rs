@@ -21,6 +21,7 @@ mod merge;
 pub(crate) mod node;
 pub(crate) mod node_config;
 pub mod options;
+pub mod origins;
 mod peers;
 mod policy_view;
 mod reasons;

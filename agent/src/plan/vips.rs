@@ -256,16 +256,11 @@ pub(crate) fn request(
             held.push(*address);
         }
     }
-    let selected = world.objects.lb_pools().filter(|pool| {
-        let selector = pool.object.spec.service_selector.as_ref();
-        selector.is_none_or(|selector| {
-            selector.matches_with(|key| match key {
-                "io.kubernetes.service.name" => Some(service.name()),
-                "io.kubernetes.service.namespace" => Some(service.namespace()),
-                key => service.labels().get(key).map(String::as_str),
-            })
-        })
-    });
+    let mut origins = origins;
+    for (address, pool) in world.observed.origins.get(reference).into_iter().flatten() {
+        origins.entry(*address).or_insert_with(|| pool.clone());
+    }
+    let selected = world.objects.lb_pools().filter(|pool| selects(*pool, service));
     let sharing = lbipam::sharing(annotations);
     // Ports and pods only matter to those who share.
     let (ports, selector) = match &sharing {
@@ -293,6 +288,18 @@ pub(crate) fn request(
         held,
         origins,
     }
+}
+
+/// Whether a pool serves this Service.
+pub(crate) fn selects(pool: Stored<'_, CiliumLoadBalancerIPPool>, service: Stored<'_, Service>) -> bool {
+    let selector = pool.object.spec.service_selector.as_ref();
+    selector.is_none_or(|selector| {
+        selector.matches_with(|key| match key {
+            "io.kubernetes.service.name" => Some(service.name()),
+            "io.kubernetes.service.namespace" => Some(service.namespace()),
+            key => service.labels().get(key).map(String::as_str),
+        })
+    })
 }
 
 fn wished_families(spec: &ServiceSpec, options: &Options) -> BTreeSet<Family> {

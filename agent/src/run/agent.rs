@@ -16,6 +16,7 @@ mod events;
 mod keeping;
 mod problems;
 mod reload;
+mod retaining;
 mod telling;
 mod wishes;
 
@@ -107,6 +108,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     world.observed.held_vips = Arc::new(held);
     let mut problems = Problems::default();
     problems.config(warnings.clone());
+    let remembered =
+        retaining::Remembered::read(&state, &mut world).map_err(|error| failed("state", &error))?;
     let first = async {
         // Without it there is nothing to say; with an empty one everything would be withdrawn.
         let batch = batches.recv().await?;
@@ -174,6 +177,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         refused_logged: None,
         refused_dropped: 0,
         balancer,
+        remembered,
     };
     agent.note(Note::here(
         "started",
@@ -265,6 +269,7 @@ struct Agent {
     refused_logged: Option<Instant>,
     refused_dropped: u64,
     balancer: Balancer,
+    remembered: retaining::Remembered,
 }
 
 impl Agent {
@@ -295,6 +300,7 @@ impl Agent {
                     self.mark(Ended::Running);
                     self.write_vips();
                     self.write_kept();
+                    self.write_origins();
                 }
                 _ = config.tick(), if self.args.config.is_some() => stale |= self.look_at_config(),
                 _ = watchdog.tick(), if self.notifier.watchdog.is_some() => self.feed_watchdog().await,

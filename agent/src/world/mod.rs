@@ -45,7 +45,12 @@ pub struct Observed {
     pub devices: Arc<[Device]>,
     /// What the load balancer in the kernel serves.
     pub served: Served,
+    /// The pools that held addresses are from, where agents give them.
+    pub origins: Arc<Origins>,
 }
+
+/// By Service and address the name of its `CiliumLoadBalancerIPPool`.
+pub type Origins = BTreeMap<ServiceRef, BTreeMap<IpAddr, String>>;
 
 /// A Service by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

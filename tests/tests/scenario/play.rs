@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use stentor::plan::gateway::MAIN_TABLE;
+use stentor::plan::origins::Remembering;
 use stentor::plan::{Desired, Options, plan};
 use stentor::source::folder::{Folder, Found, Look};
 use stentor::world::{DefaultRoute, LinkState, Observed, ServiceRef, World};
@@ -188,6 +189,11 @@ impl Stage {
             }
         }
         self.world.observed.held_vips.clone_from(&desired.vips);
+        let nothing = |_: &ServiceRef| &[][..];
+        let mut origins = std::mem::take(&mut self.world.observed.origins);
+        // One that knows no pools looks at everything.
+        Remembering::default().step(&self.world, &mut origins, [], desired.vips.iter(), nothing);
+        self.world.observed.origins = origins;
         let applied = plan(&self.world, &self.options);
         ensure!(applied == desired, "planning an applied plan changes it");
         Ok(desired)

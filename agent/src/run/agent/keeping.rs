@@ -29,6 +29,7 @@ impl Agent {
     /// At once where this agent gives addresses: whoever has one now has it after a restart. What an operator gave stands
     /// in the status of the Service, and is written with the next sign of life.
     pub(super) fn write_given_vips(&mut self) {
+        self.remember_origins();
         match self.world.allotter {
             Allotter::Agents => self.write_vips(),
             Allotter::Operator => {}
@@ -65,7 +66,7 @@ impl Agent {
         self.written("run", done);
     }
 
-    fn written(&mut self, what: &'static str, done: Result<(), StateError>) {
+    pub(super) fn written(&mut self, what: &'static str, done: Result<(), StateError>) {
         let problem = done
             .err()
             .map(|error| Problem::here(Severity::Error, error.name(), error.to_string()));
