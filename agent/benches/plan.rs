@@ -1,12 +1,14 @@
-//! A whole recompute: 10 000 LoadBalancer Services of two families with an endpoint slice each, two pools, and
-//! several peers. The budget is 100 ms; beyond it the planner needs a form per key.
+//! A whole plan over 10 000 LoadBalancer Services of two families with an endpoint slice each, two pools, and several
+//! peers; and a step from one of them that changed, which must not cost what the others cost.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use divan::{Bencher, black_box};
-use stentor::plan::{Options, plan};
+use stentor::plan::{Options, Planner, plan};
 use stentor::source::folder::{Folder, Found, Look};
-use stentor::world::World;
+use stentor::world::{Rest, ServiceRef, Touched, World};
 
 fn main() {
     divan::main();
@@ -24,6 +26,32 @@ fn sixteen_peers_of_four_kinds(bencher: Bencher<'_, '_>, services: usize) {
     let world = world(services, 16, 4);
     let options = Options::default();
     bencher.bench_local(|| plan(black_box(&world), &options));
+}
+
+/// One Service is deleted and made again in turn.
+#[divan::bench(args = [100, 1_000, 10_000], sample_count = 100)]
+fn one_service_that_comes_and_goes(bencher: Bencher<'_, '_>, services: usize) {
+    let mut world = world(services, 4, 1);
+    let options = Options::default();
+    let mut planner = Planner::default();
+    planner.step(&world, &options, &Touched::everything());
+    let name = ServiceRef {
+        namespace: "ns".into(),
+        name: format!("s{}", services / 2).into(),
+    };
+    let service = world.objects.service(&name.namespace, &name.name);
+    let service = Arc::clone(service.expect("it is there").parsed);
+    let touched = Touched {
+        services: BTreeSet::from([name]),
+        rest: Rest::Same,
+    };
+    bencher.bench_local(|| {
+        if world.objects.delete(&service.reference).is_none() {
+            world.objects.apply(Arc::clone(&service));
+        }
+        let desired = planner.step(&world, &options, &touched);
+        world.observed.held_vips = desired.expect("it is otherwise").vips;
+    });
 }
 
 #[divan::bench(args = [10_000], sample_count = 10)]

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod shared_map;
 pub mod shell;
 pub mod source;
 pub mod state;

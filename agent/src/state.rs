@@ -25,6 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::shared_map::SharedMap;
 use crate::source::KeptDocument;
 use crate::world::{Origins, ServiceRef};
 
@@ -150,7 +151,7 @@ impl StateFolder {
     ///
     /// # Errors
     /// [`StateError::Version`], [`StateError::Content`], [`StateError::Read`].
-    pub fn vips(&self) -> Result<BTreeMap<ServiceRef, Vec<IpAddr>>, StateError> {
+    pub fn vips(&self) -> Result<SharedMap<ServiceRef, Vec<IpAddr>>, StateError> {
         let path = self.path.join("vips.json");
         let held: Option<BTreeMap<String, Vec<IpAddr>>> = read(&path)?;
         held.unwrap_or_default()
@@ -173,7 +174,7 @@ impl StateFolder {
 
     /// # Errors
     /// [`StateError::Write`].
-    pub fn keep_vips(&self, vips: &BTreeMap<ServiceRef, Vec<IpAddr>>) -> Result<(), StateError> {
+    pub fn keep_vips(&self, vips: &SharedMap<ServiceRef, Vec<IpAddr>>) -> Result<(), StateError> {
         let vips: BTreeMap<String, &Vec<IpAddr>> = vips.iter().map(|(s, a)| (s.to_string(), a)).collect();
         write(&self.path.join("vips.json"), &vips)
     }
@@ -353,16 +354,14 @@ mod tests {
     #[test]
     fn what_was_kept_is_read_back() {
         let (_dir, state) = folder();
-        assert_eq!(state.vips().unwrap(), BTreeMap::new());
+        assert!(state.vips().unwrap().is_empty());
         assert_eq!(state.last_run().unwrap(), None);
         let service = ServiceRef {
             namespace: "ns".into(),
             name: "svc".into(),
         };
-        let vips = BTreeMap::from([(
-            service,
-            vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
-        )]);
+        let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let vips = SharedMap::from_iter([(service, addresses)]);
         state.keep_vips(&vips).unwrap();
         state.mark(&run(Ended::Running, 7)).unwrap();
         assert_eq!(state.vips().unwrap(), vips);

@@ -104,7 +104,7 @@ impl Explanation {
 pub fn explain(facts: Facts<'_>, wanted: &Wanted) -> Vec<Explanation> {
     let vips = status::vips(facts);
     let mut found = Vec::new();
-    for report in &facts.snapshot.desired.services {
+    for report in facts.snapshot.desired.services.values() {
         let service = report.service.to_string();
         let addresses = report.addresses.iter().filter(|address| match wanted {
             Wanted::Address(wanted) => address.address == *wanted,

@@ -213,7 +213,7 @@ pub fn vips(facts: Facts<'_>) -> Vec<Vip> {
         .filter_map(|path| Some((&path.instance, path.peer.as_ref()?.1, path.prefix)))
         .collect();
     let mut out = Vec::new();
-    for report in &facts.snapshot.desired.services {
+    for report in facts.snapshot.desired.services.values() {
         for address in &report.addresses {
             if address.kind == AddressKind::LoadBalancerIp || !address.announced.is_empty() {
                 out.push(vip(facts, &sent, report, address));

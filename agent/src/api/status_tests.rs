@@ -109,7 +109,7 @@ fn service(announced_to: &[&str], reasons: Vec<Reason>) -> ServiceReport {
 fn snapshot(services: Vec<ServiceReport>) -> Snapshot {
     Snapshot {
         desired: Arc::new(Desired {
-            services,
+            services: services.into_iter().map(|of| (of.service.clone(), of)).collect(),
             ..Desired::default()
         }),
         ..Snapshot::default()

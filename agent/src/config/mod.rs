@@ -22,9 +22,9 @@ use ipnet::Ipv4Net;
 
 use crate::plan::options::{Families, IpamMode, LbIpam, LegacyOrigin, WithoutEndpoints};
 use crate::plan::router_id::RouterIdMode;
-use crate::plan::{Desired, Options, plan};
+use crate::plan::{Desired, Options, Planner, plan};
 use crate::problem::{Problem, Severity};
-use crate::world::World;
+use crate::world::{Touched, World};
 
 /// What the agent goes by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +42,16 @@ impl Config {
     /// The plan, as far as it is to be carried out: with BGP switched off nothing is spoken, and nothing discarded.
     #[must_use]
     pub fn plan(&self, world: &World) -> Desired {
-        let mut desired = plan(world, &self.options);
+        self.finished(plan(world, &self.options))
+    }
+
+    /// The same from what changed; `None`: as before.
+    pub fn step(&self, planner: &mut Planner, world: &World, touched: &Touched) -> Option<Desired> {
+        let desired = planner.step(world, &self.options, touched)?;
+        Some(self.finished(desired))
+    }
+
+    fn finished(&self, mut desired: Desired) -> Desired {
         match self.bgp {
             BgpControlPlane::Enabled => {}
             BgpControlPlane::Disabled => {

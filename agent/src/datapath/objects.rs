@@ -1,6 +1,6 @@
 //! Objects as the planner of the maps takes them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use ebpf_datapath::ServiceName;
 use ebpf_datapath::incremental::Change;
 
 use super::Me;
-use crate::plan::{AddressKind, Desired, Reason};
-use crate::world::{Objects, World};
+use crate::plan::{AddressKind, Reason, ServiceReport};
+use crate::shared_map::SharedMap;
+use crate::world::{Objects, ServiceRef, World};
 
 /// What a change is about: of several only the last counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,45 +77,46 @@ pub fn all(objects: &Objects) -> impl Iterator<Item = (Subject, Change)> {
     objects.iter().filter_map(|parsed| applied(parsed))
 }
 
-/// Addresses by Service.
-pub type Granted = BTreeMap<ServiceName, BTreeSet<IpAddr>>;
-
-/// The LoadBalancer addresses of a plan that packets come to.
-#[must_use]
-pub fn granted(desired: &Desired) -> Granted {
-    let mut granted = Granted::new();
-    for report in &desired.services {
-        let vips = report.addresses.iter().filter(|address| {
-            address.kind == AddressKind::LoadBalancerIp && !address.reasons.contains(&Reason::IpModeNotVip)
-        });
-        let vips: BTreeSet<IpAddr> = vips.map(|address| address.address).collect();
-        if !vips.is_empty() {
-            let name = ServiceName {
-                namespace: report.service.namespace.to_string(),
-                name: report.service.name.to_string(),
-            };
-            granted.insert(name, vips);
-        }
-    }
-    granted
+/// A Service whose addresses that packets come to are not those it had.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Regranted {
+    name: ServiceName,
+    pub before: BTreeSet<IpAddr>,
+    pub after: BTreeSet<IpAddr>,
 }
 
-/// From one to the other.
+impl Regranted {
+    #[must_use]
+    pub fn change(self) -> (Subject, Change) {
+        let change = Change::Granted(self.name.clone(), self.after);
+        (Subject::Granted(self.name), change)
+    }
+}
+
+/// From one plan to another.
 #[must_use]
-pub fn regranted(before: &Granted, after: &Granted) -> Vec<(Subject, Change)> {
-    let names: BTreeSet<&ServiceName> = before.keys().chain(after.keys()).collect();
-    let changed = names
-        .into_iter()
-        .filter(|name| before.get(*name) != after.get(*name));
-    changed
-        .map(|name| {
-            let addresses = after.get(name).cloned().unwrap_or_default();
-            (
-                Subject::Granted(name.clone()),
-                Change::Granted(name.clone(), addresses),
-            )
-        })
-        .collect()
+pub fn regranted(
+    before: &SharedMap<ServiceRef, ServiceReport>,
+    after: &SharedMap<ServiceRef, ServiceReport>,
+) -> Vec<Regranted> {
+    let differences = SharedMap::differences(before, after).into_iter();
+    let changes = differences.map(|difference| Regranted {
+        name: ServiceName {
+            namespace: difference.key.namespace.to_string(),
+            name: difference.key.name.to_string(),
+        },
+        before: difference.before.map(granted).unwrap_or_default(),
+        after: difference.after.map(granted).unwrap_or_default(),
+    });
+    changes.filter(|change| change.before != change.after).collect()
+}
+
+/// The LoadBalancer addresses that packets come to.
+fn granted(report: &ServiceReport) -> BTreeSet<IpAddr> {
+    let vips = report.addresses.iter().filter(|address| {
+        address.kind == AddressKind::LoadBalancerIp && !address.reasons.contains(&Reason::IpModeNotVip)
+    });
+    vips.map(|address| address.address).collect()
 }
 
 /// This node in the objects.
@@ -159,17 +161,28 @@ fn node_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::AddressReport;
 
-    fn given(pairs: &[(&str, &str)]) -> Granted {
-        let mut granted = Granted::new();
-        for (name, address) in pairs {
-            let name = ServiceName {
+    fn given(pairs: &[(&str, &str)]) -> SharedMap<ServiceRef, ServiceReport> {
+        let report = |(name, address): &(&str, &str)| {
+            let service = ServiceRef {
                 namespace: "a".into(),
                 name: (*name).into(),
             };
-            granted.entry(name).or_default().insert(address.parse().unwrap());
-        }
-        granted
+            let address = AddressReport {
+                address: address.parse().unwrap(),
+                kind: AddressKind::LoadBalancerIp,
+                announced: Vec::new(),
+                reasons: vec![Reason::NoPeers],
+            };
+            let report = ServiceReport {
+                service: service.clone(),
+                addresses: vec![address],
+                reasons: Vec::new(),
+            };
+            (service, report)
+        };
+        pairs.iter().map(report).collect()
     }
 
     #[test]
@@ -182,8 +195,8 @@ mod tests {
         let after = given(&[("same", "192.0.2.1"), ("other", "192.0.2.4")]);
         let told: Vec<(String, usize)> = regranted(&before, &after)
             .into_iter()
-            .map(|(_, change)| match change {
-                Change::Granted(name, addresses) => (name.name, addresses.len()),
+            .map(|change| match change.change() {
+                (_, Change::Granted(name, addresses)) => (name.name, addresses.len()),
                 other => panic!("{other:?}"),
             })
             .collect();

@@ -217,7 +217,7 @@ impl Work<'_> {
         let plan = self
             .planner
             .step(&self.world, &changed, &self.term.config, Timestamp::now());
-        let held = Arc::make_mut(&mut self.world.observed.held_vips);
+        let held = &mut self.world.observed.held_vips;
         for (service, addresses) in plan.held {
             match addresses {
                 Some(addresses) => held.insert(service, addresses),

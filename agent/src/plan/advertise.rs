@@ -1,15 +1,14 @@
 //! What is announced: from the advertisements of a peer and family to routes, and to the policy that lets them
 //! out with the right attributes.
 //!
-//! Every peer and family that selects the same advertisements shares one [`Offer`], computed once; so peers with
-//! equal offers also share the speaker's encoding. Routes belong to the instance: a prefix shared by several
-//! Services, or wanted by several advertisements, is there as long as one of them is.
+//! Every peer and family that selects the same advertisements shares one [`Offer`]; so peers with equal offers also share the
+//! speaker's encoding. An offer is the sum of what this node and each Service add to it, which is a [`Draft`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bgp_speaker::policy::{ExportPolicy, PrefixMatch};
+use bgp_speaker::policy::PrefixMatch;
 use bgp_speaker::types::{Family, Prefix};
 use bgp_speaker::wire::attrs::Origin;
 use crds::bgp::advertisement::{AdvertisementType, ServiceAddressType};
@@ -18,32 +17,33 @@ use crds::selector::LabelSelector;
 use super::attributes::RouteAttributes;
 use super::desired::AddressKind;
 use super::frontends::{ServiceFacts, TrafficPolicy};
-use super::merge::{DraftStatement, merged, unite};
+use super::merge::unite;
 use super::node::NodeFacts;
+use super::offer::Offer;
 use super::options::{LegacyOrigin, Options};
-use super::policy_view::{FamilyPolicies, PolicyStatement, Subject};
-use crate::world::{Objects, World};
+use super::policy_view::Subject;
+use crate::world::{Objects, ServiceRef, World};
 
 /// One item of an advertisement object, or of a legacy virtual router.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct Entry {
     /// The object it stands in.
-    pub(crate) source: &'a str,
-    pub(crate) labels: &'a BTreeMap<String, String>,
-    pub(crate) what: What<'a>,
+    pub(crate) source: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) what: What,
     pub(crate) attributes: Arc<RouteAttributes>,
     /// Legacy: attributes for some of the prefixes only.
-    pub(crate) also: Vec<(Which<'a>, RouteAttributes)>,
+    pub(crate) also: Vec<(Which, RouteAttributes)>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum What<'a> {
+pub(crate) enum What {
     PodCidr,
     /// A missing selector selects nothing.
-    PodIpPool(Option<&'a LabelSelector>),
+    PodIpPool(Option<LabelSelector>),
     Service {
         /// A missing selector selects nothing.
-        selector: Option<&'a LabelSelector>,
+        selector: Option<LabelSelector>,
         kinds: BTreeSet<AddressKind>,
         aggregate_v4: Option<u8>,
         aggregate_v6: Option<u8>,
@@ -52,52 +52,40 @@ pub(crate) enum What<'a> {
 
 /// Which prefixes a legacy attribute rule is about.
 #[derive(Debug, Clone)]
-pub(crate) enum Which<'a> {
-    PodPools(Option<&'a LabelSelector>),
+pub(crate) enum Which {
+    PodPools(Option<LabelSelector>),
     /// Addresses inside these ranges.
     Addresses(Vec<(IpAddr, IpAddr)>),
 }
 
-/// Everything an offer is computed from.
+/// Everything but Services that offers are made of.
+#[derive(Clone, Copy)]
 pub(crate) struct Ground<'a> {
     pub(crate) world: &'a World,
     pub(crate) options: &'a Options,
     pub(crate) me: &'a NodeFacts<'a>,
-    pub(crate) services: &'a [ServiceFacts<'a>],
 }
 
-/// What a family of a peer is told, by the advertisements it selects.
-#[derive(Debug)]
-pub(crate) struct Offer {
-    pub(crate) export: Arc<ExportPolicy>,
-    pub(crate) policies: Arc<FamilyPolicies>,
-    pub(crate) routes: BTreeMap<Prefix, Origin>,
-    /// Prefixes coarser than the addresses they are announced for.
-    pub(crate) aggregates: BTreeSet<Prefix>,
-    /// Service, frontend, and the prefix announced for it.
-    pub(crate) hits: Vec<(usize, usize, Prefix)>,
-}
-
-/// Offers already computed, and the Services each entry selects.
+/// The entries there are, and the offers that peers ask for; without Services yet.
 pub(crate) struct Offers<'a> {
     ground: Ground<'a>,
-    entries: Vec<Entry<'a>>,
-    selected: BTreeMap<usize, Arc<[usize]>>,
-    done: BTreeMap<(Family, Vec<usize>), Arc<Offer>>,
+    entries: Vec<Entry>,
+    offers: Vec<Offer>,
+    numbers: BTreeMap<(Family, Vec<usize>), usize>,
 }
 
 /// All items of all advertisement objects, by object and position.
-pub(crate) fn entries(objects: &Objects) -> Vec<Entry<'_>> {
+pub(crate) fn entries(objects: &Objects) -> Vec<Entry> {
     let mut entries = Vec::new();
     for object in objects.advertisements() {
         for item in &object.object.spec.advertisements {
             let what = match item.advertisement_type {
                 AdvertisementType::PodCidr => What::PodCidr,
-                AdvertisementType::PodIpPool => What::PodIpPool(item.selector.as_ref()),
+                AdvertisementType::PodIpPool => What::PodIpPool(item.selector.clone()),
                 AdvertisementType::Service => {
                     let Some(service) = &item.service else { continue };
                     What::Service {
-                        selector: item.selector.as_ref(),
+                        selector: item.selector.clone(),
                         kinds: service.addresses.iter().map(|kind| address_kind(*kind)).collect(),
                         aggregate_v4: service.aggregation_length_ipv4,
                         aggregate_v6: service.aggregation_length_ipv6,
@@ -105,8 +93,8 @@ pub(crate) fn entries(objects: &Objects) -> Vec<Entry<'_>> {
                 }
             };
             entries.push(Entry {
-                source: object.name(),
-                labels: object.labels(),
+                source: object.name().into(),
+                labels: object.labels().clone(),
                 what,
                 attributes: Arc::new(
                     item.attributes
@@ -121,13 +109,32 @@ pub(crate) fn entries(objects: &Objects) -> Vec<Entry<'_>> {
     entries
 }
 
-impl Entry<'_> {
+impl Entry {
     /// The attributes, with those of the rules that apply.
-    fn attributes_where(&self, applies: impl Fn(&Which<'_>) -> bool) -> Arc<RouteAttributes> {
+    fn attributes_where(&self, applies: impl Fn(&Which) -> bool) -> Arc<RouteAttributes> {
         let more = self.also.iter().filter(|(which, _)| applies(which));
         more.fold(Arc::clone(&self.attributes), |all, (_, more)| {
             Arc::new(all.join(more))
         })
+    }
+
+    /// Whether it is about Services and selects the one with these labels.
+    pub(crate) fn selects<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+        match &self.what {
+            What::PodCidr | What::PodIpPool(_) => false,
+            What::Service { selector, .. } => {
+                let matches = |selector: &LabelSelector| selector.matches_with(|key| label(key));
+                selector.as_ref().is_some_and(matches)
+            }
+        }
+    }
+
+    /// Whether it is about this kind of address.
+    pub(crate) fn wants(&self, kind: AddressKind) -> bool {
+        match &self.what {
+            What::PodCidr | What::PodIpPool(_) => false,
+            What::Service { kinds, .. } => kinds.contains(&kind),
+        }
     }
 }
 
@@ -140,12 +147,12 @@ pub(crate) fn address_kind(kind: ServiceAddressType) -> AddressKind {
 }
 
 impl<'a> Offers<'a> {
-    pub(crate) fn new(ground: Ground<'a>, entries: Vec<Entry<'a>>) -> Self {
+    pub(crate) fn new(ground: Ground<'a>, entries: Vec<Entry>) -> Self {
         Self {
             ground,
             entries,
-            selected: BTreeMap::new(),
-            done: BTreeMap::new(),
+            offers: Vec::new(),
+            numbers: BTreeMap::new(),
         }
     }
 
@@ -153,119 +160,111 @@ impl<'a> Offers<'a> {
         &self.ground
     }
 
-    pub(crate) fn entries(&self) -> &[Entry<'a>] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
     /// Adds entries no advertisement object holds; gives their numbers.
-    pub(crate) fn add(&mut self, entries: Vec<Entry<'a>>) -> Vec<usize> {
+    pub(crate) fn add(&mut self, entries: Vec<Entry>) -> Vec<usize> {
         let first = self.entries.len();
         self.entries.extend(entries);
         (first..self.entries.len()).collect()
     }
 
-    /// Whether an entry selects this Service and kind of address, for whatever family.
-    pub(crate) fn selects(&mut self, entry: usize, service: usize, kind: AddressKind) -> bool {
-        let wanted = self.entries.get(entry).is_some_and(|entry| match &entry.what {
-            What::PodCidr | What::PodIpPool(_) => false,
-            What::Service { kinds, .. } => kinds.contains(&kind),
-        });
-        wanted && self.selected(entry).binary_search(&service).is_ok()
-    }
-
-    /// The offer of a family that selects these entries (ascending).
-    pub(crate) fn offer(&mut self, family: Family, chosen: &[usize]) -> Arc<Offer> {
+    /// The number of the offer of a family that selects these entries (ascending).
+    pub(crate) fn offer(&mut self, family: Family, chosen: &[usize]) -> usize {
         let key = (family, chosen.to_vec());
-        if let Some(done) = self.done.get(&key) {
-            return Arc::clone(done);
+        if let Some(known) = self.numbers.get(&key) {
+            return *known;
         }
-        let mut draft = Draft::default();
-        for number in chosen {
-            let selected = self.selected(*number);
-            let Some(entry) = self.entries.get(*number) else {
-                continue;
-            };
-            draft.add(&self.ground, family, entry, &selected);
-        }
-        let offer = Arc::new(draft.finish());
-        self.done.insert(key, Arc::clone(&offer));
-        offer
+        let mut offer = Offer::new(family, chosen.to_vec());
+        let draft = Draft::of_node(&self.ground, &self.entries, &offer);
+        offer.add(&draft);
+        self.offers.push(offer);
+        self.numbers.insert(key, self.offers.len() - 1);
+        self.offers.len() - 1
     }
 
-    /// The Services an entry selects, by number, ascending.
-    fn selected(&mut self, number: usize) -> Arc<[usize]> {
-        if let Some(known) = self.selected.get(&number) {
-            return Arc::clone(known);
-        }
-        let selector = self.entries.get(number).and_then(|entry| match &entry.what {
-            What::PodCidr | What::PodIpPool(_) => None,
-            What::Service { selector, .. } => *selector,
-        });
-        let services = self.ground.services.iter().enumerate();
-        let selected: Arc<[usize]> = match selector {
-            None => Arc::new([]),
-            Some(selector) => services
-                .filter(|(_, service)| selector.matches_with(|key| service.label(key)))
-                .map(|(number, _)| number)
-                .collect(),
-        };
-        self.selected.insert(number, Arc::clone(&selected));
-        selected
+    pub(crate) fn into_parts(self) -> (Vec<Entry>, Vec<Offer>) {
+        (self.entries, self.offers)
     }
 }
 
-/// An offer in the making.
-#[derive(Default)]
-struct Draft<'a> {
+/// What one adds to an offer.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Draft {
     /// Statements of one policy differ in their prefixes.
-    policies: BTreeMap<Subject, Vec<DraftStatement<'a>>>,
-    routes: BTreeMap<Prefix, Origin>,
-    aggregates: BTreeSet<Prefix>,
-    hits: Vec<(usize, usize, Prefix)>,
+    pub(crate) policies: BTreeMap<Subject, Vec<DraftStatement>>,
+    /// The same prefix may be there several times.
+    pub(crate) routes: Vec<(Prefix, Origin)>,
+    /// Prefixes coarser than the addresses they are announced for; likewise.
+    pub(crate) aggregates: Vec<Prefix>,
+    /// Of a Service: frontend, and the prefix announced for it.
+    pub(crate) hits: Vec<(usize, Prefix)>,
 }
 
-impl<'a> Draft<'a> {
-    fn add(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'a>, selected: &[usize]) {
-        match &entry.what {
-            What::PodCidr if !ground.options.ipam.has_pod_cidrs() => {}
-            What::PodIpPool(_) if !ground.options.ipam.has_pod_pools() => {}
-            What::PodCidr => {
-                let prefixes: BTreeSet<Prefix> = ground
-                    .me
-                    .pod_cidrs
-                    .iter()
-                    .filter(|p| p.family() == family)
-                    .copied()
-                    .collect();
-                for prefix in &prefixes {
-                    self.route(*prefix, Origin::Igp);
+/// A statement, and the objects that asked for it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct DraftStatement {
+    pub(crate) prefixes: Vec<PrefixMatch>,
+    pub(crate) attributes: Arc<RouteAttributes>,
+    /// In order.
+    pub(crate) sources: Vec<Arc<str>>,
+}
+
+impl Draft {
+    /// Pod prefixes.
+    fn of_node(ground: &Ground<'_>, entries: &[Entry], offer: &Offer) -> Self {
+        let mut draft = Self::default();
+        for entry in offer.chosen.iter().filter_map(|number| entries.get(*number)) {
+            match &entry.what {
+                What::PodCidr if ground.options.ipam.has_pod_cidrs() => {
+                    draft.pod_cidrs(ground, offer.family, entry);
                 }
-                let exact = prefixes.into_iter().map(exactly).collect();
-                self.statement(Subject::PodCidr, exact, entry, Arc::clone(&entry.attributes));
-            }
-            What::PodIpPool(selector) => self.pod_pools(ground, family, entry, *selector),
-            What::Service { .. } => {
-                for number in selected {
-                    self.service(ground, family, entry, *number);
+                What::PodIpPool(Some(selector)) if ground.options.ipam.has_pod_pools() => {
+                    draft.pod_pools(ground, offer.family, entry, selector);
                 }
+                What::PodCidr | What::PodIpPool(_) | What::Service { .. } => {}
             }
         }
+        draft
     }
 
-    fn pod_pools(
-        &mut self,
-        ground: &Ground<'_>,
-        family: Family,
-        entry: &Entry<'a>,
-        selector: Option<&LabelSelector>,
-    ) {
+    /// Addresses of a Service.
+    pub(crate) fn of_service(
+        options: &Options,
+        entries: &[Entry],
+        offer: &Offer,
+        service: &ServiceRef,
+        facts: &ServiceFacts,
+    ) -> Self {
+        let mut draft = Self::default();
+        let selected = |number: &&usize| facts.selected.binary_search(number).is_ok();
+        let chosen = offer.chosen.iter().filter(selected);
+        for entry in chosen.filter_map(|number| entries.get(*number)) {
+            draft.service(options, offer.family, entry, service, facts);
+        }
+        draft.hits.sort_unstable();
+        draft.hits.dedup();
+        draft
+    }
+
+    fn pod_cidrs(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry) {
+        let own = ground.me.pod_cidrs.iter();
+        let prefixes: BTreeSet<Prefix> = own.filter(|p| p.family() == family).copied().collect();
+        self.routes
+            .extend(prefixes.iter().map(|prefix| (*prefix, Origin::Igp)));
+        let exact = prefixes.into_iter().map(exactly).collect();
+        self.statement(Subject::PodCidr, exact, entry, Arc::clone(&entry.attributes));
+    }
+
+    fn pod_pools(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry, selector: &LabelSelector) {
         for pool in ground.world.objects.pod_pools() {
             let spec = &pool.object.spec;
             let mask = match family {
                 Family::IPV4_UNICAST => spec.ipv4.as_ref().map(|pool| pool.mask_size),
                 _ => spec.ipv6.as_ref().map(|pool| pool.mask_size),
             };
-            let Some(selector) = selector else { continue };
             let Some(mask) = mask.filter(|_| pool_matches(selector, pool.name(), pool.labels())) else {
                 continue;
             };
@@ -277,7 +276,7 @@ impl<'a> Draft<'a> {
                 .unwrap_or_default();
             let mut matches = Vec::new();
             for prefix in allocated.iter().filter(|p| p.family() == family) {
-                self.route(*prefix, Origin::Igp);
+                self.routes.push((*prefix, Origin::Igp));
                 // As Cilium writes it. A prefix of another length than the mask is let out as it is: it would be
                 // announced by nobody otherwise.
                 let (min, max) = if prefix.len() <= mask {
@@ -297,19 +296,23 @@ impl<'a> Draft<'a> {
             matches.sort();
             matches.dedup();
             let attributes = entry.attributes_where(|which| match which {
-                Which::PodPools(selector) => {
-                    selector.is_none_or(|s| pool_matches(s, pool.name(), pool.labels()))
-                }
+                Which::PodPools(selector) => selector
+                    .as_ref()
+                    .is_none_or(|s| pool_matches(s, pool.name(), pool.labels())),
                 Which::Addresses(_) => false,
             });
             self.statement(Subject::PodIpPool(pool.name().into()), matches, entry, attributes);
         }
     }
 
-    fn service(&mut self, ground: &Ground<'_>, family: Family, entry: &Entry<'a>, number: usize) {
-        let Some(service) = ground.services.get(number) else {
-            return;
-        };
+    fn service(
+        &mut self,
+        options: &Options,
+        family: Family,
+        entry: &Entry,
+        service: &ServiceRef,
+        facts: &ServiceFacts,
+    ) {
         let What::Service {
             kinds,
             aggregate_v4,
@@ -327,7 +330,7 @@ impl<'a> Draft<'a> {
         for kind in kinds {
             // Prefixes with equal attributes stand in one statement; mostly there is one.
             let mut statements: Vec<(Arc<RouteAttributes>, Vec<PrefixMatch>)> = Vec::new();
-            for (at, frontend) in service.frontends.iter().enumerate() {
+            for (at, frontend) in facts.frontends.iter().enumerate() {
                 let host = Prefix::host(frontend.address);
                 if frontend.kind != *kind || frontend.verdict.is_err() || host.family() != family {
                     continue;
@@ -340,10 +343,10 @@ impl<'a> Draft<'a> {
                     (TrafficPolicy::Local, _) | (TrafficPolicy::Cluster, None) => host,
                 };
                 if prefix != host {
-                    self.aggregates.insert(prefix);
+                    self.aggregates.push(prefix);
                 }
-                self.route(prefix, origin(*kind, ground.options));
-                self.hits.push((number, at, prefix));
+                self.routes.push((prefix, origin(*kind, options)));
+                self.hits.push((at, prefix));
                 let attributes = entry.attributes_where(|which| match which {
                     Which::Addresses(ranges) => within(ranges, frontend.address),
                     Which::PodPools(_) => false,
@@ -356,16 +359,10 @@ impl<'a> Draft<'a> {
             for (attributes, mut prefixes) in statements {
                 prefixes.sort_unstable();
                 prefixes.dedup();
-                let subject = Subject::Service(service.reference.clone(), *kind);
+                let subject = Subject::Service(service.clone(), *kind);
                 self.statement(subject, prefixes, entry, attributes);
             }
         }
-    }
-
-    /// The origin that is most wanted wins where several say different things.
-    fn route(&mut self, prefix: Prefix, origin: Origin) {
-        let known = self.routes.entry(prefix).or_insert(origin);
-        *known = origin.min(*known);
     }
 
     /// `prefixes` are in order, each once.
@@ -373,7 +370,7 @@ impl<'a> Draft<'a> {
         &mut self,
         subject: Subject,
         prefixes: Vec<PrefixMatch>,
-        entry: &Entry<'a>,
+        entry: &Entry,
         attributes: Arc<RouteAttributes>,
     ) {
         if prefixes.is_empty() {
@@ -383,45 +380,13 @@ impl<'a> Draft<'a> {
         match statements.iter_mut().find(|known| known.prefixes == prefixes) {
             Some(known) => {
                 known.attributes = Arc::new(known.attributes.merge(&attributes));
-                unite(&mut known.sources, entry.source);
+                unite(&mut known.sources, &entry.source);
             }
             None => statements.push(DraftStatement {
                 prefixes,
                 attributes,
-                sources: vec![entry.source],
+                sources: vec![Arc::clone(&entry.source)],
             }),
-        }
-    }
-
-    fn finish(mut self) -> Offer {
-        self.hits.sort_unstable();
-        self.hits.dedup();
-        let export = Arc::new(ExportPolicy {
-            statements: merged(self.policies.values().flatten()),
-        });
-        let policies = self.policies.into_iter().map(|(subject, statements)| {
-            let statements = statements.into_iter().map(|mut statement| {
-                let prefixes = &mut statement.prefixes;
-                prefixes.sort_unstable_by_key(|m| (std::cmp::Reverse(m.prefix.len()), *m));
-                PolicyStatement {
-                    prefixes: statement.prefixes,
-                    attributes: statement.attributes,
-                }
-            });
-            let mut statements: Vec<PolicyStatement> = statements.collect();
-            if statements.len() > 1 {
-                let longest =
-                    |s: &PolicyStatement| std::cmp::Reverse(s.prefixes.first().map(|m| m.prefix.len()));
-                statements.sort_by(|a, b| (longest(a), a).cmp(&(longest(b), b)));
-            }
-            (subject, statements)
-        });
-        Offer {
-            export,
-            policies: Arc::new(FamilyPolicies(policies.collect())),
-            routes: self.routes,
-            aggregates: self.aggregates,
-            hits: self.hits,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What should be: the whole answer of [`super::plan`].
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use bgp_speaker::types::{Family, Name, Prefix};
 use super::policy_view::Policies;
 use super::reasons::Reason;
 use crate::problem::Problem;
+use crate::shared_map::SharedMap;
 use crate::world::ServiceRef;
 
 /// Equal worlds give equal answers, in every order their objects arrived.
@@ -27,11 +27,11 @@ pub struct Desired {
     pub discard_routes: BTreeSet<Prefix>,
     /// LoadBalancer addresses Services hold, to be kept in the state folder and observed by the next plan: those
     /// they have, and those they would have again if their pool came back.
-    pub vips: Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>,
+    pub vips: SharedMap<ServiceRef, Vec<IpAddr>>,
     /// How full the pools are.
     pub lb_ipam: LbIpamReport,
     /// Every Service: its addresses, where each is announced, or why not.
-    pub services: Vec<ServiceReport>,
+    pub services: SharedMap<ServiceRef, ServiceReport>,
     /// Services whose local endpoints somebody asks for, by `healthCheckNodePort`. Empty where others serve.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Every peer of this node's configuration, also those that can not be run.
@@ -82,36 +82,16 @@ pub struct VipChange<'a> {
 /// From the [`Desired::vips`] of one plan to those of another, by Service.
 #[must_use]
 pub fn vip_changes<'a>(
-    before: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
-    after: &'a BTreeMap<ServiceRef, Vec<IpAddr>>,
+    before: &'a SharedMap<ServiceRef, Vec<IpAddr>>,
+    after: &'a SharedMap<ServiceRef, Vec<IpAddr>>,
 ) -> Vec<VipChange<'a>> {
-    // Most plans lead to the very same ones.
-    if std::ptr::eq(before, after) {
-        return Vec::new();
-    }
-    let mut changes = Vec::new();
-    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changes,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-        };
-        let had = old.next_if(|_| order != Ordering::Greater);
-        let has = new.next_if(|_| order != Ordering::Less);
-        let addresses = |of: Option<(&'a ServiceRef, &'a Vec<IpAddr>)>| of.map_or(&[][..], |(_, all)| all);
-        let (before, after) = (addresses(had), addresses(has));
-        if let Some((service, _)) = has.or(had)
-            && before != after
-        {
-            changes.push(VipChange {
-                service,
-                before,
-                after,
-            });
-        }
-    }
+    let differences = SharedMap::differences(before, after).into_iter();
+    let changes = differences.map(|difference| VipChange {
+        service: difference.key,
+        before: difference.before.map_or(&[], |addresses| addresses),
+        after: difference.after.map_or(&[], |addresses| addresses),
+    });
+    changes.filter(|change| change.before != change.after).collect()
 }
 
 /// A Service as this node sees it.

@@ -7,21 +7,22 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
 use crds::{EndpointState, NotReady};
 use ebpf_datapath::{Protocol, Socket};
 
-use super::desired::{AddressKind, HealthCheck};
+use super::desired::AddressKind;
 use super::exposure;
 use super::node::NodeFacts;
 use super::options::{Options, WithoutEndpoints};
 use super::reasons::Reason;
-use super::vips::{self, Answer, Ingress, Vips};
+use super::vips::{self, Answer, Ingress};
 use crate::datapath::Served;
 use crate::problem::{Problem, Severity};
-use crate::world::{ServiceRef, Stored, World};
+use crate::world::{Stored, World};
 
 /// The class of Services meant for BGP alone.
 pub(crate) const BGP_CLASS: &str = "io.cilium/bgp-control-plane";
@@ -32,14 +33,18 @@ pub(crate) const L2_CLASS: &str = "io.cilium/l2-announcer";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// A Service as seen from this node.
-#[derive(Debug)]
-pub(crate) struct ServiceFacts<'a> {
-    pub(crate) reference: ServiceRef,
-    labels: &'a BTreeMap<String, String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceFacts {
     pub(crate) frontends: Vec<Frontend>,
     /// Why it has no frontends at all, or none of a kind it asks for.
     pub(crate) reasons: Vec<Reason>,
-    health_check: Option<(u16, usize)>,
+    /// The port, and how many endpoints of this node are ready.
+    pub(crate) health_check: Option<(u16, usize)>,
+    pub(crate) problem: Option<Problem>,
+    /// Numbers of the entries that select it, ascending. Mostly many Services share them.
+    pub(crate) selected: Arc<[usize]>,
+    /// Likewise of the selectors that are to find somebody.
+    pub(crate) matched: Arc<[usize]>,
 }
 
 /// An address of a Service, on every port of it.
@@ -57,84 +62,58 @@ pub(crate) enum TrafficPolicy {
     Local,
 }
 
-impl ServiceFacts<'_> {
-    /// A label as selectors see it: name and namespace are labels too, and can't be overridden.
-    pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        match key {
-            "io.kubernetes.service.name" => Some(&self.reference.name),
-            "io.kubernetes.service.namespace" => Some(&self.reference.namespace),
-            key => self.labels.get(key).map(String::as_str),
-        }
+/// A label as selectors see it: name and namespace are labels too, and can't be overridden.
+pub(crate) fn label<'a>(service: Stored<'a, Service>, key: &str) -> Option<&'a str> {
+    match key {
+        "io.kubernetes.service.name" => Some(service.name()),
+        "io.kubernetes.service.namespace" => Some(service.namespace()),
+        key => service.labels().get(key).map(String::as_str),
     }
 }
 
-/// Every Service, by namespace and name.
-pub(crate) fn services<'a>(
-    world: &'a World,
-    options: &Options,
-    me: &NodeFacts<'_>,
-    vips: &Vips,
-    problems: &mut Vec<Problem>,
-) -> Vec<ServiceFacts<'a>> {
-    let slices = Slices::of(world);
-    // Services, answers and slices come in one order: nothing is looked up.
-    let mut slices = slices.all.chunk_by(|a, b| a.service == b.service).peekable();
-    let mut answers = vips.answers().peekable();
-    let mut all: Vec<ServiceFacts<'a>> = Vec::new();
-    for service in world.objects.services() {
-        let name = (service.namespace(), service.name());
-        while answers.next_if(|(other, _)| other.key() < name).is_some() {}
-        let answer = answers.next_if(|(other, _)| other.key() == name);
-        while slices.next_if(|of| service_of(of) < Some(name)).is_some() {}
-        let slices = slices
-            .next_if(|of| service_of(of) == Some(name))
-            .unwrap_or_default();
-        let mut facts = ServiceFacts {
-            reference: match answer {
-                Some((reference, _)) => reference.clone(),
-                None => vips::service_ref(service, all.last().map(|last| &last.reference)),
-            },
-            labels: service.labels(),
-            frontends: Vec::new(),
-            reasons: Vec::new(),
-            health_check: None,
-        };
-        match absent(service, me, problems) {
-            Some(reason) => facts.reasons.push(reason),
-            None => {
-                let seen = Seen {
-                    me,
-                    slices,
-                    answer: answer.map_or(&vips::NOTHING, |(_, answer)| answer),
-                    served: &world.observed.served,
-                };
-                addresses(service, options, seen, &mut facts);
-            }
-        }
-        all.push(facts);
-    }
-    all
+/// What else is known, of all Services.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) options: &'a Options,
+    pub(crate) me: &'a NodeFacts<'a>,
 }
 
-/// What `healthCheckNodePort`s answer. Of two Services with one port the first by name has it.
-pub(crate) fn health_checks(world: &World, services: &[ServiceFacts<'_>]) -> BTreeMap<u16, HealthCheck> {
-    let mut checks = BTreeMap::new();
-    if world.observed.served == Served::ByOthers {
-        return checks;
-    }
-    for service in services {
-        if let Some((port, local_endpoints)) = service.health_check {
-            checks.entry(port).or_insert_with(|| HealthCheck {
-                service: service.reference.clone(),
-                local_endpoints,
-            });
+/// One Service, but for what selects it.
+pub(crate) fn facts(around: Around<'_>, service: Stored<'_, Service>, answer: &Answer) -> ServiceFacts {
+    let Around { world, options, me } = around;
+    let mut facts = ServiceFacts {
+        frontends: Vec::new(),
+        reasons: Vec::new(),
+        health_check: None,
+        problem: None,
+        selected: Arc::new([]),
+        matched: Arc::new([]),
+    };
+    match absent(service, me, &mut facts.problem) {
+        Some(reason) => facts.reasons.push(reason),
+        None => {
+            let reference = vips::service_ref(service);
+            // No proxy serves what is marked so.
+            let slices = world.objects.slices_of(&reference);
+            let slices: Vec<&EndpointSlice> = slices
+                .filter(|slice| !slice.labels().contains_key(HEADLESS))
+                .map(|slice| slice.object)
+                .collect();
+            let seen = Seen {
+                me,
+                slices: &slices,
+                answer,
+                served: &world.observed.served,
+            };
+            addresses(service, options, seen, &mut facts);
         }
     }
-    checks
+    facts
 }
 
 /// Why a Service has no address on this node, whatever its type.
-fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<Problem>) -> Option<Reason> {
+fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problem: &mut Option<Problem>) -> Option<Reason> {
     let spec = service.object.spec.as_ref()?;
     if spec.type_.as_deref() == Some("ExternalName") {
         return Some(Reason::ExternalName);
@@ -152,7 +131,7 @@ fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<P
         Ok(true) => None,
         Ok(false) => Some(Reason::NotForThisNode),
         Err(bad) => {
-            problems.push(Problem::at(
+            *problem = Some(Problem::at(
                 service.parsed,
                 "metadata.annotations[service.cilium.io/node-selector]",
                 Severity::Error,
@@ -169,12 +148,12 @@ fn absent(service: Stored<'_, Service>, me: &NodeFacts<'_>, problems: &mut Vec<P
 struct Seen<'a> {
     me: &'a NodeFacts<'a>,
     /// Of this Service.
-    slices: &'a [Slice<'a>],
+    slices: &'a [&'a EndpointSlice],
     answer: &'a Answer,
     served: &'a Served,
 }
 
-fn addresses(service: Stored<'_, Service>, options: &Options, seen: Seen<'_>, facts: &mut ServiceFacts<'_>) {
+fn addresses(service: Stored<'_, Service>, options: &Options, seen: Seen<'_>, facts: &mut ServiceFacts) {
     let Some(spec) = &service.object.spec else { return };
     let Seen {
         me, slices, answer, ..
@@ -281,7 +260,7 @@ fn health_check(
     service: Stored<'_, Service>,
     spec: &ServiceSpec,
     me: &NodeFacts<'_>,
-    slices: &[Slice<'_>],
+    slices: &[&EndpointSlice],
 ) -> Option<(u16, usize)> {
     if policy(spec.external_traffic_policy.as_deref()) != TrafficPolicy::Local {
         return None;
@@ -342,45 +321,10 @@ struct Endpoints {
     local_active: usize,
 }
 
-/// Endpoint slices by the Service they belong to.
-struct Slices<'a> {
-    all: Vec<Slice<'a>>,
-}
-
-struct Slice<'a> {
-    /// By namespace and name.
-    service: (&'a str, &'a str),
-    object: &'a EndpointSlice,
-}
-
-impl<'a> Slices<'a> {
-    fn of(world: &'a World) -> Self {
-        let mut all = Vec::new();
-        for slice in world.objects.endpoint_slices() {
-            let labels = slice.labels();
-            // No proxy serves what is marked so.
-            if let Some(service) = labels.get("kubernetes.io/service-name")
-                && !labels.contains_key(HEADLESS)
-            {
-                all.push(Slice {
-                    service: (slice.namespace(), service.as_str()),
-                    object: slice.object,
-                });
-            }
-        }
-        all.sort_by_key(|slice| slice.service);
-        Self { all }
-    }
-}
-
-fn service_of<'a>(slices: &[Slice<'a>]) -> Option<(&'a str, &'a str)> {
-    slices.first().map(|slice| slice.service)
-}
-
 /// Counts each family once, and only if an address asks.
 struct Lazy<'a> {
     service: Stored<'a, Service>,
-    slices: &'a [Slice<'a>],
+    slices: &'a [&'a EndpointSlice],
     node: &'a str,
     v4: Option<Endpoints>,
     v6: Option<Endpoints>,
@@ -399,14 +343,14 @@ impl Lazy<'_> {
     }
 }
 
-fn count(service: Stored<'_, Service>, slices: &[Slice<'_>], node: &str, family: &str) -> Endpoints {
+fn count(service: Stored<'_, Service>, slices: &[&EndpointSlice], node: &str, family: &str) -> Endpoints {
     let mut endpoints = Endpoints::default();
     let Some(spec) = &service.object.spec else {
         return endpoints;
     };
     let ports = spec.ports.as_deref().unwrap_or_default();
     let not_ready = NotReady::of(spec.publish_not_ready_addresses);
-    for slice in slices.iter().map(|slice| slice.object) {
+    for slice in slices {
         if slice.address_type != family || !serves(slice, ports) {
             continue;
         }

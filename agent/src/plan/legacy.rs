@@ -97,8 +97,7 @@ pub(crate) fn instances<'a>(
 }
 
 /// What a router exports to one of its neighbours.
-pub(crate) fn entries<'a>(neighbor: Neighbor<'a>, objects: &Objects) -> Vec<Entry<'a>> {
-    static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+pub(crate) fn entries(neighbor: Neighbor<'_>, objects: &Objects) -> Vec<Entry> {
     let Neighbor {
         policy,
         router,
@@ -111,8 +110,8 @@ pub(crate) fn entries<'a>(neighbor: Neighbor<'a>, objects: &Objects) -> Vec<Entr
             .filter(move |r| r.selector_type == kind)
     };
     let entry = |what, attributes, also| Entry {
-        source: policy,
-        labels: &NO_LABELS,
+        source: policy.into(),
+        labels: BTreeMap::new(),
         what,
         attributes: Arc::new(attributes),
         also,
@@ -126,10 +125,10 @@ pub(crate) fn entries<'a>(neighbor: Neighbor<'a>, objects: &Objects) -> Vec<Entr
     }
     if let Some(selector) = &router.pod_ip_pool_selector {
         let also = rules(SelectorType::PodIpPool)
-            .map(|rule| (Which::PodPools(rule.selector.as_ref()), attributes(rule)))
+            .map(|rule| (Which::PodPools(rule.selector.clone()), attributes(rule)))
             .collect();
         entries.push(entry(
-            What::PodIpPool(Some(selector)),
+            What::PodIpPool(Some(selector.clone())),
             RouteAttributes::default(),
             also,
         ));
@@ -146,7 +145,7 @@ pub(crate) fn entries<'a>(neighbor: Neighbor<'a>, objects: &Objects) -> Vec<Entr
             })
             .collect();
         let what = What::Service {
-            selector: Some(selector),
+            selector: Some(selector.clone()),
             kinds: router
                 .service_advertisements
                 .iter()

@@ -1,12 +1,12 @@
 //! What should be, from what is known: [`plan`] is a function of the [`World`] and the cluster's [`Options`], and of
-//! nothing else. It computes everything anew each time; what that costs is measured in `benches/plan.rs`.
+//! nothing else. A [`Planner`] comes to the same from what changed; what both cost is measured in `benches/plan.rs`.
 //!
 //! ```text
-//!   World --> node_config --> instances, peers --+
-//!     |                                          v
-//!     +--> vips --> frontends --> Services --> advertise --> offers --> peers --> SpeakerConfig
-//!                                                |                                 policies
-//!                                                +--> discard routes               reports, problems
+//!   World --> node_config --> instances, peers -----------------------------+
+//!     |                                                                     v
+//!     +--> vips --> frontends --> each Service --> drafts --> offers --> routes --> SpeakerConfig
+//!                                      |                                            policies
+//!                                      +--> reports, problems                       discard routes
 //! ```
 
 mod advertise;
@@ -20,20 +20,20 @@ mod legacy;
 mod merge;
 pub(crate) mod node;
 pub(crate) mod node_config;
+mod offer;
 pub mod options;
 pub mod origins;
 mod peers;
+mod planner;
 mod policy_view;
+mod questions;
 mod reasons;
 pub mod router_id;
+mod routes;
 mod services;
 mod session;
 pub(crate) mod vips;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use bgp_speaker::types::Prefix;
 use crds::Severity;
 
 use crate::problem::Problem;
@@ -44,69 +44,25 @@ pub use desired::{
     PeerReport, ServiceReport, VipChange, vip_changes,
 };
 pub use options::Options;
+pub use planner::Planner;
 pub use policy_view::{Policies, PolicyKind, RoutePolicy, RouteStatement};
 pub use reasons::Reason;
 
 /// Everything this node should be and do.
 #[must_use]
 pub fn plan(world: &World, options: &Options) -> Desired {
-    let mut problems = Vec::new();
-    let mut nodes = node::all(&world.objects);
-    let unknown = !nodes.contains_key(&*world.node);
-    let me = nodes
-        .entry(&world.node)
-        .or_insert_with(|| node::NodeFacts::named(&world.node))
-        .clone();
-    let config = node_config::node_config(world, options, &nodes);
-    if unknown && is_configured(world) {
-        problems.push(node_unknown(world));
-    }
-    let vips = vips::vips(world, options);
-    let services = frontends::services(world, options, &me, &vips, &mut problems);
-    let ground = advertise::Ground {
-        world,
-        options,
-        me: &me,
-        services: &services,
-    };
-    let mut offers = advertise::Offers::new(ground, advertise::entries(&world.objects));
-    let peering = peers::peering(&config, &mut offers);
-    let discard_routes: BTreeSet<Prefix> = peering
-        .offers
-        .iter()
-        .flat_map(|told| told.offer.aggregates.iter().copied())
-        .collect();
-    problems.extend(without_effect(world, options));
-    problems.extend(config.problems);
-    let reports = services::reports(&services, &peering, &mut offers);
-    problems.extend(peering.problems);
-    problems.extend(between_objects(world, options, &problems));
-    problems.sort();
-    problems.dedup();
-    Desired {
-        speaker: Arc::new(peering.speaker),
-        origin: config.origin,
-        policies: peering.policies,
-        discard_routes,
-        vips: vips.held(&world.observed.held_vips),
-        lb_ipam: vips.report,
-        services: reports,
-        health_checks: frontends::health_checks(world, &services),
-        peers: peering.reports,
-        problems,
-    }
+    planner::anew(world, options)
 }
 
-/// What is wrong between objects, less what planning found out about this node and says more exactly.
-fn between_objects(world: &World, options: &Options, known: &[Problem]) -> Vec<Problem> {
-    let known: BTreeSet<_> = known.iter().map(|p| (&p.object, p.reason)).collect();
+/// What is wrong between objects.
+fn between_objects(world: &World, options: &Options) -> Vec<Problem> {
     let check = crds::CheckOptions {
         secrets_namespace: options.secrets_namespace.as_deref().unwrap_or_default(),
     };
     let objects = world.objects.iter().map(|parsed| &**parsed);
-    let found = crds::check(objects, check).into_iter().map(Problem::from);
-    found
-        .filter(|p| !known.contains(&(&p.object, p.reason)))
+    crds::check(objects, check)
+        .into_iter()
+        .map(Problem::from)
         .collect()
 }
 

@@ -1,24 +1,22 @@
-//! From a node's instances and peers to the speaker's configuration.
+//! From a node's instances and peers to the speaker's configuration, but for routes and export policies: those come with
+//! Services, and are filled in later.
 //!
 //! What can't be run is reported and left out; everything else goes on: an instance without an ASN does not stop
 //! the others, a peer with a bad address not its neighbours. A peer whose password can't be had is configured and
 //! stays down, so that it never runs without one.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bgp_speaker::config::{
-    Connect, FamilyConfig, InstanceConfig, LocalRoute, PeerAddress, PeerConfig, ReflectorClient, RemoteAsn,
-    SpeakerConfig,
+    Connect, FamilyConfig, InstanceConfig, PeerAddress, PeerConfig, ReflectorClient, RemoteAsn, SpeakerConfig,
 };
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy};
 use bgp_speaker::types::{Asn, Family, Name, Prefix};
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
 use crds::bgp::cluster_config::{DEFAULT_DYNAMIC_LIMIT, Whereabouts};
 use crds::text::{parse_address, parse_prefix};
 
-use super::advertise::{Offer, Offers};
+use super::advertise::Offers;
 use super::desired::{Discovery, PeerReport};
 use super::gateway;
 use super::node_config::{Instance, NodeConfig, Peer};
@@ -35,19 +33,22 @@ pub(crate) struct Peering {
     pub(crate) reports: Vec<PeerReport>,
     pub(crate) problems: Vec<Problem>,
     /// What each running peer is offered.
-    pub(crate) offers: Vec<PeerOffer>,
+    pub(crate) told: Vec<Told>,
     /// What is selected for the peers of this node, whether it gives a route or not.
-    pub(crate) selections: Vec<Vec<usize>>,
+    pub(crate) selected: BTreeSet<usize>,
 }
 
+/// A family of a running peer, and what it is offered.
 #[derive(Debug)]
-pub(crate) struct PeerOffer {
+pub(crate) struct Told {
     pub(crate) instance: Name,
     pub(crate) peer: Name,
-    pub(crate) offer: Arc<Offer>,
+    pub(crate) family: Family,
+    /// The number of the offer.
+    pub(crate) offer: usize,
 }
 
-pub(crate) fn peering<'a>(config: &NodeConfig<'a>, offers: &mut Offers<'a>) -> Peering {
+pub(crate) fn peering(config: &NodeConfig<'_>, offers: &mut Offers<'_>) -> Peering {
     let mut peering = Peering::default();
     for instance in &config.instances {
         let name: Name = instance.name.as_str().into();
@@ -74,10 +75,10 @@ pub(crate) fn peering<'a>(config: &NodeConfig<'a>, offers: &mut Offers<'a>) -> P
     peering
 }
 
-fn instance_config<'a>(
-    instance: &Instance<'a>,
+fn instance_config(
+    instance: &Instance<'_>,
     name: &Name,
-    offers: &mut Offers<'a>,
+    offers: &mut Offers<'_>,
     peering: &mut Peering,
 ) -> Result<(InstanceConfig, InstancePolicies), Reason> {
     if peering.speaker.instances.contains_key(name) {
@@ -113,12 +114,11 @@ fn instance_config<'a>(
     };
     let mut peers = BTreeMap::new();
     let mut policies = InstancePolicies {
+        name: Arc::clone(name),
         asn: asn.get(),
         peers: Vec::new(),
     };
     let mut addresses: Vec<(PeerAddress, Name)> = Vec::new();
-    let mut routes: BTreeMap<Prefix, Origin> = BTreeMap::new();
-    let first_offer = peering.offers.len();
     for peer in &instance.peers {
         let peer_name: Name = peer.name.as_str().into();
         let mut report = PeerReport {
@@ -144,29 +144,21 @@ fn instance_config<'a>(
                 let mut families = Vec::new();
                 let mut views = Vec::new();
                 for (family, chosen) in &session.families {
-                    let (export, offer) = export(*family, chosen, offers);
-                    if let Some(offer) = offer {
-                        report.prefixes.push((*family, offer.routes.len()));
-                        // Peers mostly share their offers; the routes of each are taken once.
-                        let from_here = peering.offers.get(first_offer..).unwrap_or_default();
-                        if !from_here.iter().any(|known| Arc::ptr_eq(&known.offer, &offer)) {
-                            for (prefix, origin) in &offer.routes {
-                                let known = routes.entry(*prefix).or_insert(*origin);
-                                *known = (*known).min(*origin);
-                            }
-                        }
-                        views.push((*family, Arc::clone(&offer.policies)));
-                        peering.offers.push(PeerOffer {
+                    if carries_routes(*family) {
+                        report.prefixes.push((*family, 0));
+                        views.push((*family, Arc::default()));
+                        peering.told.push(Told {
                             instance: Arc::clone(name),
                             peer: Arc::clone(&peer_name),
-                            offer,
+                            family: *family,
+                            offer: offers.offer(*family, chosen),
                         });
                     }
-                    peering.selections.push(chosen.clone());
+                    peering.selected.extend(chosen);
                     families.push((
                         *family,
                         FamilyConfig {
-                            export,
+                            export: Arc::new(ExportPolicy::default()),
                             import: Arc::new(ImportPolicy::default()),
                             max_prefixes: session.max_prefixes,
                         },
@@ -190,7 +182,7 @@ fn instance_config<'a>(
         router_id,
         listen: instance.local_port,
         peers,
-        routes: Arc::new(local_routes(routes)),
+        routes: Arc::default(),
         maximum_paths: instance.multipath.map_or(1, |multipath| multipath.maximum_paths),
     };
     Ok((config, policies))
@@ -276,11 +268,11 @@ fn report_peer(peer: &Peer<'_>, name: &str, reason: &Reason, problems: &mut Vec<
     problems.push(peer.place.problem(field, Severity::Error, reason.name(), message));
 }
 
-fn resolve<'a>(
-    peer: &Peer<'a>,
+fn resolve(
+    peer: &Peer<'_>,
     local_asn: Asn,
     known: &[(PeerAddress, Name)],
-    offers: &mut Offers<'a>,
+    offers: &mut Offers<'_>,
     report: &mut PeerReport,
     problems: &mut Vec<Problem>,
 ) -> Result<(PeerAddress, RemoteAsn, Session), Reason> {
@@ -339,58 +331,6 @@ fn address(peer: &Peer<'_>, offers: &Offers<'_>) -> Result<(PeerAddress, Option<
 }
 
 /// Only the two unicast families carry routes of ours; others are negotiated and stay empty.
-fn export<'a>(
-    family: Family,
-    chosen: &[usize],
-    offers: &mut Offers<'a>,
-) -> (Arc<ExportPolicy>, Option<Arc<Offer>>) {
-    match family {
-        Family::IPV4_UNICAST | Family::IPV6_UNICAST => {
-            let offer = offers.offer(family, chosen);
-            (Arc::clone(&offer.export), Some(offer))
-        }
-        _ => (Arc::new(ExportPolicy::default()), None),
-    }
-}
-
-/// Every route of one family and origin has the same attributes; they are made once.
-fn local_routes(routes: BTreeMap<Prefix, Origin>) -> BTreeMap<Prefix, LocalRoute> {
-    let mut made: BTreeMap<(Family, Origin), Arc<Attrs>> = BTreeMap::new();
-    routes
-        .into_iter()
-        .map(|(prefix, origin)| {
-            let key = (prefix.family(), origin);
-            let attrs = made
-                .entry(key)
-                .or_insert_with(|| Arc::new(local_attrs(prefix, origin)));
-            (
-                prefix,
-                LocalRoute {
-                    attrs: Arc::clone(attrs),
-                },
-            )
-        })
-        .collect()
-}
-
-fn local_attrs(prefix: Prefix, origin: Origin) -> Attrs {
-    let unspecified: IpAddr = match prefix {
-        Prefix::V4 { .. } => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        Prefix::V6 { .. } => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    Attrs {
-        origin,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip(unspecified),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: Vec::new(),
-        ext_communities: Vec::new(),
-        large_communities: Vec::new(),
-        originator_id: None,
-        cluster_list: Vec::new(),
-        unknown: Vec::new(),
-    }
+fn carries_routes(family: Family) -> bool {
+    matches!(family, Family::IPV4_UNICAST | Family::IPV6_UNICAST)
 }

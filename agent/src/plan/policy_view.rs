@@ -1,7 +1,6 @@
 //! Route policies under the names Cilium gives them, for `bgp route-policies`. The speaker does not run on these:
 //! it gets one merged policy per peer and family. They are kept compact and spelled out only when asked for.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use bgp_speaker::types::{Family, Name, Prefix};
 
 use super::attributes::RouteAttributes;
 use super::desired::AddressKind;
+use crate::shared_map::SharedMap;
 use crate::world::ServiceRef;
 
 /// The policies of every instance.
@@ -20,6 +20,7 @@ pub struct Policies {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InstancePolicies {
+    pub(crate) name: Name,
     pub(crate) asn: u32,
     pub(crate) peers: Vec<PeerPolicies>,
 }
@@ -39,8 +40,8 @@ pub(crate) enum Neighbor {
 }
 
 /// The policies of a family, the same for every peer that selects the same advertisements.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct FamilyPolicies(pub(crate) BTreeMap<Subject, Vec<PolicyStatement>>);
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct FamilyPolicies(pub(crate) SharedMap<Subject, Vec<PolicyStatement>>);
 
 /// What a policy is about: the second half of its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +119,7 @@ fn view_instance(instance: &InstancePolicies) -> Vec<RoutePolicy> {
     }];
     for peer in &instance.peers {
         for (family, policies) in &peer.families {
-            for (subject, statements) in &policies.0 {
+            for (subject, statements) in policies.0.iter() {
                 view.push(RoutePolicy {
                     router_asn: instance.asn,
                     name: name(&peer.peer, *family, subject),

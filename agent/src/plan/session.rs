@@ -34,11 +34,11 @@ pub(crate) struct Session {
     pub(crate) families: Vec<(Family, Vec<usize>)>,
 }
 
-pub(crate) fn session<'a>(
-    peer: &Peer<'a>,
+pub(crate) fn session(
+    peer: &Peer<'_>,
     remote_asn: RemoteAsn,
     local_asn: Asn,
-    offers: &mut Offers<'a>,
+    offers: &mut Offers<'_>,
     problems: &mut Vec<Problem>,
 ) -> Result<Session, Reason> {
     let built_in = PeerConfigSpec::default();
@@ -78,11 +78,11 @@ pub(crate) fn session<'a>(
     })
 }
 
-fn legacy_session<'a>(
-    legacy: legacy::Neighbor<'a>,
+fn legacy_session(
+    legacy: legacy::Neighbor<'_>,
     remote_asn: RemoteAsn,
     local_asn: Asn,
-    offers: &mut Offers<'a>,
+    offers: &mut Offers<'_>,
     problems: &mut Vec<Problem>,
 ) -> Session {
     let neighbor = legacy.neighbor;
@@ -180,7 +180,7 @@ fn families(spec: &PeerConfigSpec, offers: &Offers<'_>) -> Vec<(Family, Vec<usiz
         let entries = offers.entries().iter().enumerate();
         let selector = written.advertisements.as_ref();
         let chosen = entries
-            .filter(|(_, entry)| selector.is_some_and(|selector| selector.matches(entry.labels)))
+            .filter(|(_, entry)| selector.is_some_and(|selector| selector.matches(&entry.labels)))
             .map(|(number, _)| number);
         match families.iter_mut().find(|(known, _)| *known == family) {
             Some((_, known)) => known.extend(chosen),

@@ -4,7 +4,6 @@
 //! and stand as they are. The pools serve what a Service still lacks. Addresses a Service holds (in its status, or
 //! by the state folder) stay with it.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,22 +14,36 @@ use crds::lb_ip_pool::{
 };
 use crds::{Kind, Object, ObjectRef, Parsed, text};
 use lbipam::{
-    AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Pool, PoolState, Port, Protocol, Range, Removal,
-    Request, RequestId, TrafficPolicy,
+    AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Incremental, Pool, PoolState, Port, Protocol,
+    Range, Removal, Request, RequestId, TrafficPolicy,
 };
 
 use super::desired::LbIpamReport;
 use super::frontends::{BGP_CLASS, L2_CLASS};
 use super::options::{Families, LbIpam, Options};
+use crate::shared_map::SharedMap;
 use crate::source::Allotter;
-use crate::world::{ServiceRef, Stored, World};
+use crate::world::{Origins, ServiceRef, Stored, World};
 
-/// The answer for every LoadBalancer Service.
+/// What Services have and had, kept so that one of them costs no look at the others.
 #[derive(Debug, Default)]
 pub(crate) struct Vips {
-    /// In the order of Services.
-    answers: Vec<(ServiceRef, Answer)>,
-    pub(crate) report: LbIpamReport,
+    pools: Vec<Pool>,
+    /// Serves those who ask the pools.
+    planner: Incremental,
+    /// What Services have. The others are no LoadBalancers.
+    answers: BTreeMap<ServiceRef, Answer>,
+    /// How many have each address.
+    given: BTreeMap<IpAddr, usize>,
+    /// What Services had and have no more.
+    remembered: BTreeSet<(IpAddr, ServiceRef)>,
+    /// What they have, and what one that lacks an address had before: when its pool comes back, so does its address,
+    /// unless somebody else has it by then.
+    held: Holdings,
+    /// To be looked at in the next step: what they were given is what they hold from then on.
+    again: BTreeSet<ServiceRef>,
+    /// As of the last step.
+    origins: Arc<Origins>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,52 +71,11 @@ impl Ingress {
     }
 }
 
-impl Vips {
-    /// Each LoadBalancer Service with its answer, by namespace and name.
-    pub(crate) fn answers(&self) -> impl Iterator<Item = &(ServiceRef, Answer)> {
-        self.answers.iter()
-    }
-
-    /// What every Service holds, and what one that lacks an address held before: when its pool comes back, so does
-    /// its address, unless somebody else has it by then.
-    pub(crate) fn held(&self, before: &Arc<Holdings>) -> Arc<Holdings> {
-        let given: OnceCell<BTreeSet<IpAddr>> = OnceCell::new();
-        let is_given = |address: &IpAddr| {
-            let all = || {
-                self.answers
-                    .iter()
-                    .flat_map(|(_, answer)| answer.vips())
-                    .collect()
-            };
-            given.get_or_init(all).contains(address)
-        };
-        let mut earlier = before.iter().peekable();
-        let held = self.answers.iter().map(|(service, answer)| {
-            let mut vips: Vec<IpAddr> = answer.vips().collect();
-            while earlier.next_if(|(other, _)| *other < service).is_some() {}
-            let had = earlier.next_if(|(other, _)| *other == service);
-            for address in had.into_iter().flat_map(|(_, had)| had) {
-                let has_family = vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4());
-                if !has_family && !is_given(address) {
-                    vips.push(*address);
-                }
-            }
-            (service.clone(), vips)
-        });
-        let held: Holdings = held.filter(|(_, vips)| !vips.is_empty()).collect();
-        if held == **before {
-            Arc::clone(before)
-        } else {
-            Arc::new(held)
-        }
-    }
-}
-
 /// Addresses by Service.
-type Holdings = BTreeMap<ServiceRef, Vec<IpAddr>>;
+pub(crate) type Holdings = SharedMap<ServiceRef, Vec<IpAddr>>;
 
 /// An answer about a Service of which nothing is known.
-pub(crate) static NOTHING: Answer = Answer {
+static NOTHING: Answer = Answer {
     ingress: Vec::new(),
     lacking: None,
 };
@@ -114,75 +86,203 @@ impl Answer {
     }
 }
 
-/// The addresses of every LoadBalancer Service.
-pub(crate) fn vips(world: &World, options: &Options) -> Vips {
-    let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
-    let mut answers: Vec<(ServiceRef, Answer)> = Vec::new();
-    let mut requests = Vec::new();
-    // Positions in `answers`.
-    let mut asking = Vec::new();
-    for service in world.objects.services() {
-        let Some(spec) = service.object.spec.as_ref() else {
-            continue;
-        };
-        if spec.type_.as_deref() != Some("LoadBalancer") {
-            continue;
-        }
-        let reference = service_ref(service, answers.last().map(|(last, _)| last));
-        let mut ingress = given(service);
-        // Without any pool nobody hands out addresses, so nobody takes one away either.
-        let is_asking = match world.allotter {
-            Allotter::Agents => !pools.is_empty() && is_ours(spec.load_balancer_class.as_deref(), options),
-            // What it gave stands in the status.
-            Allotter::Operator => false,
-        };
-        if is_asking {
-            let in_a_pool = |ingress: &Ingress| match ingress {
-                Ingress::Vip(address) => contains(&pools, *address),
-                Ingress::NotVip(_) | Ingress::Hostname => false,
-            };
-            let (from_pools, foreign): (Vec<_>, Vec<_>) = ingress.into_iter().partition(in_a_pool);
-            let held = from_pools.iter().filter_map(Ingress::vip);
-            // Addresses outside of every pool are somebody else's here, so there is nothing to retain.
-            let origins = BTreeMap::new();
-            let asked = request(service, spec, &reference, held, &foreign, origins, world, options);
-            requests.push(asked);
-            asking.push(answers.len());
-            ingress = foreign;
-        }
-        let lacking = None;
-        answers.push((reference, Answer { ingress, lacking }));
-    }
-    let plan = lbipam::plan(&pools, &requests);
-    let report = LbIpamReport {
-        matching: plan.decisions.len(),
-        unsatisfied: plan.decisions.values().filter(|d| !d.is_satisfied()).count(),
-        pools: plan.pools,
-    };
-    let mut decisions = plan.decisions;
-    for (at, request) in asking.into_iter().zip(&requests) {
-        let (Some(decision), Some((_, answer))) = (decisions.remove(&request.id), answers.get_mut(at)) else {
-            continue;
-        };
-        answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
-        let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
-        answer.ingress.extend(given);
-    }
-    for (reference, answer) in &mut answers {
-        if answer.ingress.is_empty() && answer.lacking.is_none() {
-            answer.lacking = Some(nobody(world, reference, options, &pools));
-        }
-    }
-    Vips { answers, report }
+/// What stands in the status of a LoadBalancer Service, and what it asks of the pools, if they are to serve it.
+struct Standing {
+    given: Vec<Ingress>,
+    request: Option<Box<Request>>,
 }
 
-/// The name of a Service. Neighbours mostly are of one namespace, and share its text.
-pub(crate) fn service_ref(service: Stored<'_, Service>, neighbour: Option<&ServiceRef>) -> ServiceRef {
-    let namespace = neighbour
-        .map(|neighbour| &neighbour.namespace)
-        .filter(|namespace| ***namespace == *service.namespace());
+impl Vips {
+    /// Knows the pools, and no Service.
+    pub(crate) fn new(world: &World) -> Self {
+        let pools: Vec<Pool> = world.objects.lb_pools().map(pool).collect();
+        let mut vips = Self {
+            pools: pools.clone(),
+            ..Self::default()
+        };
+        vips.planner.pools(pools);
+        vips
+    }
+
+    pub(crate) fn answer(&self, service: &ServiceRef) -> &Answer {
+        self.answers.get(service).unwrap_or(&NOTHING)
+    }
+
+    pub(crate) fn held(&self) -> &Holdings {
+        &self.held
+    }
+
+    pub(crate) fn report(&self) -> LbIpamReport {
+        let (matching, unsatisfied) = self.planner.counts();
+        LbIpamReport {
+            matching,
+            unsatisfied,
+            pools: self.planner.reports(),
+        }
+    }
+
+    /// Looks at these Services, which may be gone, and at whom else it concerns. Gives those whose answers may be others.
+    pub(crate) fn step(
+        &mut self,
+        world: &World,
+        options: &Options,
+        services: &BTreeSet<ServiceRef>,
+    ) -> BTreeSet<ServiceRef> {
+        let mut touched = std::mem::take(&mut self.again);
+        touched.extend(services.iter().cloned());
+        touched.extend(self.take_origins(&world.observed.origins));
+        for reference in &touched {
+            match standing(world, options, &self.pools, reference).and_then(|standing| standing.request) {
+                Some(request) => self.planner.request(*request),
+                None => self.planner.gone(&id(reference)),
+            }
+        }
+        touched.extend(self.planner.step().into_iter().map(|id| ServiceRef {
+            namespace: id.namespace.into(),
+            name: id.name.into(),
+        }));
+        // Who remembers an address that somebody else has now.
+        let mut losing = BTreeSet::new();
+        for reference in &touched {
+            let answer = self.decided(world, options, reference);
+            for address in answer.iter().flat_map(Answer::vips) {
+                let owners = self.given.entry(address).or_default();
+                *owners += 1;
+                if *owners == 1 {
+                    losing.insert(address);
+                }
+            }
+            let before = match answer {
+                Some(answer) => self.answers.insert(reference.clone(), answer),
+                None => self.answers.remove(reference),
+            };
+            for address in before.iter().flat_map(Answer::vips) {
+                if let Some(owners) = self.given.get_mut(&address) {
+                    *owners -= 1;
+                    if *owners == 0 {
+                        self.given.remove(&address);
+                    }
+                }
+            }
+        }
+        let losers: BTreeSet<ServiceRef> = losing.into_iter().flat_map(|a| self.who_remembers(a)).collect();
+        for reference in touched.union(&losers) {
+            self.hold(world, reference);
+        }
+        touched
+    }
+
+    /// Gives the Services whose addresses are known to be from other pools than before.
+    fn take_origins(&mut self, origins: &Arc<Origins>) -> Vec<ServiceRef> {
+        let before = std::mem::replace(&mut self.origins, Arc::clone(origins));
+        if Arc::ptr_eq(&before, origins) {
+            return Vec::new();
+        }
+        let services = before.keys().chain(origins.keys());
+        services
+            .filter(|service| before.get(*service) != origins.get(*service))
+            .cloned()
+            .collect()
+    }
+
+    /// The answer as of the decisions; `None`: it is no LoadBalancer.
+    fn decided(&self, world: &World, options: &Options, reference: &ServiceRef) -> Option<Answer> {
+        let Standing { given, request } = standing(world, options, &self.pools, reference)?;
+        let mut answer = Answer {
+            ingress: given,
+            lacking: None,
+        };
+        if let Some(decision) = request.and_then(|request| self.planner.decision(&request.id)) {
+            answer.lacking = (!decision.is_satisfied()).then(|| decision.message());
+            let given = decision.addresses.iter().map(|given| Ingress::Vip(given.address));
+            answer.ingress.extend(given);
+        }
+        if answer.ingress.is_empty() && answer.lacking.is_none() {
+            answer.lacking = Some(nobody(world, reference, options, &self.pools));
+        }
+        Some(answer)
+    }
+
+    fn who_remembers(&self, address: IpAddr) -> Vec<ServiceRef> {
+        let first = ServiceRef {
+            namespace: "".into(),
+            name: "".into(),
+        };
+        let from = self.remembered.range((address, first)..);
+        from.take_while(|(other, _)| *other == address)
+            .map(|(_, service)| service.clone())
+            .collect()
+    }
+
+    fn hold(&mut self, world: &World, reference: &ServiceRef) {
+        for address in self.held.get(reference).into_iter().flatten() {
+            self.remembered.remove(&(*address, reference.clone()));
+        }
+        let before = world.observed.held_vips.get(reference);
+        let answer = self.answers.get(reference);
+        let mut vips: Vec<IpAddr> = answer.into_iter().flat_map(Answer::vips).collect();
+        for address in before.into_iter().flatten().filter(|_| answer.is_some()) {
+            let has_family = vips.iter().any(|vip| vip.is_ipv4() == address.is_ipv4());
+            if !has_family && !self.given.contains_key(address) {
+                vips.push(*address);
+                self.remembered.insert((*address, reference.clone()));
+            }
+        }
+        let asks = self.planner.decision(&id(reference)).is_some();
+        if asks && before.map_or(&[][..], |before| before) != vips {
+            self.again.insert(reference.clone());
+        }
+        if vips.is_empty() {
+            self.held.remove(reference);
+        } else if self.held.get(reference) != Some(&vips) {
+            self.held.insert(reference.clone(), vips);
+        }
+    }
+}
+
+/// `None`: it is gone, or no LoadBalancer.
+fn standing(world: &World, options: &Options, pools: &[Pool], reference: &ServiceRef) -> Option<Standing> {
+    let service = world.objects.service(&reference.namespace, &reference.name)?;
+    let spec = service.object.spec.as_ref()?;
+    if spec.type_.as_deref() != Some("LoadBalancer") {
+        return None;
+    }
+    let given = given(service);
+    // Without any pool nobody hands out addresses, so nobody takes one away either.
+    let is_asking = match world.allotter {
+        Allotter::Agents => !pools.is_empty() && is_ours(spec.load_balancer_class.as_deref(), options),
+        // What it gave stands in the status.
+        Allotter::Operator => false,
+    };
+    if !is_asking {
+        let request = None;
+        return Some(Standing { given, request });
+    }
+    let in_a_pool = |ingress: &Ingress| match ingress {
+        Ingress::Vip(address) => contains(pools, *address),
+        Ingress::NotVip(_) | Ingress::Hostname => false,
+    };
+    let (from_pools, foreign): (Vec<_>, Vec<_>) = given.into_iter().partition(in_a_pool);
+    let held = from_pools.iter().filter_map(Ingress::vip);
+    // Addresses outside of every pool are somebody else's here, so there is nothing to retain.
+    let origins = BTreeMap::new();
+    let asked = request(service, spec, reference, held, &foreign, origins, world, options);
+    Some(Standing {
+        given: foreign,
+        request: Some(Box::new(asked)),
+    })
+}
+
+fn id(service: &ServiceRef) -> RequestId {
+    RequestId {
+        namespace: service.namespace.to_string(),
+        name: service.name.to_string(),
+    }
+}
+
+pub(crate) fn service_ref(service: Stored<'_, Service>) -> ServiceRef {
     ServiceRef {
-        namespace: namespace.map_or_else(|| service.namespace().into(), Arc::clone),
+        namespace: service.namespace().into(),
         name: service.name().into(),
     }
 }

@@ -14,6 +14,7 @@
 mod balancing;
 mod events;
 mod keeping;
+mod planning;
 mod problems;
 mod reload;
 mod retaining;
@@ -47,16 +48,18 @@ use crate::cli::commands::{Exit, Failure};
 use crate::config::Config;
 use crate::config::follow::Follower;
 use crate::metrics::Metrics;
-use crate::plan::{Desired, VipChange, vip_changes};
+use crate::plan::{Desired, Planner};
 use crate::report::{Seen, seen_full_maps};
+use crate::shared_map::SharedMap;
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
 use crate::shell::signals::{Heard, Signals};
 use crate::source::{Batch, Kept, KeptDocument, Rescan};
 use crate::state::{self, Ended, StateFolder};
-use crate::world::{ServiceRef, World};
+use crate::world::{ServiceRef, Touched, World};
 
 use balancing::Balancer;
+use planning::timed_plan;
 use problems::Problems;
 
 /// News of the kernel under way.
@@ -105,7 +108,7 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
 
     // The first plan needs all wishes, and the kernel's routes where they can be had.
     let mut world = World::new(args.node.as_str());
-    world.observed.held_vips = Arc::new(held);
+    world.observed.held_vips = held;
     let mut problems = Problems::default();
     problems.config(warnings.clone());
     let remembered =
@@ -135,7 +138,15 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         _ = signals.end() => return Ok(Exit::Good),
     }
     let metrics_counted = Arc::new(Metrics::default());
-    let desired = Arc::new(timed_plan(&world, &config, &metrics_counted));
+    let mut planner = Planner::default();
+    let first = timed_plan(
+        &mut planner,
+        &world,
+        &config,
+        &Touched::everything(),
+        &metrics_counted,
+    );
+    let desired = Arc::new(first.unwrap_or_default());
     let start = state::start(left(&desired.speaker));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -166,6 +177,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
         generation,
         journal: Arc::clone(&journal),
         metrics: Arc::clone(&metrics_counted),
+        planner,
+        touched: Touched::default(),
         desired: Arc::default(),
         listen_errors: BTreeMap::new(),
         vips_written: None,
@@ -253,11 +266,14 @@ struct Agent {
     generation: watch::Sender<u64>,
     journal: Arc<Journal>,
     metrics: Arc<Metrics>,
+    planner: Planner,
+    /// What changed since the last plan.
+    touched: Touched,
     /// The last plan that was applied.
     desired: Arc<Desired>,
     listen_errors: BTreeMap<Name, String>,
     /// What the state folder holds. `None`: the last write failed.
-    vips_written: Option<Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>>,
+    vips_written: Option<SharedMap<ServiceRef, Vec<IpAddr>>>,
     /// Versions in force that their files do not say any more.
     kept: Vec<Kept>,
     /// What of them the state folder holds. `None`: the last write failed.
@@ -302,11 +318,17 @@ impl Agent {
                     self.write_kept();
                     self.write_origins();
                 }
-                _ = config.tick(), if self.args.config.is_some() => stale |= self.look_at_config(),
+                _ = config.tick(), if self.args.config.is_some() => {
+                    if self.look_at_config() {
+                        self.touched = Touched::everything();
+                        stale = true;
+                    }
+                }
                 _ = watchdog.tick(), if self.notifier.watchdog.is_some() => self.feed_watchdog().await,
                 heard = inputs.signals.next() => match heard {
                     Heard::Reload => {
                         self.reload();
+                        self.touched = Touched::everything();
                         stale = true;
                     }
                     Heard::End(name) => return self.end(name, inputs).await,
@@ -324,64 +346,23 @@ impl Agent {
                 self.told(&event);
             }
             if stale {
-                let desired = timed_plan(&self.world, &self.config, &self.metrics);
-                self.apply(Arc::new(desired)).await;
+                self.plan().await;
             }
         }
     }
 
     /// Whether a plan is needed.
     fn take(&mut self, batch: Batch) -> bool {
-        let is_echo = self.world.is_echo(&batch);
         self.kept.clone_from(&batch.kept);
         self.balancer.take(&batch);
-        self.world.take(batch);
+        let touched = self.world.take(batch);
         self.write_kept();
-        if is_echo {
+        let stale = !touched.is_nothing();
+        self.touched.extend(touched);
+        if !stale {
             self.publish();
         }
-        !is_echo
-    }
-
-    /// Carries out the difference to what was applied last.
-    async fn apply(&mut self, desired: Arc<Desired>) {
-        self.desired = Arc::clone(&desired);
-        self.listen_errors
-            .retain(|instance, _| desired.speaker.instances.contains_key(instance));
-        self.speaker.configure(Arc::clone(&desired.speaker));
-        self.discards.send_if_modified(|wished| {
-            let differs = wished.as_ref() != Some(&desired.discard_routes);
-            *wished = Some(desired.discard_routes.clone());
-            differs
-        });
-        // Planning again must come to the same addresses.
-        let held = std::mem::replace(&mut self.world.observed.held_vips, Arc::clone(&desired.vips));
-        self.balance().await;
-        self.note_vips(&held);
-        self.write_given_vips();
-        self.publish();
-    }
-
-    /// Writes down which addresses Services got and gave back. Of many at once only how many.
-    fn note_vips(&self, held: &BTreeMap<ServiceRef, Vec<IpAddr>>) {
-        let notes: Vec<String> = vip_changes(held, &self.desired.vips)
-            .into_iter()
-            .map(|VipChange { service, after, .. }| match after {
-                [] => format!("{service} gave its addresses back"),
-                [..] => {
-                    let list: Vec<String> = after.iter().map(IpAddr::to_string).collect();
-                    format!("{service} has {}", list.join(", "))
-                }
-            })
-            .collect();
-        if notes.len() > AT_ONCE {
-            let text = format!("{} Services got other addresses", notes.len());
-            self.note(Note::here("vip", text));
-            return;
-        }
-        for text in notes {
-            self.note(Note::here("vip", text));
-        }
+        stale
     }
 
     /// Whether a plan is needed.
@@ -418,7 +399,7 @@ impl Agent {
                 config: self.config.clone(),
                 desired: Arc::clone(&self.desired),
                 problems: problems.into(),
-                objects: self.world.objects.iter().count(),
+                objects: self.world.objects.len(),
                 observed: Arc::new(self.world.observed.clone()),
                 listen_errors: self.listen_errors.clone(),
                 datapath: report,
@@ -505,21 +486,6 @@ fn observe(world: &mut World, problems: &mut Problems, news: &News) -> bool {
             false
         }
     }
-}
-
-fn timed_plan(world: &World, config: &Config, metrics: &Metrics) -> Desired {
-    let began = Instant::now();
-    // The other worker goes on with sessions and API meanwhile.
-    let desired = tokio::task::block_in_place(|| config.plan(world));
-    let took = began.elapsed();
-    metrics.planned(took, &desired);
-    tracing::debug!(
-        ?took,
-        services = desired.services.len(),
-        peers = desired.peers.len(),
-        "planned"
-    );
-    desired
 }
 
 /// The longest any peer is asked to keep our routes, and the age a sign of life may have. Zero where no peer

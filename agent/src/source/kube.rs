@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   watch of Services -------+
-//!   watch of EndpointSlices -+--> news (bounded) --> Mirror --> Batch, once per burst
+//!   watch of EndpointSlices -+--> news (bounded) --> Mirror --> Batch, at once or once per flood
 //!   watch of ... ------------+                         ^
 //!   probe, when a watch broke -------------------------+
 //! ```
@@ -39,10 +39,13 @@ use trim::Reader;
 
 /// News under way from all watches.
 const NEWS: usize = 1024;
-/// No news for this long ends a burst. News of one change arrives together; this is not there to wait for more.
+/// No news for this long ends a flood.
 const QUIET: Duration = Duration::from_millis(5);
-/// A burst that never ends is cut here.
+/// A flood that never ends is cut here.
 const LONGEST_BURST: Duration = Duration::from_millis(100);
+/// More news than this in [`LONGEST_BURST`] are a flood, which is gathered. Fewer are told at once: each is cheap, and somebody
+/// may wait for it.
+const FEW: usize = 32;
 /// How long the API server may take to say that it is ready.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -277,6 +280,7 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
     }
     let mut probing = false;
     let mut warned = false;
+    let mut recent = Recent::new();
     loop {
         tokio::select! {
             () = out.closed() => return,
@@ -293,8 +297,16 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
             },
         }
         let end = Instant::now() + LONGEST_BURST;
-        while let Ok(Some(next)) = timeout_at(end.min(Instant::now() + QUIET), news.recv()).await {
+        recent.one_more();
+        while let Ok(next) = news.try_recv() {
             mirror.take(next);
+            recent.one_more();
+        }
+        while recent.is_flood()
+            && let Ok(Some(next)) = timeout_at(end.min(Instant::now() + QUIET), news.recv()).await
+        {
+            mirror.take(next);
+            recent.one_more();
             if Instant::now() >= end {
                 break;
             }
@@ -316,6 +328,32 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
         {
             return;
         }
+    }
+}
+
+/// How many news came of late.
+struct Recent {
+    since: Instant,
+    news: usize,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            news: 0,
+        }
+    }
+
+    fn one_more(&mut self) {
+        if self.since.elapsed() > LONGEST_BURST {
+            *self = Self::new();
+        }
+        self.news += 1;
+    }
+
+    fn is_flood(&self) -> bool {
+        self.news > FEW
     }
 }
 

@@ -1,20 +1,23 @@
 //! Everything known on this node: what people wish and what was observed. Planning reads nothing else.
 
 mod objects;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crds::{Kind, Object};
+use crds::Kind;
 
 use crate::datapath::Served;
 use crate::datapath::devices::Device;
 use crate::problem::Problem;
+use crate::shared_map::SharedMap;
 use crate::source::{Allotter, Batch, Change};
 
 pub use objects::{Objects, Stored};
+pub use touched::{Rest, Touched};
 
 /// Equal worlds lead to equal plans.
 #[derive(Debug, Clone)]
@@ -40,7 +43,7 @@ pub struct Observed {
     /// The MAC address of the interface `cilium_host`, where there is one: the last resort for a router ID.
     pub cilium_host_mac: Option<[u8; 6]>,
     /// The LoadBalancer addresses Services hold: from the state folder at the start, from the last plan after.
-    pub held_vips: Arc<BTreeMap<ServiceRef, Vec<IpAddr>>>,
+    pub held_vips: SharedMap<ServiceRef, Vec<IpAddr>>,
     /// All devices, by index.
     pub devices: Arc<[Device]>,
     /// What the load balancer in the kernel serves.
@@ -57,13 +60,6 @@ pub type Origins = BTreeMap<ServiceRef, BTreeMap<IpAddr, String>>;
 pub struct ServiceRef {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
-}
-
-impl ServiceRef {
-    /// What orders it.
-    pub(crate) fn key(&self) -> (&str, &str) {
-        (&self.namespace, &self.name)
-    }
 }
 
 impl fmt::Display for ServiceRef {
@@ -103,38 +99,28 @@ impl World {
         }
     }
 
-    /// Whether all it brings is what this node said of itself and hears again: nothing that is planned with.
-    #[must_use]
-    pub fn is_echo(&self, batch: &Batch) -> bool {
-        let is_status = |change: &Change| {
-            let Change::Applied(parsed) = change else {
-                return false;
-            };
-            let before = self.objects.get(&parsed.reference).map(|before| &before.object);
-            match (before, &parsed.object) {
-                (Some(Object::CiliumBGPNodeConfig(before)), Object::CiliumBGPNodeConfig(after)) => {
-                    before.metadata == after.metadata && before.spec == after.spec
-                }
-                _ => false,
-            }
-        };
-        !batch.changes.is_empty()
-            && batch.changes.iter().all(is_status)
-            && batch.problems == self.source_problems
-            && batch.refused == self.refused
-            && batch.allotter == self.allotter
-    }
-
     /// Takes in what the source has to tell.
-    pub fn take(&mut self, batch: Batch) {
+    pub fn take(&mut self, batch: Batch) -> Touched {
+        let mut touched = Touched::default();
         for change in batch.changes {
-            match change {
-                Change::Applied(object) => self.objects.apply(object),
-                Change::Deleted(reference) => self.objects.delete(&reference),
-            }
+            let (reference, before, after) = match change {
+                Change::Applied(object) => {
+                    let reference = object.reference.clone();
+                    (reference, self.objects.apply(Arc::clone(&object)), Some(object))
+                }
+                Change::Deleted(reference) => {
+                    let before = self.objects.delete(&reference);
+                    (reference, before, None)
+                }
+            };
+            touched.add(&reference, before.as_deref(), after.as_deref());
+        }
+        if batch.allotter != self.allotter {
+            touched.rest = Rest::Changed;
         }
         self.source_problems = batch.problems;
         self.refused = batch.refused;
         self.allotter = batch.allotter;
+        touched
     }
 }

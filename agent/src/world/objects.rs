@@ -18,15 +18,21 @@ use crds::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crds::pod_ip_pool::CiliumPodIPPool;
 use crds::{Kind, Object, ObjectRef, Parsed};
 
+use super::{ServiceRef, touched};
+
 /// Every object in force, by reference.
 #[derive(Clone, Default, PartialEq)]
-pub struct Objects(BTreeMap<ObjectRef, Arc<Parsed>>);
+pub struct Objects {
+    all: BTreeMap<ObjectRef, Arc<Parsed>>,
+    /// Names of EndpointSlices by the Service they say they are of.
+    slices: BTreeMap<ServiceRef, Vec<Box<str>>>,
+}
 
 /// Names only: among the objects are Secrets.
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
-            .entries(self.0.keys().map(ToString::to_string))
+            .entries(self.all.keys().map(ToString::to_string))
             .finish()
     }
 }
@@ -84,26 +90,73 @@ impl<'a, T> Stored<'a, T> {
 }
 
 impl Objects {
-    pub fn apply(&mut self, object: Arc<Parsed>) {
-        self.0.insert(object.reference.clone(), object);
+    /// Gives the version that it replaces.
+    pub fn apply(&mut self, object: Arc<Parsed>) -> Option<Arc<Parsed>> {
+        let before = self.all.insert(object.reference.clone(), Arc::clone(&object));
+        let (was_of, is_of) = (
+            before.as_deref().and_then(touched::owner),
+            touched::owner(&object),
+        );
+        if was_of != is_of {
+            self.disown(was_of, &object.reference);
+            if let Some(service) = is_of {
+                let slices = self.slices.entry(service).or_default();
+                slices.push(object.reference.name.as_str().into());
+                slices.sort_unstable();
+            }
+        }
+        before
     }
 
-    pub fn delete(&mut self, reference: &ObjectRef) {
-        self.0.remove(reference);
+    /// Gives the last version.
+    pub fn delete(&mut self, reference: &ObjectRef) -> Option<Arc<Parsed>> {
+        let before = self.all.remove(reference);
+        self.disown(before.as_deref().and_then(touched::owner), reference);
+        before
+    }
+
+    fn disown(&mut self, service: Option<ServiceRef>, slice: &ObjectRef) {
+        if let Some(service) = service
+            && let Some(slices) = self.slices.get_mut(&service)
+        {
+            slices.retain(|name| **name != *slice.name);
+            if slices.is_empty() {
+                self.slices.remove(&service);
+            }
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Parsed>> {
-        self.0.values()
+        self.all.values()
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     #[must_use]
     pub fn get(&self, reference: &ObjectRef) -> Option<&Arc<Parsed>> {
-        self.0.get(reference)
+        self.all.get(reference)
+    }
+
+    /// The EndpointSlices that say they are of a Service, by name.
+    pub fn slices_of(&self, service: &ServiceRef) -> impl Iterator<Item = Stored<'_, EndpointSlice>> {
+        let names = self.slices.get(service).into_iter().flatten();
+        names.filter_map(|name| {
+            let reference = ObjectRef::namespaced(Kind::EndpointSlice, &*service.namespace, &**name);
+            self.get(&reference).and_then(EndpointSlice::view)
+        })
     }
 
     /// Objects of one kind, by namespace and name.
     fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Parsed>> {
-        self.0
+        self.all
             .range(ObjectRef::cluster(kind, "")..)
             .map(|(_, parsed)| parsed)
             .take_while(move |parsed| parsed.reference.kind == kind)

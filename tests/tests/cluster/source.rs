@@ -277,7 +277,7 @@ fn desired(world: &World) -> Vec<String> {
     lines.extend(desired.vips.iter().map(|vip| format!("{vip:?}")));
     let services = desired
         .services
-        .iter()
+        .values()
         .filter(|report| &*report.service.namespace != "default");
     lines.extend(services.map(|service| format!("{service:?}")));
     lines

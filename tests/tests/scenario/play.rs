@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use stentor::plan::gateway::MAIN_TABLE;
@@ -149,7 +148,7 @@ impl Stage {
                         name: name.into(),
                     };
                     let addresses = addresses.iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
-                    Arc::make_mut(&mut observed.held_vips).insert(service, addresses);
+                    observed.held_vips.insert(service, addresses);
                 }
                 ["cilium_host", mac] => {
                     let octets: Vec<u8> = mac

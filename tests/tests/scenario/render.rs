@@ -38,11 +38,11 @@ pub(crate) fn render(desired: &Desired, source_problems: &[Problem]) -> String {
     for prefix in &desired.discard_routes {
         line(&mut out, 0, &format!("discard {prefix}"));
     }
-    for (service, addresses) in &*desired.vips {
+    for (service, addresses) in desired.vips.iter() {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         line(&mut out, 0, &format!("vips {service} {}", addresses.join(" ")));
     }
-    for report in &desired.services {
+    for report in desired.services.values() {
         service(&mut out, report);
     }
     for problem in source_problems.iter().chain(&desired.problems) {

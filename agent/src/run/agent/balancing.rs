@@ -14,13 +14,14 @@ use super::{ANSWER_LIMIT, Agent};
 use crate::config::Config;
 use crate::config::datapath::Switch;
 use crate::datapath::mailbox::Mailbox;
-use crate::datapath::objects::{self, Granted, Subject};
+use crate::datapath::objects::{self, Subject};
 use crate::datapath::report::{Report, State};
 use crate::datapath::{Served, Wish, task};
-use crate::plan::Desired;
+use crate::plan::{Desired, ServiceReport};
+use crate::shared_map::SharedMap;
 use crate::shell::health::{self, Health, Proxy, Refused};
 use crate::source::{self, Batch};
-use crate::world::World;
+use crate::world::{ServiceRef, World};
 
 /// How long a start waits at least for the maps before it begins to speak. Peers that keep routes over a restart are told what
 /// there is once, and drop the rest; so it should be there by then.
@@ -32,7 +33,8 @@ pub(super) struct Balancer {
     pub(super) reports: watch::Receiver<Arc<Report>>,
     /// What was handed over last.
     wish: Option<Wish>,
-    granted: Granted,
+    /// By which addresses were granted last.
+    granted: SharedMap<ServiceRef, ServiceReport>,
     /// Not handed over yet.
     changes: Vec<(Subject, Change)>,
     /// The letter that switched it on: reports from before say nothing.
@@ -69,7 +71,7 @@ impl Balancer {
             mailbox,
             reports,
             wish: None,
-            granted: Granted::new(),
+            granted: SharedMap::new(),
             changes: Vec::new(),
             since: 0,
         }
@@ -100,17 +102,10 @@ impl Balancer {
     /// Whether something would be taken away from clients.
     fn takes_away(&self, desired: &Desired) -> bool {
         let gone = |(_, change): &(Subject, Change)| matches!(change, Change::ServiceGone(_));
-        let lost = |(_, change): &(Subject, Change)| match change {
-            Change::Granted(name, after) => self
-                .granted
-                .get(name)
-                .is_some_and(|before| !before.is_subset(after)),
-            _ => false,
-        };
         self.changes.iter().any(gone)
-            || objects::regranted(&self.granted, &objects::granted(desired))
+            || objects::regranted(&self.granted, &desired.services)
                 .iter()
-                .any(lost)
+                .any(|change| !change.before.is_subset(&change.after))
     }
 
     /// Hands over what is new.
@@ -123,7 +118,7 @@ impl Balancer {
         };
         if wish.config.switch == Switch::Off {
             if was_on {
-                self.granted.clear();
+                self.granted = SharedMap::new();
                 self.changes.clear();
                 self.since = self.mailbox.put([], Some(wish.clone()));
                 self.wish = Some(wish);
@@ -132,12 +127,12 @@ impl Balancer {
         }
         let mut changes = std::mem::take(&mut self.changes);
         if !was_on {
-            self.granted.clear();
+            self.granted = SharedMap::new();
             changes = objects::all(&world.objects).collect();
         }
-        let granted = objects::granted(desired);
-        changes.extend(objects::regranted(&self.granted, &granted));
-        self.granted = granted;
+        let regranted = objects::regranted(&self.granted, &desired.services).into_iter();
+        changes.extend(regranted.map(objects::Regranted::change));
+        self.granted = desired.services.clone();
         let new = self.wish.as_ref() != Some(&wish);
         if changes.is_empty() && !new {
             return;

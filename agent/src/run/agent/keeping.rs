@@ -1,7 +1,6 @@
 //! What the state folder is told: addresses, last good versions, signs of life. What could not be written is a problem
 //! until it could.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Agent, boot_id};
@@ -41,7 +40,7 @@ impl Agent {
             return;
         }
         let done = tokio::task::block_in_place(|| self.state.keep_vips(&self.desired.vips));
-        self.vips_written = done.is_ok().then(|| Arc::clone(&self.desired.vips));
+        self.vips_written = done.is_ok().then(|| self.desired.vips.clone());
         self.written("vips", done);
     }
 

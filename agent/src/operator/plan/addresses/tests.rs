@@ -1,6 +1,6 @@
 //! Twice is once, order does not matter, and what is not ours is not touched.
 
-use std::sync::Arc;
+use crate::shared_map::SharedMap;
 
 use proptest::prelude::*;
 
@@ -9,13 +9,13 @@ use super::*;
 
 fn settle(cluster: &mut Cluster) -> usize {
     let found = addresses(&cluster.world, &Options::default(), Timestamp::UNIX_EPOCH);
-    cluster.world.observed.held_vips = Arc::new(found.held);
+    cluster.world.observed.held_vips = found.held.into_iter().collect();
     cluster.carry_out(found.writes)
 }
 
 /// As after a restart: nothing is remembered.
 fn forget(cluster: &mut Cluster) {
-    cluster.world.observed.held_vips = Arc::default();
+    cluster.world.observed.held_vips = SharedMap::new();
 }
 
 /// `name: addresses | reason | from`, by name.
@@ -207,7 +207,7 @@ fn the_last_pool_that_goes_takes_its_addresses_with_it() {
 fn a_write_that_is_not_seen_yet_is_not_forgotten() {
     let mut cluster = Cluster::with(&[pool("blue", &["10.0.0.0/28"]), service("b")]);
     let found = addresses(&cluster.world, &Options::default(), Timestamp::UNIX_EPOCH);
-    cluster.world.observed.held_vips = Arc::new(found.held);
+    cluster.world.observed.held_vips = found.held.into_iter().collect();
     // First by name, and would have got the address of `b`.
     cluster.apply(service("a"));
     settle(&mut cluster);
