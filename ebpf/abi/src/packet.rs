@@ -108,6 +108,8 @@ pub trait Family: Address {
     const ICMP: u8;
     /// Source and destination of the packet whose IP header is at `at`.
     fn addresses<P: Packet>(packet: &P, at: usize) -> Option<(Self, Self)>;
+    /// The number of what follows the base header.
+    fn follows<P: Packet>(packet: &P, at: usize) -> Option<u8>;
     /// Walks to the transport header.
     fn network<P: Packet>(packet: &P, at: usize) -> Result<Network, Malformed>;
     /// Replaces the addresses, counts the hop, and brings the IP header's checksum up to date where there is one.
@@ -134,6 +136,11 @@ impl Family for V4 {
             Self(u32::from_ne_bytes([a, b, c, d])),
             Self(u32::from_ne_bytes([e, f, g, h])),
         ))
+    }
+
+    #[inline(always)]
+    fn follows<P: Packet>(packet: &P, at: usize) -> Option<u8> {
+        packet.read::<1>(at + 9).map(|[number]| number)
     }
 
     #[inline(always)]
@@ -222,6 +229,11 @@ impl Family for V6 {
         let source = packet.read::<16>(at + 8)?;
         let destination = packet.read::<16>(at + 24)?;
         Some((Self::from_octets(source), Self::from_octets(destination)))
+    }
+
+    #[inline(always)]
+    fn follows<P: Packet>(packet: &P, at: usize) -> Option<u8> {
+        packet.read::<1>(at + 6).map(|[number]| number)
     }
 
     #[inline(always)]

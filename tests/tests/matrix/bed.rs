@@ -10,7 +10,7 @@ use lab::{LinkEnd, Netns, Process, until, veth};
 
 use crate::agent::Agent;
 use crate::mode::Config;
-use crate::plan::{CALLER, CLIENT, Family, Place, Site, VIPS, doors};
+use crate::plan::{APART, APART_DEVICE, CALLER, CLIENT, Family, Place, Site, VIPS, doors};
 use crate::stage::LIMIT;
 use crate::words::{Order, Progress, Report};
 
@@ -18,6 +18,8 @@ use crate::words::{Order, Progress, Report};
 pub(crate) struct Bed {
     pub(crate) client: Spot,
     pub(crate) caller: Spot,
+    /// A pod of the near node, but not of its cgroup.
+    pub(crate) apart: Spot,
     pub(crate) near: Node,
     pub(crate) far: Node,
     router: Netns,
@@ -53,6 +55,8 @@ impl Bed {
         let near = Node::new(Site::Near, &router)?;
         let far = Node::new(Site::Far, &router)?;
         let caller = near.pod("caller", CALLER)?;
+        let apart = Netns::new("apart")?;
+        wire(&apart, &near.host.netns, Site::Near, APART, APART_DEVICE)?;
         for family in Family::ALL {
             for net in VIPS {
                 via(&router, family.nth(net, 0), length(family), Site::Near, family)?;
@@ -61,6 +65,7 @@ impl Bed {
         Ok(Self {
             client: Spot::new(client)?,
             caller: Spot::new(caller)?,
+            apart: Spot::new(apart)?,
             near,
             far,
             router,
@@ -278,10 +283,15 @@ fn length(family: Family) -> u8 {
 /// A pod as a CNI makes it: behind a veth pair, with a gateway that all pods share.
 fn pod(node: &Netns, site: Site, name: &str, number: usize) -> Result<Netns> {
     let pod = Netns::pod_of(node, name)?;
-    let outside = format!("lxc{number}");
+    wire(&pod, node, site, number, &format!("lxc{number}"))?;
+    Ok(pod)
+}
+
+/// The node calls its end `outside`.
+fn wire(pod: &Netns, node: &Netns, site: Site, number: usize, outside: &str) -> Result<()> {
     veth(
-        LinkEnd::new(&pod, "eth0", &[]),
-        LinkEnd::new(node, &outside, &[]),
+        LinkEnd::new(pod, "eth0", &[]),
+        LinkEnd::new(node, outside, &[]),
         None,
     )?;
     for (family, gateway, length, flags) in [
@@ -298,5 +308,5 @@ fn pod(node: &Netns, site: Site, name: &str, number: usize) -> Result<Netns> {
             "ip addr add {gateway}/{length} dev {outside} {flags}; ip route add {address} dev {outside} src {own}"
         ))?;
     }
-    Ok(pod)
+    Ok(())
 }

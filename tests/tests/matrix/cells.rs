@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::mode::{Forwarding, Mode};
-use crate::plan::{CALLER, CLIENT, Family, HOST_PORT_SERVICE, Kind, Place, Policy, Service, Site};
+use crate::plan::{APART, CALLER, CLIENT, Family, HOST_PORT_SERVICE, Kind, Place, Policy, Service, Site};
 use crate::words::{Answer, Hope, Manner, Outcome, Question};
 
 /// Who asks.
@@ -15,10 +15,13 @@ pub(crate) enum Asker {
     FarHost,
     /// A pod of the near node.
     Pod,
+    /// Another one, whose sockets are out of the programs' reach: its packets are balanced where they leave it.
+    Apart,
 }
 
 impl Asker {
-    pub(crate) const ALL: [Self; 4] = [Self::External, Self::NearHost, Self::FarHost, Self::Pod];
+    /// Those that sockets and the network lead to services.
+    pub(crate) const USUAL: [Self; 4] = [Self::External, Self::NearHost, Self::FarHost, Self::Pod];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -26,6 +29,7 @@ impl Asker {
             Self::NearHost => "same host",
             Self::FarHost => "other host",
             Self::Pod => "pod",
+            Self::Apart => "pod, packets",
         }
     }
 
@@ -35,6 +39,7 @@ impl Asker {
             Self::NearHost => Site::Near.address(family),
             Self::FarHost => Site::Far.address(family),
             Self::Pod => family.nth(Site::Near.pods(), CALLER),
+            Self::Apart => family.nth(Site::Near.pods(), APART),
         }
     }
 
@@ -46,7 +51,7 @@ impl Asker {
             }
             // Only what runs on the node that was named may answer.
             (Self::FarHost, Kind::NodePort, Policy::Local) => (Site::Near, View::Outside),
-            (Self::NearHost | Self::Pod, _, _) => (Site::Near, View::Inside),
+            (Self::NearHost | Self::Pod | Self::Apart, _, _) => (Site::Near, View::Inside),
             // A socket knows the node ports of all nodes.
             (Self::FarHost, Kind::ClusterIp | Kind::LoadBalancer | Kind::NodePort, _) => {
                 (Site::Far, View::Inside)

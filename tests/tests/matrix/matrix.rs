@@ -1,4 +1,5 @@
-//! One mode after the other: all askers ask at once, and everything is judged.
+//! One mode after the other: all askers ask at once, and everything is judged. A pod whose sockets are out of reach asks
+//! last, when the near node's agent was told of its device.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +8,19 @@ use anyhow::{Result, bail, ensure};
 use crate::bed::{Bed, Spot};
 use crate::cells::{Asker, Case, What, cases};
 use crate::mode::Mode;
-use crate::plan::objects;
+use crate::plan::{APART_DEVICE, objects};
 use crate::table::{self, Cell};
 use crate::words::{Manner, Order, Outcome, Report};
 
 pub(crate) fn run(mode: Mode) -> Result<()> {
     let mut bed = Bed::new()?;
-    bed.start(&mode.config(), &objects())?;
     let mut faults = Vec::new();
-    let asked: Vec<(Asker, Vec<Case>)> = Asker::ALL
-        .into_iter()
-        .map(|asker| {
-            let (cases, notes) = cases(mode, asker);
-            for (row, note) in notes {
-                table::fill(row, mode, Cell::Empty(note));
-            }
-            (asker, cases)
-        })
-        .collect();
-    for (asker, cases) in &asked {
-        let questions = cases.iter().map(|case| case.question.clone()).collect();
-        spot(&bed, *asker).say(&Order::Ask(questions))?;
-    }
-    for (asker, cases) in &asked {
-        let Report::Outcomes(outcomes) = spot(&bed, *asker).hear()? else {
-            bail!("outcomes come of questions");
-        };
-        ensure!(outcomes.len() == cases.len(), "each question has an outcome");
-        judge(mode, cases, &outcomes, &mut faults);
-    }
+    let mut config = mode.config();
+    bed.start(&config, &objects())?;
+    ask(&bed, mode, &Asker::USUAL, &mut faults)?;
+    config.insert("bpf-lb-container-devices", APART_DEVICE);
+    bed.near.begin(&config, &objects())?;
+    ask(&bed, mode, &[Asker::Apart], &mut faults)?;
     if faults.is_empty() {
         return Ok(());
     }
@@ -48,12 +33,39 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     bail!("{count} faults\n{}", faults.join("\n"));
 }
 
+/// All of them at once.
+fn ask(bed: &Bed, mode: Mode, askers: &[Asker], faults: &mut Vec<String>) -> Result<()> {
+    let asked: Vec<(Asker, Vec<Case>)> = askers
+        .iter()
+        .map(|&asker| {
+            let (cases, notes) = cases(mode, asker);
+            for (row, note) in notes {
+                table::fill(row, mode, Cell::Empty(note));
+            }
+            (asker, cases)
+        })
+        .collect();
+    for (asker, cases) in &asked {
+        let questions = cases.iter().map(|case| case.question.clone()).collect();
+        spot(bed, *asker).say(&Order::Ask(questions))?;
+    }
+    for (asker, cases) in &asked {
+        let Report::Outcomes(outcomes) = spot(bed, *asker).hear()? else {
+            bail!("outcomes come of questions");
+        };
+        ensure!(outcomes.len() == cases.len(), "each question has an outcome");
+        judge(mode, cases, &outcomes, faults);
+    }
+    Ok(())
+}
+
 fn spot(bed: &Bed, asker: Asker) -> &Spot {
     match asker {
         Asker::External => &bed.client,
         Asker::NearHost => &bed.near.host,
         Asker::FarHost => &bed.far.host,
         Asker::Pod => &bed.caller,
+        Asker::Apart => &bed.apart,
     }
 }
 

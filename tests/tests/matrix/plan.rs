@@ -7,7 +7,7 @@
 //!     |          \
 //!  near          far              10.1.0.2  fd01::2      10.2.0.2  fd02::2
 //!   | \           |
-//!  pod caller    pod              10.20.1.N fd20:1::N    10.20.2.N fd20:2::N
+//!  pod caller,   pod              10.20.1.N fd20:1::N    10.20.2.N fd20:2::N
 //! ```
 
 use std::fmt::Write as _;
@@ -90,6 +90,9 @@ impl Site {
 
 pub(crate) const CLIENT: [&str; 2] = ["198.51.100.", "2001:db8:c::"];
 pub(crate) const CALLER: usize = 11;
+pub(crate) const APART: usize = 12;
+/// What its node calls the device that leads to it.
+pub(crate) const APART_DEVICE: &str = "apart0";
 /// Networks of addresses of services.
 pub(crate) const VIPS: [[&str; 2]; 3] = [CLUSTER_IPS, LOAD_BALANCERS, EXTERNAL_IPS];
 const CLUSTER_IPS: [&str; 2] = ["10.96.0.", "fd96::"];

@@ -34,7 +34,7 @@ pub(crate) fn render() -> String {
          traffic policies.\n-: not run. [n]: there is nothing to ask, see below. XDP serves backends of its own node and \
          leaves the others to tc.\n\n",
     );
-    let _ = write!(text, "{:11} {:12} {:13}", "client", "backend", "frontend");
+    let _ = write!(text, "{:12} {:12} {:13}", "client", "backend", "frontend");
     for mode in &modes {
         let _ = write!(text, " {:>14}", mode.name());
     }
@@ -42,7 +42,7 @@ pub(crate) fn render() -> String {
     let mut notes = BTreeSet::new();
     for (row, cells) in table.iter() {
         let (asker, place, what) = (row.asker.name(), row.place.name(), row.what.name());
-        let _ = write!(text, "{asker:11} {place:12} {what:13}");
+        let _ = write!(text, "{asker:12} {place:12} {what:13}");
         for mode in &modes {
             let cell = match cells.get(mode) {
                 Some(Cell::Met(count)) => count.to_string(),

@@ -64,11 +64,16 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         Concerns::Destination => tables.may_be_ours(&destination),
         Concerns::Anyway => true,
     };
-    if !ours {
+    // Any router on the way of a packet of ours may send an error about it.
+    let strange = !ours && concerns == Concerns::Source && A::follows(packet, at) == Some(A::ICMP);
+    if !ours && !strange {
         return Err(Verdict::Pass(Pass::NotOurs));
     }
     if settings(tables).settings & setting::ENABLED == 0 {
         return Err(Verdict::Pass(Pass::Disabled));
+    }
+    if strange {
+        return Err(Verdict::Message);
     }
     let now = tables.now();
     let network = match A::network(packet, at) {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::balance::egress;
 use crate::config::Config;
 use crate::flow::{Flow, Tuple, Way};
 use crate::forward::Route;
@@ -199,8 +200,14 @@ impl Ends for V6 {
     const REQUEST: u8 = 128;
 }
 
-/// A message's whole way.
+/// A message's whole way. What leaves is looked at whoever sends it: `FILTER` has nobody here.
 fn judged<A: Ends>(packet: &mut Buffer, direction: Direction, node: &mut Model<A>) -> Verdict {
+    if direction == Direction::Egress {
+        let verdict = egress(packet, AT, node);
+        if verdict != Verdict::Message {
+            return verdict;
+        }
+    }
     match message(packet, AT, direction, node) {
         Verdict::Error => translate(packet, AT, direction, node),
         verdict => verdict,
