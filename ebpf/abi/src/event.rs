@@ -1,4 +1,4 @@
-//! What programs tell about single packets: drops, and packets that went on, to whoever listens.
+//! What programs tell about single packets and system calls: what was refused, and what went on, to whoever listens.
 //!
 //! ```text
 //!  a program --answer--> anybody listening? --no--> done: one look at a word
@@ -17,7 +17,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::address::{V4, V6};
 use crate::config::Direction;
 use crate::id::{BackendId, FrontendId};
-use crate::plain::plain;
+use crate::plain::{from_octets, plain};
 use crate::reason::DropReason;
 
 /// How many may listen at once.
@@ -79,13 +79,13 @@ impl Kind {
     }
 }
 
-/// One packet, as the rings have it.
+/// One packet, or one system call of a socket, as the rings have it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Nanoseconds of the boot clock.
     pub time: u64,
-    /// As the packet came; an IPv4 address is the first word.
+    /// As the packet came; an IPv4 address is the first word. A socket's source is what it is bound to.
     pub source: [u32; 4],
     pub destination: [u32; 4],
     /// In network order.
@@ -115,7 +115,7 @@ pub struct Event {
     /// How many of `octets` are the packet's.
     pub captured: u8,
     pub pad: u8,
-    /// The packet as it leaves, from the Ethernet header on.
+    /// The packet as it leaves, from the Ethernet header on. Of a system call: a [`Caller`].
     pub octets: [u8; OCTETS],
 }
 
@@ -179,13 +179,33 @@ impl Event {
         Some((address(self.source)?, address(self.destination)?))
     }
 
-    /// What there is of the packet.
+    /// What there is of the packet; nothing where there was none.
     pub fn packet(&self) -> &[u8] {
         self.octets
             .get(..usize::from(self.captured))
             .unwrap_or(&self.octets)
     }
+
+    /// Who made the system call, if it was one.
+    pub fn caller(&self) -> Option<Caller> {
+        if direction(self.direction) != Some(Direction::Socket) {
+            return None;
+        }
+        from_octets(self.octets.get(..size_of::<Caller>())?)
+    }
 }
+
+/// Who asked for a connection, or sent a datagram.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Number of the process, as the machine's first PID namespace has it.
+    pub process: u32,
+    /// Name of the thread, up to the first octet that is zero.
+    pub name: [u8; 16],
+}
+
+plain!(Caller, 20, name = 4);
 
 /// Element of `BUDGETS`, for each processor, at the place of the counter: how many events there may be.
 #[repr(C)]

@@ -27,6 +27,7 @@ use crate::V6;
 use crate::balance::{Tables, choose};
 use crate::config::{Config, setting};
 use crate::flow::{Tuple, Way};
+use crate::id::{BackendId, FrontendId};
 use crate::reason::DropReason;
 use crate::service::{Backend, Frontend, FrontendKey, Selection, flag};
 use family::fold;
@@ -398,7 +399,9 @@ where
             port
         };
     }
-    if let Some(backend) = choose(tables.now(), &tuple, frontend, frontend.inner_set, config, tables) {
+    // Only affinity asks for the time.
+    let now = if frontend.affinity == 0 { 0 } else { tables.now() };
+    if let Some(backend) = choose(now, &tuple, frontend, frontend.inner_set, config, tables) {
         return Ok(backend);
     }
     let passes = config.settings & setting::PASS_NO_BACKEND != 0 && frontend.flags & flag::LOCAL_ONLY == 0;
@@ -454,6 +457,43 @@ where
     let key = DatagramKey::new(socket.cookie(), address, port, Way::Reply);
     let known = tables.datagram(&key)?;
     Some((known.address, known.port))
+}
+
+/// What a socket asked for and was promised, for those who are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// As [`Reached::wide`] has it.
+    pub asked: V6,
+    pub port: u16,
+    pub frontend: FrontendId,
+    pub backend: BackendId,
+}
+
+/// After [`Answer::To`], where the address and port are those of the backend, the address as [`Reached::wide`] has it.
+#[inline(always)]
+pub fn promised<A, S, T>(address: V6, port: u16, bond: Bond, socket: &S, tables: &T) -> Option<Promise>
+where
+    A: Reached,
+    S: Socket<A>,
+    T: SocketTables<A>,
+{
+    match bond {
+        Bond::Connection => socket.peer().map(|peer| Promise {
+            asked: peer.asked,
+            port: peer.asked_port,
+            frontend: peer.frontend,
+            backend: peer.backend,
+        }),
+        Bond::Datagram => {
+            let key = DatagramKey::new(socket.cookie(), address, port, Way::Reply);
+            tables.datagram(&key).map(|known| Promise {
+                asked: known.address,
+                port: known.port,
+                frontend: known.frontend,
+                backend: known.backend,
+            })
+        }
+    }
 }
 
 /// A socket is no more.

@@ -1,19 +1,20 @@
 //! What became of a packet: counted, and told to whoever listens, by [`ebpf_abi::event`]. Telling is off the path.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use ebpf_abi::balance::Tables;
 use ebpf_abi::config::{Direction, FORWARDED, counter};
-use ebpf_abi::event::{Event, Kind, OCTETS, PLACES, Rate, answer, spend};
+use ebpf_abi::event::{Caller, Event, Kind, OCTETS, PLACES, Rate, answer, spend};
 use ebpf_abi::flow::{Tuple, Way};
 use ebpf_abi::packet::{ETHERNET, Family, Fragment, Packet, transport};
 use ebpf_abi::service::FrontendKey;
+use ebpf_abi::socket::{Promise, mapped};
 use ebpf_abi::stage::{TcStage, XdpStage};
 use ebpf_abi::{V4, V6};
 
-use crate::maps::{BUDGETS, EVENTS, LISTENERS, Maps4, Maps6, count};
+use crate::maps::{BUDGETS, EVENTS, LISTENERS, Maps4, Maps6, Ring, count};
 use crate::packet::{Frame, Skb};
 use crate::route::Nowhere;
 use crate::{IPV4, IPV6, stage};
@@ -131,36 +132,14 @@ fn tell<P: Packet>(packet: &P, about: &About) -> u32 {
     } else {
         Kind::Drop
     };
-    // SAFETY: a function of the kernel without arguments.
-    let time = unsafe { bpf_ktime_get_ns() };
-    let now = (time / 1_000_000_000) as u32;
-    let Some(all) = LISTENERS.get_ptr_mut(0) else {
+    let Some((time, missed)) = leave(about.direction, reason, kind) else {
         return 0;
     };
-    // SAFETY: words of an array, which others write too; an older one is as good.
-    let everybody = unsafe { *all };
-    if !everybody.wants(now, kind) {
-        if everybody.traces != 0 && everybody.traces <= now {
-            // Whoever traced was killed: the next packets need not come here. Where somebody begins at this very moment,
-            // he says so again.
-            // SAFETY: as above.
-            unsafe { (*all).traces = 0 };
-        }
-        return 0;
-    }
-    let Some(budget) = BUDGETS.get_ptr_mut(counter(about.direction, reason)) else {
-        return 0;
-    };
-    // SAFETY: the element is this processor's own, and programs do not interrupt each other here.
-    let (next, missed) = unsafe { spend(time, *budget, Rate::of(kind)) };
-    // SAFETY: as above.
-    unsafe { *budget = next };
-    let Some(missed) = missed else { return 0 };
     let mut event = Event {
         time,
         length: about.length,
         device: about.device,
-        missed: missed as u32,
+        missed,
         kind: kind.number(),
         direction: about.direction as u8,
         reason,
@@ -172,18 +151,138 @@ fn tell<P: Packet>(packet: &P, about: &About) -> u32 {
         _ => {}
     }
     capture(packet, &mut event);
+    send(time, about.direction, reason, kind, |ring| {
+        ring.output_untyped::<Event>(&event, 0).is_ok()
+    });
+    0
+}
+
+/// The same of a system call. `tell` is called with what is to be told where somebody may listen.
+#[inline(always)]
+pub fn socket(answer: u32, tell: impl FnOnce(u32) -> u32) -> i32 {
+    if let Some(what) = answer::counted(answer) {
+        count(counter(Direction::Socket, what), 0);
+        if is_asked(what) {
+            tell(what.into());
+        }
+    }
+    answer::verdict(answer) as i32
+}
+
+/// What a socket asked for, and what became of it. Addresses of IPv4 are `::ffff:a.b.c.d`.
+pub struct Call {
+    /// Address and port that it is bound to.
+    pub bound: (V6, u16),
+    pub asked: Promise,
+    pub protocol: u8,
+    /// Number of the reason it was refused for, or [`FORWARDED`].
+    pub what: u8,
+}
+
+/// Tells of a system call.
+#[inline(always)]
+pub fn tell_call(call: &Call) -> u32 {
+    let kind = if call.what == FORWARDED {
+        Kind::Trace
+    } else {
+        Kind::Drop
+    };
+    let Some((time, missed)) = leave(Direction::Socket, call.what, kind) else {
+        return 0;
+    };
+    let (family, asked, bound) = match mapped(call.asked.asked) {
+        // What is bound to no address has none of IPv4's either.
+        Some(asked) => (
+            V4::NUMBER,
+            asked.all(),
+            mapped(call.bound.0).unwrap_or_default().all(),
+        ),
+        None => (V6::NUMBER, call.asked.asked.all(), call.bound.0.all()),
+    };
+    // SAFETY: a function of the kernel, which says for whom it runs.
+    let process = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    send(time, Direction::Socket, call.what, kind, |ring| {
+        let Some(mut entry) = ring.reserve_untyped::<Event>(0) else {
+            return false;
+        };
+        let event = entry.as_mut_ptr();
+        // The stack of a socket's program has no room for an event.
+        // SAFETY: the ring's own memory, which is an event's, and no field has a wrong value.
+        unsafe {
+            event.write_bytes(0, 1);
+            (*event).time = time;
+            (*event).source = bound;
+            (*event).destination = asked;
+            (*event).source_port = call.bound.1;
+            (*event).destination_port = call.asked.port;
+            (*event).frontend = call.asked.frontend;
+            (*event).backend = call.asked.backend;
+            (*event).missed = missed;
+            (*event).kind = kind.number();
+            (*event).direction = Direction::Socket as u8;
+            (*event).reason = call.what;
+            (*event).family = family;
+            (*event).protocol = call.protocol;
+            (*event).way = Way::Forward.number();
+            let caller = (&raw mut (*event).octets).cast::<Caller>();
+            (*caller).process = process;
+            let name = &raw mut (*caller).name;
+            // Without a name it is still an event.
+            let _ = bpf_get_current_comm(name.cast(), size_of::<[u8; 16]>() as u32);
+        }
+        entry.submit(0);
+        true
+    });
+    0
+}
+
+/// The time, and how many of the same kind were not told since the last one. `None`: nobody listens, or this is one too many.
+#[inline(always)]
+fn leave(direction: Direction, reason: u8, kind: Kind) -> Option<(u64, u32)> {
+    // SAFETY: a function of the kernel without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    let now = seconds(time);
+    let all = LISTENERS.get_ptr_mut(0)?;
+    // SAFETY: words of an array, which others write too; an older one is as good.
+    let everybody = unsafe { *all };
+    if !everybody.wants(now, kind) {
+        if everybody.traces != 0 && everybody.traces <= now {
+            // Whoever traced was killed: the next packets need not come here. Where somebody begins at this very moment,
+            // he says so again.
+            // SAFETY: as above.
+            unsafe { (*all).traces = 0 };
+        }
+        return None;
+    }
+    let budget = BUDGETS.get_ptr_mut(counter(direction, reason))?;
+    // SAFETY: the element is this processor's own; where one program interrupts another, an event more or less is told.
+    let (next, missed) = unsafe { spend(time, *budget, Rate::of(kind)) };
+    // SAFETY: as above.
+    unsafe { *budget = next };
+    missed.map(|missed| (time, missed as u32))
+}
+
+#[inline(always)]
+fn seconds(time: u64) -> u32 {
+    (time / 1_000_000_000) as u32
+}
+
+/// To each listener that wants it: `put` says whether its ring had room.
+#[inline(always)]
+fn send(time: u64, direction: Direction, reason: u8, kind: Kind, put: impl Fn(&Ring) -> bool) {
+    let now = seconds(time);
     for place in 1..=PLACES {
         let wants = LISTENERS.get(place).is_some_and(|one| one.wants(now, kind));
         if wants
             && let Some(ring) = EVENTS.get(place)
-            && ring.output_untyped::<Event>(&event, 0).is_err()
+            && !put(ring)
+            && let Some(budget) = BUDGETS.get_ptr_mut(counter(direction, reason))
         {
             // Its ring is full. The next event says so.
-            // SAFETY: as above.
+            // SAFETY: as in `leave`.
             unsafe { (*budget).missed += 1 };
         }
     }
-    0
 }
 
 /// Who sent the packet to whom, as it came, and which service it is of.

@@ -99,9 +99,11 @@ static COUNTERS: PerCpuArray<Counter, { entries!(COUNTERS) }> = PerCpuArray::new
 pub static BUDGETS: PerCpuArray<Budget, { entries!(BUDGETS) }> = PerCpuArray::new();
 #[btf_map]
 pub static LISTENERS: Array<Listener, { entries!(LISTENERS) }, MMAPABLE> = Array::new();
-/// Its inner maps are rings of [`ebpf_abi::event::Event`].
 #[btf_map]
-pub static EVENTS: ArrayOfMaps<RingBuf<(), { RING as usize }>, { entries!(EVENTS) }> = ArrayOfMaps::new();
+pub static EVENTS: ArrayOfMaps<Ring, { entries!(EVENTS) }> = ArrayOfMaps::new();
+
+/// Of [`ebpf_abi::event::Event`]s.
+pub type Ring = RingBuf<(), { RING as usize }>;
 
 /// A [`RangeKey`] without its first field, which is the library's to add.
 #[repr(C)]

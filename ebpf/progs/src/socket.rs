@@ -19,14 +19,19 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use ebpf_abi::config::{Direction, FORWARDED, counter, drop_counter};
+use ebpf_abi::balance::Tables;
+use ebpf_abi::config::FORWARDED;
+use ebpf_abi::event::answer;
 use ebpf_abi::packet::{TCP, UDP};
+use ebpf_abi::service::FrontendKey;
 use ebpf_abi::socket::{
-    Answer, Asked, Bond, Memory, Peer, Reached, Refusal, Socket, forward, mapped, may_bind, release, reverse,
+    Answer, Asked, Bond, Memory, Peer, Promise, Reached, Refusal, Socket, forward, mapped, may_bind,
+    promised, release, reverse,
 };
-use ebpf_abi::{V4, V6};
+use ebpf_abi::{BackendId, FrontendId, V4, V6};
 
-use crate::maps::{self, Maps4, Maps6, SOCKET_PEERS};
+use crate::event::{self, Call, tell_call};
+use crate::maps::{Maps4, Maps6, SOCKET_PEERS};
 use crate::route::Nowhere;
 
 /// The system call goes on.
@@ -161,64 +166,122 @@ fn ask4(ctx: *mut bpf_sock_addr, bond: Bond) -> i32 {
         return GO_ON;
     };
     let answer = forward(&asked, &mut socket, &mut Maps4(Nowhere));
-    done(answer, |address, port| {
+    let answer = done(answer, |address, port| {
         // SAFETY: the context is valid, and these fields may be written in these hooks.
         unsafe {
             (&raw mut (*ctx).user_ip4).write_volatile(address.0);
             (&raw mut (*ctx).user_port).write_volatile(port.into());
         }
-    })
+    });
+    event::socket(answer, |what| tell4(ctx, bond, what))
 }
 
 #[inline(always)]
 fn ask6(ctx: *mut bpf_sock_addr, bond: Bond) -> i32 {
-    match mapped(Asking(ctx).address6()) {
+    let answer = match mapped(Asking(ctx).address6()) {
         Some(address) => ask_mapped(ctx, bond, address.0),
         None => ask_six(ctx, bond),
-    }
+    };
+    event::socket(answer, |what| tell6(ctx, bond, what))
 }
 
 #[inline(never)]
-fn ask_six(ctx: *mut bpf_sock_addr, bond: Bond) -> i32 {
+fn ask_six(ctx: *mut bpf_sock_addr, bond: Bond) -> u32 {
     let mut socket = Asking(ctx);
     let Some(asked) = socket.asked(bond, socket.address6()) else {
-        return GO_ON;
+        return GO_ON as u32;
     };
     let answer = forward(&asked, &mut socket, &mut Maps6(Nowhere));
     done(answer, |address, port| write6(ctx, address, port))
 }
 
 #[inline(never)]
-fn ask_mapped(ctx: *mut bpf_sock_addr, bond: Bond, address: u32) -> i32 {
+fn ask_mapped(ctx: *mut bpf_sock_addr, bond: Bond, address: u32) -> u32 {
     let mut socket = Asking(ctx);
     let Some(asked) = socket.asked(bond, V4(address)) else {
-        return GO_ON;
+        return GO_ON as u32;
     };
     let answer = forward(&asked, &mut socket, &mut Maps4(Nowhere));
     done(answer, |address, port| write6(ctx, address.wide(), port))
 }
 
+/// What to return, and what to count.
 #[inline(always)]
-fn done<A>(answer: Answer<A>, write: impl FnOnce(A, u16)) -> i32 {
+fn done<A>(answer: Answer<A>, write: impl FnOnce(A, u16)) -> u32 {
     match answer {
-        Answer::Untouched(_) => GO_ON,
+        Answer::Untouched(_) => GO_ON as u32,
         Answer::To(address, port) => {
             write(address, port);
-            maps::count(counter(Direction::Socket, FORWARDED), 0);
-            GO_ON
+            GO_ON as u32 | answer::FORWARDED
         }
-        Answer::Refused(refusal) => refuse(refusal),
+        Answer::Refused(refusal) => {
+            let verdict = refuse(refusal) as u32;
+            verdict | refusal.reason().map_or(0, answer::dropped)
+        }
     }
 }
 
 #[inline(always)]
 fn refuse(refusal: Refusal) -> i32 {
-    if let Some(reason) = refusal.reason() {
-        maps::count(drop_counter(Direction::Socket, reason), 0);
-    }
     // SAFETY: a function of the kernel; the number is an error's.
     unsafe { bpf_set_retval(-refusal.errno()) };
     FAIL
+}
+
+#[inline(never)]
+fn tell4(ctx: *mut bpf_sock_addr, bond: Bond, what: u32) -> u32 {
+    let socket = Asking(ctx);
+    let (bound, port) = Socket::<V4>::bound(&socket);
+    tell(
+        &socket,
+        bond,
+        socket.address4().wide(),
+        (bound.wide(), port),
+        what,
+    )
+}
+
+#[inline(never)]
+fn tell6(ctx: *mut bpf_sock_addr, bond: Bond, what: u32) -> u32 {
+    let socket = Asking(ctx);
+    let bound = Socket::<V6>::bound(&socket);
+    tell(&socket, bond, socket.address6(), bound, what)
+}
+
+/// The socket's address is the backend's now, or, where it was refused, still what it asked for.
+#[inline(always)]
+fn tell(socket: &Asking, bond: Bond, address: V6, bound: (V6, u16), what: u32) -> u32 {
+    let Some(Asked { port, protocol, .. }) = socket.asked(bond, ()) else {
+        return 0;
+    };
+    let what = what as u8;
+    let asked = if what == FORWARDED {
+        promised::<V6, _, _>(address, port, bond, socket, &Maps6(Nowhere))
+    } else {
+        Some(Promise {
+            asked: address,
+            port,
+            frontend: addressed(address, port, protocol),
+            backend: BackendId::NONE,
+        })
+    };
+    let Some(asked) = asked else { return 0 };
+    tell_call(&Call {
+        bound,
+        asked,
+        protocol,
+        what,
+    })
+}
+
+/// Which service has this very address and port.
+#[inline(always)]
+fn addressed(address: V6, port: u16, protocol: u8) -> FrontendId {
+    let frontend = match mapped(address) {
+        Some(address) => Maps4(Nowhere).frontend(&FrontendKey::new(address, port, protocol)),
+        None => Maps6(Nowhere).frontend(&FrontendKey::new(address, port, protocol)),
+    };
+    frontend.map_or(FrontendId::NONE, |frontend| frontend.id)
 }
 
 #[inline(always)]
@@ -376,11 +439,7 @@ impl<A: Source> Socket<A> for Asking {
             return None;
         }
         // SAFETY: the kernel's pointer to a value, which lives as long as the program runs.
-        unsafe {
-            if *known != *peer {
-                *known = *peer;
-            }
-        }
+        unsafe { *known = *peer };
         Some(())
     }
 

@@ -11,6 +11,8 @@
 mod cgroup;
 #[path = "socket/orphans.rs"]
 mod orphans;
+#[path = "socket/told.rs"]
+mod told;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -30,7 +32,7 @@ use ebpf_abi::service::{BackendState, Frontend, FrontendKey, Set, flag};
 use ebpf_abi::socket::{Datagram, DatagramKey, choice};
 use ebpf_abi::track::tcp;
 use ebpf_abi::{DropReason, FrontendId, V4, V6, maps};
-use ebpf_loader::{Hook, Means, SocketHook, Surroundings};
+use ebpf_loader::{Hook, Means, Pinned, SocketHook, Surroundings};
 use nix::sched::CloneFlags;
 
 use self::cgroup::Cgroup;
@@ -45,6 +47,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// A node whose programs hang at a cgroup.
 struct Node {
     rig: Rig,
+    pinned: Pinned,
     cgroup: Cgroup,
     four: Model<V4>,
     six: Model<V6>,
@@ -105,6 +108,7 @@ fn on_a_node(claim: fn(&mut Node) -> Result<()>) {
         ensure!(rig.datapath.attach_sockets(cgroup.path())? == Means::Link);
         let mut node = Node {
             rig,
+            pinned: Pinned::open(folder.path())?,
             cgroup,
             four,
             six,

@@ -171,13 +171,14 @@ pub enum BpfVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Programs tell only while somebody listens, and at most 100 drops a second of each reason, direction and
-processor (1000 packets that go on); how many more there were is said in the next line. Needs root and no
-agent; an agent adds names. Up to 4 may listen at once.")]
+processor (1000 packets that go on); how many more there were is said in the next line. A socket is told of
+once, where it asks for a service, with the process that asks: its packets go to the backend by themselves.
+Needs root and no agent; an agent adds names. Up to 4 may listen at once.")]
 pub struct MonitorArgs {
     /// What to tell.
     #[arg(long = "type", value_enum, default_value_t)]
     pub kind: MonitorKind,
-    /// Only packets of this sender.
+    /// Only packets of this sender, and sockets that are bound to it.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub from: Option<End>,
     /// Only packets to this address.
@@ -197,10 +198,10 @@ pub struct MonitorArgs {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum MonitorKind {
-    /// Packets that were dropped.
+    /// Packets that were dropped, and sockets that were refused.
     #[default]
     Drop,
-    /// Packets that were translated and went on.
+    /// Packets that were translated and went on, and sockets that got a backend.
     Trace,
     All,
 }

@@ -1,11 +1,12 @@
-//! `stentor monitor` and `stentor bpf events`: a line for each packet that programs tell about.
+//! `stentor monitor` and `stentor bpf events`: a line for each packet and each socket that programs tell about.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ebpf_abi::config::Direction;
-use ebpf_abi::event::{self, Event, Kind};
+use ebpf_abi::event::{self, Caller, Event, Kind};
 use ebpf_abi::flow::Way;
 use ebpf_loader::tables::Pins;
 use ebpf_loader::{Interest, Listener, Pinned};
@@ -48,11 +49,20 @@ pub struct Line {
     /// Of a trace: `to backend` or `to client`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<&'static str>,
-    pub device: String,
-    pub source: String,
+    /// Of a packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Of a socket: who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Of a socket only if it is bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     pub destination: String,
     pub protocol: String,
-    pub length: u32,
+    /// Of a packet, in octets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +72,38 @@ pub struct Line {
     /// The beginning of the packet as it left, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub octets: Option<String>,
+}
+
+/// Who made a system call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// Of the thread.
+    pub name: String,
+    /// As the machine numbers it, not as its container does.
+    pub id: u32,
+}
+
+impl fmt::Display for Process {
+    /// `curl[1234]`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.name, self.id)
+    }
+}
+
+impl From<Caller> for Process {
+    fn from(caller: Caller) -> Self {
+        let name = caller.name.split(|octet| *octet == 0).next();
+        let name = String::from_utf8_lossy(name.unwrap_or_default());
+        Self {
+            // A program names itself, and this goes to a terminal.
+            name: name
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect(),
+            id: caller.process,
+        }
+    }
 }
 
 pub(in super::super) fn run(args: &MonitorArgs, form: Form) -> Done {
@@ -118,7 +160,8 @@ impl Known {
 
     /// Reads anew where the event is of something unknown, but not for each packet of a flood.
     fn refresh(&mut self, event: &Event, pinned: &Pinned, args: &MonitorArgs) {
-        if !self.devices.contains_key(&event.device)
+        if event.device != 0
+            && !self.devices.contains_key(&event.device)
             && let Ok(name) = nix::net::if_::if_indextoname(event.device)
         {
             self.devices
@@ -178,12 +221,13 @@ pub fn is_meant(event: &Event, from: Option<End>, to: Option<End>) -> bool {
 /// The event in words.
 #[must_use]
 pub fn line(event: &Event, form: Form, known: &Known, time: Duration) -> Line {
+    let process = event.caller().map(Process::from);
     let (source, destination) = match event.addresses() {
         Some((source, destination)) => (
-            end(source, event.source_port),
+            (process.is_none() || !source.is_unspecified()).then(|| end(source, event.source_port)),
             end(destination, event.destination_port),
         ),
-        None => ("?".to_owned(), "?".to_owned()),
+        None => (Some("?".to_owned()), "?".to_owned()),
     };
     let is_drop = event.kind == Kind::Drop.number();
     let reason = || {
@@ -210,15 +254,16 @@ pub fn line(event: &Event, form: Form, known: &Known, time: Duration) -> Line {
                 "to backend"
             }
         }),
-        device: known.device(event.device),
+        device: process.is_none().then(|| known.device(event.device)),
         source,
         destination,
         protocol: protocol(event.protocol),
-        length: event.length,
+        length: process.is_none().then_some(event.length),
+        process,
         service: known.service(event),
         backend: known.backend(event),
         missed: event.missed,
-        octets: (form == Form::Raw).then(|| hex(event.packet())),
+        octets: (form == Form::Raw && event.captured > 0).then(|| hex(event.packet())),
     }
 }
 
@@ -230,12 +275,12 @@ pub fn text(line: &Line) -> String {
         parts.push(format!("({reason}, {number})"));
     }
     parts.extend(line.way.map(str::to_owned));
-    parts.push(format!("{} {}", line.direction, line.device));
-    parts.push(format!(
-        "{} -> {} {}",
-        line.source, line.destination, line.protocol
-    ));
-    parts.push(format!("{} octets", line.length));
+    parts.push(line.direction.to_owned());
+    parts.extend(line.device.clone());
+    parts.extend(line.process.as_ref().map(Process::to_string));
+    parts.extend(line.source.clone());
+    parts.push(format!("-> {} {}", line.destination, line.protocol));
+    parts.extend(line.length.map(|length| format!("{length} octets")));
     parts.extend(line.service.as_ref().map(|service| format!("service {service}")));
     parts.extend(line.backend.as_ref().map(|backend| format!("backend {backend}")));
     if line.missed > 0 {

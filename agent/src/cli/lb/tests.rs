@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ebpf_abi::config::{Affinity, AffinityKey, Device, PRESENT, RangeKey, device_flag, setting};
-use ebpf_abi::event::{Event, Kind};
+use ebpf_abi::config::{Affinity, AffinityKey, Device, Direction, PRESENT, RangeKey, device_flag, setting};
+use ebpf_abi::event::{Caller, Event, Kind};
 use ebpf_abi::flow::{Flow, Tuple, Way};
 use ebpf_abi::model::Model;
 use ebpf_abi::packet::TCP;
@@ -339,6 +339,44 @@ fn a_trace_is_one_line_with_its_backend() {
         told(&event, Form::Told),
         "01:01:01.000042 trace to backend ingress eth0 198.51.100.1:4711 -> 192.0.2.1:80 TCP 74 octets \
          service default/web backend 10.0.0.2:8080"
+    );
+}
+
+#[test]
+fn a_socket_is_one_line_with_who_asked() {
+    let mut event = Event {
+        direction: Direction::Socket as u8,
+        source: [0; 4],
+        source_port: 0,
+        device: 0,
+        length: 0,
+        captured: 0,
+        missed: 0,
+        backend: id(2),
+        ..event(Kind::Trace)
+    };
+    // Terminals act on what a name may hold.
+    let caller = Caller {
+        process: 1234,
+        name: *b"cu\x1brl\0XXXXXXXXXX",
+    };
+    event.octets[..20].copy_from_slice(ebpf_abi::plain::octets(&caller));
+    assert_eq!(
+        told(&event, Form::Raw),
+        "01:01:01.000042 trace to backend socket cu?rl[1234] -> 192.0.2.1:80 TCP service default/web backend 10.0.0.2:8080"
+    );
+    let bound = Event {
+        source: [address("198.51.100.1").0, 0, 0, 0],
+        source_port: 4711_u16.to_be(),
+        kind: Kind::Drop.number(),
+        reason: DropReason::NoService.number(),
+        backend: BackendId::NONE,
+        ..event
+    };
+    assert_eq!(
+        told(&bound, Form::Told),
+        "01:01:01.000042 drop (Service backend not found, 158) socket cu?rl[1234] 198.51.100.1:4711 -> 192.0.2.1:80 TCP \
+         service default/web"
     );
 }
 

@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::condition::ConditionStatus;
 use crds::k8s_openapi::api::core::v1::Service;
 use crds::k8s_openapi::jiff::Timestamp;
-use crds::{Kind, ObjectRef};
 use ebpf_datapath::sizes;
 use serde_json::json;
 
@@ -33,52 +32,22 @@ type Refusals<'a> = BTreeMap<(&'a str, i64), BTreeSet<&'a str>>;
 /// What is to be written so that each Service says what nodes say of it.
 pub(crate) fn full_maps(world: &World, now: Timestamp) -> Vec<Write> {
     let refused = refusals(world);
-    let services = world.objects.services();
-    services
-        .filter_map(|service| said(service, &refused, now))
-        .collect()
-}
-
-/// The same for one object after the other, where nothing changed but these: to each Service among them what is to be
-/// written, if anything.
-pub(crate) fn of_services<'a>(
-    world: &World,
-    changed: impl IntoIterator<Item = &'a ObjectRef>,
-    now: Timestamp,
-) -> Vec<(Target, Option<Write>)> {
-    let refused = refusals(world);
-    let services = changed.into_iter().filter(|object| object.kind == Kind::Service);
-    let write = |object: &ObjectRef| {
-        let service = world.objects.service(&object.namespace, &object.name);
-        let write = service.and_then(|service| said(service, &refused, now));
-        (target(object), write)
+    let says = |service: &Stored<'_, Service>| {
+        let status = service.object.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == READY)
     };
-    services.map(write).collect()
-}
-
-fn said(
-    service: Stored<'_, Service>,
-    refused: &BTreeMap<(&str, &str), Refusals<'_>>,
-    now: Timestamp,
-) -> Option<Write> {
-    let refusals = refused.get(&(service.namespace(), service.name()));
-    let status = service.object.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref());
-    let says = conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == READY);
-    if refusals.is_none() && !says {
-        return None;
-    }
-    told(service, refusals, now)
-}
-
-fn target(service: &ObjectRef) -> Target {
-    Target {
-        object: service.clone(),
-        part: Part::Condition,
-    }
+    let write = |service: Stored<'_, Service>| {
+        let refusals = refused.get(&(service.namespace(), service.name()));
+        if refusals.is_none() && !says(&service) {
+            return None;
+        }
+        told(service, refusals, now)
+    };
+    world.objects.services().filter_map(write).collect()
 }
 
 /// What nodes say, by namespace and name of the Service.
@@ -120,7 +89,10 @@ fn told(service: Stored<'_, Service>, refusals: Option<&Refusals<'_>>, now: Time
         Note::of(service.parsed, Weight::Warning, "Balance", "MapFull", text)
     });
     Some(Write {
-        target: target(&service.parsed.reference),
+        target: Target {
+            object: service.parsed.reference.clone(),
+            part: Part::Condition,
+        },
         basis: Basis::of(service.parsed)?,
         order: Order::Strategic(json!({ "status": { "conditions": entries } })),
         notes: news.collect(),
@@ -159,6 +131,7 @@ fn named(nodes: &BTreeSet<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crds::{Kind, ObjectRef};
     use serde_json::Value;
 
     use super::super::bench::Cluster;

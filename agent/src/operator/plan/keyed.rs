@@ -4,8 +4,8 @@
 //!   objects that changed --> parts that read their kind --> what they want now --> difference to what they wanted
 //! ```
 //!
-//! Addresses and conditions of Services are planned one by one. Every other part is planned whole, where a kind that it reads
-//! has changed: its objects are as many as there are nodes.
+//! Addresses of Services are planned one by one. Every other part is planned whole, where a kind that it reads has changed:
+//! its objects are as many as there are nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +14,6 @@ use crds::k8s_openapi::jiff::Timestamp;
 use crds::{Kind, ObjectRef};
 
 use super::addresses;
-use super::full_maps;
 use super::write::{Target, Write};
 use super::{Memory, Part, Report, lacking, plan_part};
 use crate::config::Config;
@@ -123,24 +122,6 @@ impl Keyed {
         }
     }
 
-    /// What nodes say is as it was: of Services only these may say something else.
-    fn said(
-        &mut self,
-        world: &World,
-        changed: &BTreeSet<ObjectRef>,
-        now: Timestamp,
-    ) -> Vec<(Target, Option<Write>)> {
-        let targets = self.state.targets.entry(Part::FullMaps).or_default();
-        let said = full_maps::of_services(world, changed, now);
-        for (target, write) in &said {
-            match write {
-                Some(_) => targets.insert(target.clone()),
-                None => targets.remove(target),
-            };
-        }
-        said
-    }
-
     #[expect(clippy::type_complexity, reason = "what a step has, twice")]
     fn plan(
         &mut self,
@@ -160,10 +141,6 @@ impl Keyed {
         for part in Part::ALL {
             let reads = part.needs().iter().any(|kind| kinds.contains(kind)) || again.contains(&part);
             if part == Part::LbIpam || !reads || !self.is_planned(part, config) {
-                continue;
-            }
-            if part == Part::FullMaps && !kinds.contains(&Kind::CiliumNode) {
-                writes.extend(self.said(world, changed, now));
                 continue;
             }
             let before = self.memory.clone();

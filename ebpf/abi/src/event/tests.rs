@@ -53,6 +53,23 @@ fn an_answer_keeps_the_verdict_beside_what_is_counted() {
 }
 
 #[test]
+fn only_a_system_call_has_a_caller() {
+    let caller = Caller {
+        process: 1234,
+        name: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+    };
+    let mut event = Event {
+        direction: Direction::Socket as u8,
+        ..Event::EMPTY
+    };
+    event.octets[..20].copy_from_slice(crate::plain::octets(&caller));
+    assert_eq!(event.caller(), Some(caller));
+    assert_eq!(event.packet(), [0_u8; 0]);
+    event.direction = Direction::Egress as u8;
+    assert_eq!(event.caller(), None);
+}
+
+#[test]
 fn addresses_of_an_event_are_those_of_its_family() {
     let mut event = Event {
         family: 4,

@@ -583,3 +583,28 @@ fn every_refusal_has_an_error_of_its_own() {
     numbers.dedup();
     assert_eq!(numbers.len(), Refusal::ALL.len());
 }
+
+#[test]
+fn who_is_told_of_an_answer_hears_of_its_service_and_backend() {
+    for bond in [Bond::Connection, Bond::Datagram] {
+        let (mut model, mut socket) = (node(1), socket(7, POD));
+        let asked = Asked {
+            address: vip(),
+            port: 80_u16.to_be(),
+            protocol: UDP,
+            bond,
+        };
+        let known = |socket: &Plain, model: &Model<V4>| {
+            promised(backend(1).wide(), 8080_u16.to_be(), bond, socket, model)
+        };
+        assert_eq!(known(&socket, &model), None, "{bond:?}");
+        assert_eq!(forward(&asked, &mut socket, &mut model), to(1), "{bond:?}");
+        let promise = Promise {
+            asked: vip().wide(),
+            port: 80_u16.to_be(),
+            frontend: FrontendId::new(6, 1).expect("it fits"),
+            backend: backend_id(1),
+        };
+        assert_eq!(known(&socket, &model), Some(promise), "{bond:?}");
+    }
+}
