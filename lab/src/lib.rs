@@ -27,6 +27,7 @@ pub mod expect;
 pub mod faults;
 pub mod frr;
 pub mod graph;
+pub mod hooks;
 pub mod kind;
 pub mod kubernetes;
 pub mod link;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use ebpf_abi::service::{Backend, Frontend, FrontendKey};
 use ebpf_abi::{V4, V6, maps};
 use ebpf_loader::Pinned;
+use lab::hooks::modes;
 use lab::{Handle, Process, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -170,18 +171,12 @@ impl Agent {
 
 /// Whether nothing is left to be done, and nothing went wrong.
 fn is_ready(status: &Value) -> bool {
-    let datapath = &status["datapath"];
-    let devices = datapath["devices"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let hooks = devices
-        .iter()
-        .flat_map(|device| device["hooks"].as_array().map(Vec::as_slice).unwrap_or_default());
-    let mut modes = hooks.map(|hook| hook["mode"].as_str());
-    datapath["state"] == "on"
-        && !devices.is_empty()
-        && modes.all(|mode| matches!(mode, Some("native" | "tcx" | "filter")))
+    let hang = |modes: Vec<&str>| {
+        modes
+            .iter()
+            .all(|mode| matches!(*mode, "native" | "tcx" | "filter"))
+    };
+    modes(status).is_some_and(hang)
 }
 
 fn ask(node: &Handle, what: &str) -> Result<Value> {

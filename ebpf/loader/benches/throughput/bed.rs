@@ -11,6 +11,7 @@ use ebpf_abi::V4;
 use ebpf_abi::flow::{Flow, Tuple};
 use ebpf_abi::maps::{self, Map};
 use ebpf_loader::{MapFd, Pinned};
+use lab::hooks::modes;
 use lab::{Handle, LinkEnd, Netns, Process, until, veth};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -48,7 +49,6 @@ pub(crate) struct Bed {
     pub(crate) far: Netns,
     router: Netns,
     agents: Vec<Process>,
-    servers: Option<streams::Servers>,
 }
 
 /// The address of a service.
@@ -109,7 +109,6 @@ impl Bed {
             far,
             router,
             agents: Vec::new(),
-            servers: None,
         };
         peers::feed(
             &bed.far,
@@ -174,8 +173,7 @@ impl Bed {
             }
             Way::Plain | Way::Map { .. } | Way::Linear { .. } | Way::Ipvs { .. } | Way::Stentor { .. } => {}
         }
-        self.servers = Some(streams::Servers::start(&self.far)?);
-        Ok(())
+        streams::serve(&self.far)
     }
 
     fn begin(&mut self, site: Site) -> Result<()> {
@@ -336,16 +334,8 @@ fn ready(agent: &mut Process, node: &Handle, services: u32) -> Result<()> {
 /// As many services as there are, and programs at all devices.
 fn is_ready(status: &Value, services: u32) -> bool {
     let datapath = &status["datapath"];
-    let devices = datapath["devices"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let hooks = devices
-        .iter()
-        .flat_map(|device| device["hooks"].as_array().map(Vec::as_slice).unwrap_or_default());
-    let mut modes = hooks.map(|hook| hook["mode"].as_str());
-    datapath["state"] == "on"
-        && datapath["services"].as_u64() >= Some(services.into())
-        && devices.len() == 2
-        && modes.all(|mode| matches!(mode, Some("native" | "tcx")))
+    let hang = |modes: Vec<&str>| modes.iter().all(|mode| matches!(*mode, "native" | "tcx"));
+    datapath["services"].as_u64() >= Some(services.into())
+        && datapath["devices"].as_array().is_some_and(|all| all.len() == 2)
+        && modes(status).is_some_and(hang)
 }

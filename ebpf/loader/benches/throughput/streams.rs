@@ -263,33 +263,29 @@ fn datagrams(bed: &Bed) -> Result<()> {
 }
 
 /// Backends, until the end of the program.
-pub(crate) struct Servers;
-
-impl Servers {
-    pub(crate) fn start(far: &Handle) -> Result<Self> {
-        for backend in BACKENDS {
-            let (listener, socket) = far.run(|| -> Result<_> {
-                Ok((
-                    TcpListener::bind((backend, TARGET))?,
-                    UdpSocket::bind((backend, TARGET))?,
-                ))
-            })??;
-            thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    // A client that goes away is its own business.
-                    drop(accepted(stream, backend));
-                }
-            });
-            thread::spawn(move || {
-                let mut buffer = [0; 2048];
-                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    let answer = [&backend.octets()[..], buffer.get(..length).unwrap_or_default()].concat();
-                    drop(socket.send_to(&answer, from));
-                }
-            });
-        }
-        Ok(Self)
+pub(crate) fn serve(far: &Handle) -> Result<()> {
+    for backend in BACKENDS {
+        let (listener, socket) = far.run(|| -> Result<_> {
+            Ok((
+                TcpListener::bind((backend, TARGET))?,
+                UdpSocket::bind((backend, TARGET))?,
+            ))
+        })??;
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that goes away is its own business.
+                drop(accepted(stream, backend));
+            }
+        });
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let answer = [&backend.octets()[..], buffer.get(..length).unwrap_or_default()].concat();
+                drop(socket.send_to(&answer, from));
+            }
+        });
     }
+    Ok(())
 }
 
 /// What ends at once is served here, the rest on a thread of its own.
