@@ -71,20 +71,29 @@ fn select<A: Balanced, T: Tables<A>>(
             }
         }
     }
-    let start = tables.random();
-    for attempt in 0..ATTEMPTS {
-        let place = start.wrapping_add(attempt).checked_rem(set.count())?;
+    let mut place = scaled(tables.random(), set.count());
+    for _ in 0..ATTEMPTS {
         let slot = tables.slot(set.first().wrapping_add(place));
         if let Some(backend) = slot.and_then(|id| live(id, tables)) {
             return Some(backend);
+        }
+        place += 1;
+        if place >= set.count() {
+            place = 0;
         }
     }
     None
 }
 
+/// A number below `count`, as evenly as `random` is spread over all: a multiplication where a division takes far longer.
+#[inline(always)]
+fn scaled(random: u32, count: u32) -> u32 {
+    crate::low32((u64::from(random) * u64::from(count)) >> 32)
+}
+
 /// The backend with this id, if it is still this one.
 #[inline(always)]
-fn live<A: Balanced, T: Tables<A>>(id: BackendId, tables: &T) -> Option<Backend<A>> {
+pub(super) fn live<A: Balanced, T: Tables<A>>(id: BackendId, tables: &T) -> Option<Backend<A>> {
     tables
         .backend(id.index())
         .filter(|backend| !id.is_none() && backend.id == id)

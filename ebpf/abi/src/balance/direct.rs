@@ -1,6 +1,7 @@
 //! Direct server return, on the node that a client's packet comes to: it goes on to the backend's node as [`crate::dsr`] says,
 //! and answers never come back here. One entry remembers the backend; it is all there is to know.
 
+use super::choose::live;
 use super::{Balanced, Met, Path, Tables, Verdict, View, refused, route, settings, translate};
 use crate::bucket::Limited;
 use crate::config::{Node, RangeKey};
@@ -99,9 +100,7 @@ pub(super) fn unremembered<A: Balanced, T: Tables<A>>(met: &Met<A>, tables: &T) 
     }
     let place = A::hash(tuple, tuple.source_port, &config).checked_rem(config.maglev_size)?;
     let id = tables.maglev(frontend.set, place)?;
-    let backend = tables
-        .backend(id.index())
-        .filter(|backend| !id.is_none() && backend.id == id)?;
+    let backend = live(id, tables)?;
     applies(&tuple.source, &frontend, &backend, tables).then_some(backend)
 }
 
