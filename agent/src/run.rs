@@ -16,7 +16,7 @@ use crate::api::serve::Surface;
 use crate::cli::args::AgentArgs;
 use crate::cli::commands::{Exit, Failure};
 use crate::config::{self, ConfigError};
-use crate::shell::log;
+use crate::shell::{log, memory};
 use crate::source::kube::ClusterError;
 use crate::state::{StateError, StateFolder};
 
@@ -76,6 +76,7 @@ pub fn start(args: AgentArgs) -> Result<Exit, Failure> {
         exit: Exit::NotStarted,
         text: error.to_string(),
     };
+    memory::share();
     let prepared = prepare(args).map_err(not_started)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)

@@ -72,7 +72,11 @@ const PLACES: [Place; 9] = [
     },
     Place {
         word: "unsafe",
-        only_in: &["bgp-speaker/src/net/sockopt.rs", "ebpf/"],
+        only_in: &[
+            "agent/src/shell/memory.rs",
+            "bgp-speaker/src/net/sockopt.rs",
+            "ebpf/",
+        ],
         tests: Tests::Too,
         why: "unsafe has one home per crate",
     },

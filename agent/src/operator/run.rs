@@ -19,8 +19,8 @@ use crate::cli::operator::OperatorArgs;
 use crate::config::{self, Config, ConfigError};
 use crate::metrics::exposition::Histogram;
 use crate::shell::lease::{self, Place, Standing};
-use crate::shell::log;
 use crate::shell::signals::Signals;
+use crate::shell::{log, memory};
 use crate::source::kube::{Cluster, ClusterError};
 
 /// The name of the Lease.
@@ -123,6 +123,7 @@ fn run(args: OperatorArgs) -> Result<Exit, StartError> {
         })?;
         listeners.push((surface, listener));
     }
+    memory::share();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::config::operator::Budget;
 use crate::shell::definitions::{NotInstalled, install};
 use crate::shell::lease::Standing;
+use crate::shell::memory;
 use crate::shell::writes::{carry_out, tell};
 use crate::source::Change;
 use crate::source::kube::{Cluster, ClusterError, OperatorScope, start_operator};
@@ -227,7 +228,11 @@ impl Work<'_> {
         let took = began.elapsed();
         tracing::debug!(?took, changed = changed.len(), "planned");
         let input = match plan.writes {
-            Writes::All(writes) => Input::Planned(writes),
+            Writes::All(writes) => {
+                // Objects were read for it that are not needed any more.
+                memory::give_back();
+                Input::Planned(writes)
+            }
             Writes::Of(writes) => Input::Replanned(writes),
         };
         self.outbox.handle(began, input, out);

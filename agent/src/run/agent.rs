@@ -51,6 +51,7 @@ use crate::metrics::Metrics;
 use crate::plan::{Desired, Planner};
 use crate::report::{Seen, seen_full_maps};
 use crate::shared_map::SharedMap;
+use crate::shell::memory;
 use crate::shell::netlink::{self, News};
 use crate::shell::notify::{Notifier, State};
 use crate::shell::signals::{Heard, Signals};
@@ -201,6 +202,8 @@ pub(super) async fn run(prepared: Prepared) -> Result<Exit, Failure> {
     ));
     agent.apply(desired).await;
     agent.write_kept();
+    // Objects were read for it that are not needed any more.
+    tokio::task::block_in_place(memory::give_back);
 
     let told = (speaker.clone(), snapshots.clone(), generations.clone());
     let reports_refused = telling::start(&mut tasks, cluster, &agent.args.node, told)

@@ -6,6 +6,7 @@ pub mod health;
 pub(crate) mod http;
 pub mod lease;
 pub mod log;
+pub(crate) mod memory;
 pub mod netlink;
 pub mod notify;
 pub(crate) mod report;

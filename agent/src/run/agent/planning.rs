@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::plan::{Desired, Planner, VipChange, vip_changes};
 use crate::shared_map::SharedMap;
-use crate::world::{ServiceRef, Touched, World};
+use crate::shell::memory;
+use crate::world::{Rest, ServiceRef, Touched, World};
 
 impl Agent {
     /// Plans what changed, and carries it out.
@@ -24,7 +25,13 @@ impl Agent {
             &self.metrics,
         );
         match planned {
-            Some(desired) => self.apply(Arc::new(desired)).await,
+            Some(desired) => {
+                self.apply(Arc::new(desired)).await;
+                if touched.rest == Rest::Changed {
+                    // What all was planned from before is garbage now.
+                    tokio::task::block_in_place(memory::give_back);
+                }
+            }
             // The objects may be others to the load balancer.
             None => {
                 self.balance().await;

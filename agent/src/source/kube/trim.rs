@@ -76,6 +76,7 @@ pub(super) fn trimmed(kind: Kind, reader: Reader, mut object: Value) -> Value {
             }
         }
         (Kind::Node, Reader::Operator) => without_heartbeats(&mut object),
+        (Kind::EndpointSlice, _) => without_subjects(&mut object),
         // That it is there is all that counts.
         (Kind::Secret, Reader::Operator) => {
             if let Value::Object(members) = &mut object {
@@ -162,6 +163,20 @@ fn without_heartbeats(node: &mut Value) {
     }
 }
 
+/// Of endpoints not which pod they are: there are more of them than of anything else. And nothing that changes with them and
+/// says nothing about them, such as when that was.
+fn without_subjects(slice: &mut Value) {
+    if let Some(metadata) = members(slice, "metadata") {
+        metadata.retain(|name, _| matches!(name.as_str(), "labels" | "name" | "namespace"));
+    }
+    if let Some(Value::Array(endpoints)) = slice.get_mut("endpoints") {
+        for endpoint in endpoints.iter_mut().filter_map(Value::as_object_mut) {
+            endpoint
+                .retain(|name, _| !matches!(name.as_str(), "deprecatedTopology" | "hostname" | "targetRef"));
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kept {
     All,
@@ -214,6 +229,38 @@ mod tests {
         );
         assert_eq!(held["status"]["addresses"][0]["address"], "10.0.0.1");
         assert_eq!(held["spec"], json!({ "podCIDRs": ["10.1.0.0/24"] }));
+    }
+
+    #[test]
+    fn a_slice_that_only_says_when_its_pods_changed_has_not_changed() {
+        let slice = |at: &str, pod: &str| {
+            json!({
+                "metadata": {
+                    "name": "s", "namespace": "ns", "labels": { "kubernetes.io/service-name": "s" }, "uid": "1",
+                    "annotations": { "endpoints.kubernetes.io/last-change-trigger-time": at }, "generation": 7,
+                },
+                "addressType": "IPv4",
+                "endpoints": [{
+                    "addresses": ["10.0.0.1"], "conditions": { "ready": true }, "nodeName": "n1", "zone": "z",
+                    "targetRef": { "kind": "Pod", "name": pod },
+                }],
+            })
+        };
+        for reader in [Reader::Agent, Reader::Operator] {
+            let held = trimmed(Kind::EndpointSlice, reader, slice("2026-01-01T00:00:00Z", "a"));
+            let later = slice("2026-01-01T00:05:00Z", "b");
+            assert_eq!(held, trimmed(Kind::EndpointSlice, reader, later));
+            assert_eq!(
+                held["endpoints"],
+                json!([{
+                    "addresses": ["10.0.0.1"], "conditions": { "ready": true }, "nodeName": "n1", "zone": "z",
+                }])
+            );
+            assert_eq!(
+                held["metadata"],
+                json!({ "name": "s", "namespace": "ns", "labels": { "kubernetes.io/service-name": "s" } })
+            );
+        }
     }
 
     #[test]
