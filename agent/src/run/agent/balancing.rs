@@ -164,6 +164,18 @@ impl Balancer {
         });
     }
 
+    /// The last report. What was off when it was written is starting, once it is switched on.
+    fn latest(&self) -> Arc<Report> {
+        let report = Arc::clone(&self.reports.borrow());
+        if !self.is_on() || report.number >= self.since || report.state != State::Off {
+            return report;
+        }
+        Arc::new(Report {
+            state: State::Starting,
+            ..(*report).clone()
+        })
+    }
+
     /// What is served, as of the last report; `None`: it says nothing about that yet.
     fn served(&mut self) -> Option<Served> {
         let report = Arc::clone(&self.reports.borrow_and_update());
@@ -235,9 +247,8 @@ impl Agent {
         false
     }
 
-    /// The last report.
     pub(super) fn report(&self) -> Arc<Report> {
-        Arc::clone(&self.balancer.reports.borrow())
+        self.balancer.latest()
     }
 
     /// Its problems, with the places of the objects, but for those that are known already.
@@ -274,5 +285,31 @@ mod tests {
         assert_eq!(patience(None), FIRST_REPORT);
         assert_eq!(patience(Some(Duration::ZERO)), FIRST_REPORT);
         assert_eq!(patience(Some(Duration::from_secs(120))), Duration::from_secs(90));
+    }
+
+    #[test]
+    fn what_is_switched_on_is_starting_until_it_reports() {
+        let (out, reports) = watch::channel(Arc::new(Report::default()));
+        let mut balancer = Balancer {
+            mailbox: Arc::default(),
+            reports,
+            wish: None,
+            granted: SharedMap::new(),
+            changes: Vec::new(),
+            since: 0,
+            health: watch::channel(Arc::default()).0,
+            refused: mpsc::channel(1).1,
+        };
+        assert_eq!(balancer.latest().state, State::Off);
+        let mut config = Config::default();
+        config.datapath.switch = Switch::On;
+        balancer.hand_over(&World::new("n"), &config, &Desired::default());
+        assert_eq!(balancer.latest().state, State::Starting);
+        out.send_replace(Arc::new(Report {
+            state: State::Broken,
+            number: balancer.since,
+            ..Report::default()
+        }));
+        assert_eq!(balancer.latest().state, State::Broken);
     }
 }
