@@ -15,6 +15,7 @@ pub(super) const PART: Part = Part {
         daemon("gobgpd", "gobgpd", "gobgpd", "peer of the interop tests"),
         daemon("openbgpd", "bgpctl", "openbgpd", "peer of the interop tests"),
         daemon("exabgp", "exabgp", "exabgp", "peer of the interop tests"),
+        package("bpftool", "bpftool", "says which kernel programs hang where"),
         package(
             "ethtool",
             "ethtool",
