@@ -17,6 +17,7 @@ use crate::shared_map::SharedMap;
 use crate::source::{Allotter, Batch, Change};
 
 pub use objects::{Objects, Stored};
+pub(crate) use touched::OF_SERVICE;
 pub use touched::{Rest, Touched};
 
 /// Equal worlds lead to equal plans.

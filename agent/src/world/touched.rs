@@ -7,7 +7,7 @@ use crds::{Object, ObjectRef, Parsed};
 use super::ServiceRef;
 
 /// Names the Service that an EndpointSlice is of.
-const OF_SERVICE: &str = "kubernetes.io/service-name";
+pub(crate) const OF_SERVICE: &str = "kubernetes.io/service-name";
 
 /// Everything is as it was, but for this.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

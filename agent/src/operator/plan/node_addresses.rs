@@ -23,13 +23,12 @@ use super::conditions::{Conditions, Wanted, of_service};
 use super::write::{Basis, Note, Order, Target, Weight, Write};
 use crate::config::operator::NodeIpam;
 use crate::plan::vips;
-use crate::world::{Objects, Stored, World};
+use crate::world::{OF_SERVICE, Objects, Stored, World};
 
 const CLASS: &str = "io.cilium/node";
 const NODES: &str = "io.cilium.nodeipam/match-node-labels";
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const SCALED_DOWN: &str = "ToBeDeletedByClusterAutoscaler";
-const OF_SERVICE: &str = "kubernetes.io/service-name";
 /// Ours: whether the Service has addresses of nodes, or why not.
 const SERVED: &str = "stentor.io/NodeAddresses";
 
