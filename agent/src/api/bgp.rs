@@ -179,27 +179,13 @@ mod tests {
     use std::sync::Arc;
 
     use bgp_speaker::types::Asn;
-    use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+    use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 
     use super::*;
     use crate::render::attrs as text;
 
     fn attrs(next_hop: &str) -> Attrs {
-        Attrs {
-            origin: Origin::Igp,
-            as_path: AsPath::default(),
-            next_hop: NextHop::Ip(next_hop.parse().unwrap()),
-            med: None,
-            local_pref: None,
-            atomic_aggregate: false,
-            aggregator: None,
-            communities: Vec::new(),
-            ext_communities: Vec::new(),
-            large_communities: Vec::new(),
-            originator_id: None,
-            cluster_list: Vec::new(),
-            unknown: Vec::new(),
-        }
+        Attrs::originated(Origin::Igp, NextHop::Ip(next_hop.parse().unwrap()))
     }
 
     fn view(prefix: (&str, u8), next_hop: &str, now: Instant) -> PathView {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bgp_speaker::config::{Auth, Connect, LocalRoute, PeerAddress, ReflectorClient, RemoteAsn, Timers, Ttl};
 use bgp_speaker::policy::{ExportPolicy, ImportPolicy, Statement};
 use bgp_speaker::types::{Asn, Family, HoldTime, RouterId};
-use bgp_speaker::wire::attrs::{AsPath, NextHop, Origin};
+use bgp_speaker::wire::attrs::{NextHop, Origin};
 
 use super::*;
 
@@ -31,21 +31,10 @@ fn accept(prefixes: &[(&str, u8, u8)], communities: &[u32]) -> Statement {
 }
 
 fn config(routes: &[&str], statements: Vec<Statement>) -> SpeakerConfig {
-    let attrs = Arc::new(Attrs {
-        origin: Origin::Igp,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip("0.0.0.0".parse().unwrap()),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: Vec::new(),
-        ext_communities: Vec::new(),
-        large_communities: Vec::new(),
-        originator_id: None,
-        cluster_list: Vec::new(),
-        unknown: Vec::new(),
-    });
+    let attrs = Arc::new(Attrs::originated(
+        Origin::Igp,
+        NextHop::Ip("0.0.0.0".parse().unwrap()),
+    ));
     let family = FamilyConfig {
         export: Arc::new(ExportPolicy { statements }),
         import: Arc::new(ImportPolicy::default()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bgp_speaker::config::Ttl;
 use bgp_speaker::speaker::DownReason;
 use bgp_speaker::types::Asn;
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 
 use super::*;
 use crate::plan::Desired;
@@ -61,21 +61,10 @@ fn sent_to(name: &str, address: &str) -> PathView {
         local_asn: asn(65001),
         peer: Some((name.into(), address.parse().unwrap())),
         prefix: vip_prefix(),
-        attrs: Arc::new(Attrs {
-            origin: Origin::Igp,
-            as_path: AsPath::default(),
-            next_hop: NextHop::Ip("10.0.0.1".parse().unwrap()),
-            med: None,
-            local_pref: None,
-            atomic_aggregate: false,
-            aggregator: None,
-            communities: Vec::new(),
-            ext_communities: Vec::new(),
-            large_communities: Vec::new(),
-            originator_id: None,
-            cluster_list: Vec::new(),
-            unknown: Vec::new(),
-        }),
+        attrs: Arc::new(Attrs::originated(
+            Origin::Igp,
+            NextHop::Ip("10.0.0.1".parse().unwrap()),
+        )),
         since: Instant::now(),
         best: true,
         stale: false,

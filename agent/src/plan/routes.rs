@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bgp_speaker::config::{LocalRoute, SpeakerConfig};
 use bgp_speaker::types::{Family, Name, Prefix};
-use bgp_speaker::wire::attrs::{AsPath, Attrs, NextHop, Origin};
+use bgp_speaker::wire::attrs::{Attrs, NextHop, Origin};
 
 use super::desired::{Desired, PeerReport};
 use super::offer::{Changed, Offer};
@@ -124,19 +124,5 @@ fn local_attrs(prefix: Prefix, origin: Origin) -> Attrs {
         Prefix::V4 { .. } => std::net::Ipv4Addr::UNSPECIFIED.into(),
         Prefix::V6 { .. } => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    Attrs {
-        origin,
-        as_path: AsPath::default(),
-        next_hop: NextHop::Ip(unspecified),
-        med: None,
-        local_pref: None,
-        atomic_aggregate: false,
-        aggregator: None,
-        communities: Vec::new(),
-        ext_communities: Vec::new(),
-        large_communities: Vec::new(),
-        originator_id: None,
-        cluster_list: Vec::new(),
-        unknown: Vec::new(),
-    }
+    Attrs::originated(origin, NextHop::Ip(unspecified))
 }

@@ -15,7 +15,7 @@ use bgp_speaker::policy::{
 };
 use bgp_speaker::speaker::PathView;
 use bgp_speaker::types::{Asn, Family, HoldTime, Name, Prefix, RouterId, Secret};
-use bgp_speaker::wire::attrs::{AsPath, AsSegment, Attrs, ExtCommunity, LargeCommunity, NextHop, Origin};
+use bgp_speaker::wire::attrs::{AsSegment, Attrs, ExtCommunity, LargeCommunity, NextHop, Origin};
 use ipnet::IpNet;
 use lab::router::{Dials, Ext, Families, Neighbor, Origination, Seen, TtlSecurity};
 use stentor_tests::subject::Wish;
@@ -70,21 +70,7 @@ fn local(prefix: Prefix) -> LocalRoute {
         Prefix::V6 { .. } => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     LocalRoute {
-        attrs: Arc::new(Attrs {
-            origin: Origin::Igp,
-            as_path: AsPath::default(),
-            next_hop: NextHop::Ip(unspecified),
-            med: None,
-            local_pref: None,
-            atomic_aggregate: false,
-            aggregator: None,
-            communities: Vec::new(),
-            ext_communities: Vec::new(),
-            large_communities: Vec::new(),
-            originator_id: None,
-            cluster_list: Vec::new(),
-            unknown: Vec::new(),
-        }),
+        attrs: Arc::new(Attrs::originated(Origin::Igp, NextHop::Ip(unspecified))),
     }
 }
 
