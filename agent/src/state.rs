@@ -152,31 +152,13 @@ impl StateFolder {
     /// # Errors
     /// [`StateError::Version`], [`StateError::Content`], [`StateError::Read`].
     pub fn vips(&self) -> Result<SharedMap<ServiceRef, Vec<IpAddr>>, StateError> {
-        let path = self.path.join("vips.json");
-        let held: Option<BTreeMap<String, Vec<IpAddr>>> = read(&path)?;
-        held.unwrap_or_default()
-            .into_iter()
-            .map(|(service, addresses)| match service.split_once('/') {
-                Some((namespace, name)) => Ok((
-                    ServiceRef {
-                        namespace: namespace.into(),
-                        name: name.into(),
-                    },
-                    addresses,
-                )),
-                None => Err(StateError::Content {
-                    path: path.clone(),
-                    why: format!("{service:?} is not namespace/name"),
-                }),
-            })
-            .collect()
+        read_by_service(&self.path.join("vips.json"))
     }
 
     /// # Errors
     /// [`StateError::Write`].
     pub fn keep_vips(&self, vips: &SharedMap<ServiceRef, Vec<IpAddr>>) -> Result<(), StateError> {
-        let vips: BTreeMap<String, &Vec<IpAddr>> = vips.iter().map(|(s, a)| (s.to_string(), a)).collect();
-        write(&self.path.join("vips.json"), &vips)
+        write_by_service(&self.path.join("vips.json"), vips.iter())
     }
 
     /// The documents that were kept when the folder was last written.
@@ -198,29 +180,13 @@ impl StateFolder {
     /// # Errors
     /// As [`Self::vips`].
     pub fn origins(&self) -> Result<Origins, StateError> {
-        let path = self.path.join("origins.json");
-        let kept: Option<BTreeMap<String, BTreeMap<IpAddr, String>>> = read(&path)?;
-        let named = |(service, origins): (String, _)| match service.split_once('/') {
-            Some((namespace, name)) => Ok((
-                ServiceRef {
-                    namespace: namespace.into(),
-                    name: name.into(),
-                },
-                origins,
-            )),
-            None => Err(StateError::Content {
-                path: path.clone(),
-                why: format!("{service:?} is not namespace/name"),
-            }),
-        };
-        kept.unwrap_or_default().into_iter().map(named).collect()
+        read_by_service(&self.path.join("origins.json"))
     }
 
     /// # Errors
     /// [`StateError::Write`].
     pub fn keep_origins(&self, origins: &Origins) -> Result<(), StateError> {
-        let origins: BTreeMap<String, _> = origins.iter().map(|(s, o)| (s.to_string(), o)).collect();
-        write(&self.path.join("origins.json"), &origins)
+        write_by_service(&self.path.join("origins.json"), origins.iter())
     }
 
     /// The last sign of life, `None` before the first start.
@@ -303,6 +269,31 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     }
     let file: Versioned<T> = serde_json::from_str(&text).map_err(content)?;
     Ok(Some(file.content))
+}
+
+/// Where the members are Services, as `namespace/name`. Nothing, if it was never written.
+fn read_by_service<T, C>(path: &Path) -> Result<C, StateError>
+where
+    T: DeserializeOwned,
+    C: FromIterator<(ServiceRef, T)>,
+{
+    let kept: Option<BTreeMap<String, T>> = read(path)?;
+    let named = |(service, value): (String, T)| match service.split_once('/') {
+        Some((namespace, name)) => Ok((ServiceRef::new(namespace, name), value)),
+        None => Err(StateError::Content {
+            path: path.to_owned(),
+            why: format!("{service:?} is not namespace/name"),
+        }),
+    };
+    kept.unwrap_or_default().into_iter().map(named).collect()
+}
+
+fn write_by_service<'a, T: Serialize + 'a>(
+    path: &Path,
+    all: impl Iterator<Item = (&'a ServiceRef, &'a T)>,
+) -> Result<(), StateError> {
+    let all: BTreeMap<String, &T> = all.map(|(service, value)| (service.to_string(), value)).collect();
+    write(path, &all)
 }
 
 fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), StateError> {

@@ -197,17 +197,10 @@ impl State {
         }
         let addresses = before.symmetric_difference(after).map(|socket| socket.address);
         let addresses: BTreeSet<IpAddr> = addresses.collect();
-        addresses.into_iter().flat_map(|at| self.who_has(at)).collect()
-    }
-
-    fn who_has(&self, address: IpAddr) -> Vec<ServiceRef> {
-        let first = ServiceRef {
-            namespace: "".into(),
-            name: "".into(),
-        };
-        let from = self.at.range((address, first)..);
-        from.take_while(|(other, _)| *other == address)
-            .map(|(_, service)| service.clone())
+        addresses
+            .into_iter()
+            .flat_map(|address| vips::services_at(&self.at, address))
+            .cloned()
             .collect()
     }
 

@@ -137,10 +137,8 @@ impl Vips {
                 None => self.planner.gone(&id(reference)),
             }
         }
-        touched.extend(self.planner.step().into_iter().map(|id| ServiceRef {
-            namespace: id.namespace.into(),
-            name: id.name.into(),
-        }));
+        let decided = self.planner.step().into_iter();
+        touched.extend(decided.map(|id| ServiceRef::new(&id.namespace, &id.name)));
         // Who remembers an address that somebody else has now.
         let mut losing = BTreeSet::new();
         for reference in &touched {
@@ -165,7 +163,11 @@ impl Vips {
                 }
             }
         }
-        let losers: BTreeSet<ServiceRef> = losing.into_iter().flat_map(|a| self.who_remembers(a)).collect();
+        let losers: BTreeSet<ServiceRef> = losing
+            .into_iter()
+            .flat_map(|address| services_at(&self.remembered, address))
+            .cloned()
+            .collect();
         for reference in touched.union(&losers) {
             self.hold(world, reference);
         }
@@ -203,17 +205,6 @@ impl Vips {
         Some(answer)
     }
 
-    fn who_remembers(&self, address: IpAddr) -> Vec<ServiceRef> {
-        let first = ServiceRef {
-            namespace: "".into(),
-            name: "".into(),
-        };
-        let from = self.remembered.range((address, first)..);
-        from.take_while(|(other, _)| *other == address)
-            .map(|(_, service)| service.clone())
-            .collect()
-    }
-
     fn hold(&mut self, world: &World, reference: &ServiceRef) {
         for address in self.held.get(reference).into_iter().flatten() {
             self.remembered.remove(&(*address, reference.clone()));
@@ -238,6 +229,16 @@ impl Vips {
             self.held.insert(reference.clone(), vips);
         }
     }
+}
+
+/// The Services that stand there with an address.
+pub(super) fn services_at(
+    all: &BTreeSet<(IpAddr, ServiceRef)>,
+    address: IpAddr,
+) -> impl Iterator<Item = &ServiceRef> {
+    let from = all.range((address, ServiceRef::new("", ""))..);
+    from.take_while(move |(other, _)| *other == address)
+        .map(|(_, service)| service)
 }
 
 /// `None`: it is gone, or no LoadBalancer.
@@ -273,7 +274,7 @@ fn standing(world: &World, options: &Options, pools: &[Pool], reference: &Servic
     })
 }
 
-fn id(service: &ServiceRef) -> RequestId {
+pub(crate) fn id(service: &ServiceRef) -> RequestId {
     RequestId {
         namespace: service.namespace.to_string(),
         name: service.name.to_string(),
@@ -281,10 +282,7 @@ fn id(service: &ServiceRef) -> RequestId {
 }
 
 pub(crate) fn service_ref(service: Stored<'_, Service>) -> ServiceRef {
-    ServiceRef {
-        namespace: service.namespace().into(),
-        name: service.name().into(),
-    }
+    ServiceRef::new(service.namespace(), service.name())
 }
 
 /// Whether the pools serve a Service of this class.

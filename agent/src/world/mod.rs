@@ -63,6 +63,16 @@ pub struct ServiceRef {
     pub name: Arc<str>,
 }
 
+impl ServiceRef {
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
 impl fmt::Display for ServiceRef {
     /// `namespace/name`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

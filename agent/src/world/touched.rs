@@ -52,10 +52,8 @@ impl Touched {
         use crds::Kind;
         match reference.kind {
             Kind::Service => {
-                self.services.insert(ServiceRef {
-                    namespace: reference.namespace.as_str().into(),
-                    name: reference.name.as_str().into(),
-                });
+                self.services
+                    .insert(ServiceRef::new(&reference.namespace, &reference.name));
             }
             Kind::EndpointSlice => self
                 .services
@@ -100,8 +98,5 @@ pub(super) fn owner(parsed: &Parsed) -> Option<ServiceRef> {
         return None;
     };
     let name = slice.metadata.labels.as_ref()?.get(OF_SERVICE)?;
-    Some(ServiceRef {
-        namespace: parsed.reference.namespace.as_str().into(),
-        name: name.as_str().into(),
-    })
+    Some(ServiceRef::new(&parsed.reference.namespace, name))
 }

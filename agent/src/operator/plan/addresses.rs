@@ -150,10 +150,7 @@ fn serve<'a>(
     spec: &ServiceSpec,
     seen: Vec<Condition>,
 ) -> (Served<'a>, Request) {
-    let reference = ServiceRef {
-        namespace: service.namespace().into(),
-        name: service.name().into(),
-    };
+    let reference = vips::service_ref(service);
     let origins = origins(&seen);
     let has = |kind: &str| seen.iter().any(|condition| condition.kind == kind);
     // Cilium says nothing of origins: whatever it gave was its pools'.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crds::k8s_openapi::jiff::Timestamp;
 use crds::selector::LabelSelector;
 use crds::{Kind, ObjectRef};
-use lbipam::{Incremental, Pool, RequestId};
+use lbipam::{Incremental, Pool};
 
 use super::super::write::{Part, Target, Write};
 use super::{Stands, let_go, pool_writes, remember, stands, write};
@@ -63,14 +63,11 @@ impl Keyed {
             let service = world.objects.service(&reference.namespace, &reference.name);
             match service.map(|service| stands(world, options, &self.pools, service)) {
                 Some(Stands::Asks(_, request)) => self.planner.request(*request),
-                Some(Stands::LetGo(_) | Stands::NotOurs) | None => self.planner.gone(&id(reference)),
+                Some(Stands::LetGo(_) | Stands::NotOurs) | None => self.planner.gone(&vips::id(reference)),
             }
         }
         let decided = self.planner.step();
-        touched.extend(decided.iter().map(|id| ServiceRef {
-            namespace: id.namespace.as_str().into(),
-            name: id.name.as_str().into(),
-        }));
+        touched.extend(decided.iter().map(|id| ServiceRef::new(&id.namespace, &id.name)));
         let mut found = Changed::default();
         for reference in touched {
             self.look(world, options, reference, now, &mut found);
@@ -147,15 +144,5 @@ impl Keyed {
 }
 
 fn service_ref(object: &ObjectRef) -> ServiceRef {
-    ServiceRef {
-        namespace: object.namespace.as_str().into(),
-        name: object.name.as_str().into(),
-    }
-}
-
-fn id(service: &ServiceRef) -> RequestId {
-    RequestId {
-        namespace: service.namespace.to_string(),
-        name: service.name.to_string(),
-    }
+    ServiceRef::new(&object.namespace, &object.name)
 }
