@@ -1,15 +1,19 @@
 //! Encoded messages that several peers read: the log of changes, and batches.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
+use super::PeerId;
 use super::attrs::AttrsId;
 use super::bits::Bits;
+use super::export::global;
 use super::shared::Shared;
 use super::table::Table;
-use crate::pack::{self, Chunk, Format, Item};
+use crate::pack::{self, Audience, Chunk, Format, Item};
 use crate::types::{Asn, Family, Prefix};
+use crate::wire::attrs::NextHop;
 use crate::wire::framing::HEADER;
 use crate::wire::update::{self, Context, FirstAs};
 
@@ -73,6 +77,8 @@ pub(crate) struct Batch {
     pub(crate) dirty: Bits,
     /// Prefixes withdrawn by the items: nothing else keeps their numbers from being given to others.
     pub(crate) withdrawn: Bits,
+    /// Where routes that are sent from here lead to, other than to this speaker, and to whom they go.
+    leads: BTreeSet<(IpAddr, Audience)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +143,25 @@ impl Log {
 }
 
 impl Batch {
-    pub(crate) fn new(kind: Kind, items: Vec<Item>) -> Self {
+    /// The whole of what is announced, sorted.
+    pub(crate) fn table(items: Vec<Item>, own: Option<NextHop>, shared: &Shared) -> Self {
+        let alike = items.chunk_by(|a, b| (a.to, a.attrs) == (b.to, b.attrs));
+        let leads = alike
+            .map(|alike| (shared.attrs.get(alike[0].attrs).next_hop, alike[0].to))
+            .filter(|(next_hop, _)| Some(*next_hop) != own)
+            .map(|(next_hop, to)| (global(&next_hop), to));
+        Self {
+            leads: leads.collect(),
+            ..Self::of(Kind::Table, items)
+        }
+    }
+
+    /// A change, sorted. Only who is told of it now ever reads it.
+    pub(crate) fn change(items: Vec<Item>) -> Self {
+        Self::of(Kind::Change, items)
+    }
+
+    fn of(kind: Kind, items: Vec<Item>) -> Self {
         let mut withdrawn = Bits::default();
         for item in items.iter().filter(|item| item.attrs == AttrsId::NONE) {
             withdrawn.set(item.dest);
@@ -146,6 +170,7 @@ impl Batch {
             kind,
             items,
             withdrawn,
+            leads: BTreeSet::new(),
             at: 0,
             chunks: VecDeque::new(),
             base: 0,
@@ -162,6 +187,13 @@ impl Batch {
     pub(crate) fn can_be_joined(&self, limits: Limits) -> bool {
         let few = self.dirty.count() as usize <= self.chunks.len() * 256 + limits.dirty;
         self.kind == Kind::Table && self.base == 0 && few
+    }
+
+    /// Whether it would send a peer routes that lead to the peer itself (RFC 4271 5.1.3). When they were listed, that
+    /// peer was not there, or had another address.
+    pub(crate) fn leads_back(&self, peer: PeerId, address: IpAddr) -> bool {
+        let mut all = self.leads.iter();
+        all.any(|(to, audience)| *to == address && audience.includes(peer))
     }
 
     /// Encodes the next chunk.

@@ -4,7 +4,7 @@ use super::PeerId;
 use super::adj_out::Group;
 use super::attrs::AttrsId;
 use super::bits::Bits;
-use super::buffers::{Batch, Kind, prefixes};
+use super::buffers::{Batch, prefixes};
 use super::shared::Shared;
 use super::sync::{Member, Pass, Sync};
 use super::table::Table;
@@ -137,7 +137,7 @@ impl Group {
                 self.members.insert(peer, member);
             }
         }
-        self.batch = Some(Batch::new(Kind::Change, std::mem::take(work)));
+        self.batch = Some(Batch::change(std::mem::take(work)));
     }
 
     /// Those furthest behind lose the log until it is short enough.

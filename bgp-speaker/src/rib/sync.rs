@@ -24,7 +24,7 @@ use bytes::Bytes;
 use super::adj_out::Group;
 use super::attrs::AttrsId;
 use super::bits::Bits;
-use super::buffers::{Batch, Kind};
+use super::buffers::Batch;
 use super::shared::Shared;
 use super::table::{HERE, Table};
 use super::{PeerId, Pulled};
@@ -347,7 +347,12 @@ impl Group {
     ) {
         self.drop_idle_batch(table, shared);
         let limits = shared.limits;
-        if self.batch.as_ref().is_some_and(|b| b.can_be_joined(limits)) {
+        let address = shared.peer(peer).map(|known| known.info.address);
+        let suits = |batch: &Batch| {
+            let leads_back = address.is_some_and(|address| batch.leads_back(peer, address));
+            batch.can_be_joined(limits) && !leads_back
+        };
+        if self.batch.as_ref().is_some_and(suits) {
             member.sync = Sync::InBatch { next: 0 };
         } else if self.members.values().any(Member::in_batch) || self.batch.is_some() {
             for dest in self.announced() {
@@ -367,7 +372,7 @@ impl Group {
             };
             let mut items: Vec<Item> = self.announced().map(item).collect();
             items.sort_unstable();
-            self.batch = Some(Batch::new(Kind::Table, items));
+            self.batch = Some(Batch::table(items, self.target.form.own, shared));
             member.sync = Sync::InBatch { next: 0 };
         }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::world::*;
 use crate::config::{MaxPrefixes, MaxPrefixesAction};
-use crate::policy::{ExportPolicy, SetAttrs};
+use crate::policy::{ExportPolicy, SetAttrs, SetNextHop};
 use crate::rib::{Down, EndOfRib, LimitVerdict, PeerId, Standing, WhyNotBest, WhyRefused};
 use crate::types::{Family, Prefix};
 use crate::wire::attrs::Attrs;
@@ -134,6 +134,34 @@ fn peers_that_come_up_later_share_the_dump() {
     assert!(dumps[0].len() > 2);
     assert_eq!(dumps[0], dumps[1]);
     assert_eq!(dumps[0], dumps[2]);
+}
+
+/// RFC 4271 5.1.3. The dump was encoded for those that were there, and the newcomer's address led nowhere then.
+#[test]
+fn a_newcomer_does_not_share_a_dump_that_leads_to_itself() {
+    let unchanged = SetAttrs {
+        next_hop: SetNextHop::Unchanged,
+        ..SetAttrs::default()
+    };
+    let peer = |n| {
+        let mut info = external(n);
+        info.families[0].1.export = export_with(unchanged.clone());
+        info
+    };
+    let mut world = World::new();
+    let a = world.up(1, peer(1));
+    world.announce(a, &learned(&[65001], "10.0.0.2"), &["203.0.113.0/24"]);
+    world.announce(a, &learned(&[65001], "10.0.0.1"), &["198.51.100.0/24"]);
+    world.drain(a);
+    // Decoding asserts that nothing sent meanwhile is wrong either.
+    for (n, held) in [
+        (2, vec!["198.51.100.0/24"]),
+        (3, vec!["198.51.100.0/24", "203.0.113.0/24"]),
+    ] {
+        let newcomer = world.up(n, peer(n));
+        world.drain(newcomer);
+        assert_eq!(world.holds(newcomer), held, "peer {n}");
+    }
 }
 
 #[test]
