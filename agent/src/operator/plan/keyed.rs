@@ -34,7 +34,7 @@ struct State {
     addresses: addresses::Keyed,
     /// To what each part wants something written, addresses aside.
     targets: BTreeMap<Part, BTreeSet<Target>>,
-    /// Parts whose memory changed: what they have now may lead to something else.
+    /// Parts to plan though nothing that they read has changed: what they remember has, and may lead to something else.
     again: BTreeSet<Part>,
     lb_ipam: Option<crate::plan::LbIpamReport>,
 }
@@ -78,6 +78,8 @@ impl Keyed {
         }
         self.state = State {
             off: Some(off),
+            // Also those of whose objects none is left: what they remember of them goes.
+            again: Part::ALL.into_iter().collect(),
             ..State::default()
         };
         let there = world.objects.iter().map(|parsed| parsed.reference.clone());

@@ -320,6 +320,30 @@ fn reference(kind: Kind, name: &str) -> ObjectRef {
     ObjectRef::namespaced(kind, namespace, name)
 }
 
+fn run(multi: bool, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let mut history = History {
+        cluster: Cluster::with(&[]),
+        config: config(if multi {
+            IpamMode::MultiPool
+        } else {
+            IpamMode::ClusterPool
+        }),
+        refused: BTreeSet::new(),
+        changed: BTreeSet::new(),
+        keyed: Keyed::default(),
+        wanted: BTreeMap::new(),
+        memory: Memory::default(),
+    };
+    for event in events {
+        history.take(event)?;
+    }
+    // Once all is written nothing is left to do, and a restart changes nothing.
+    for _ in 0..6 {
+        history.step(u8::MAX)?;
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -328,21 +352,19 @@ proptest! {
         multi: bool,
         events in proptest::collection::vec(some_event(), 1..50),
     ) {
-        let mut history = History {
-            cluster: Cluster::with(&[]),
-            config: config(if multi { IpamMode::MultiPool } else { IpamMode::ClusterPool }),
-            refused: BTreeSet::new(),
-            changed: BTreeSet::new(),
-            keyed: Keyed::default(),
-            wanted: BTreeMap::new(),
-            memory: Memory::default(),
-        };
-        for event in events {
-            history.take(event)?;
-        }
-        // Once all is written nothing is left to do, and a restart changes nothing.
-        for _ in 0..6 {
-            history.step(u8::MAX)?;
-        }
+        run(multi, events)?;
     }
+}
+
+#[test]
+fn the_last_object_of_a_kind_goes_while_another_part_is_switched_off() {
+    let node = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": "n1", "uid": "n1"}, "spec": {}});
+    let events = vec![
+        Event::Applied(node),
+        Event::Step(0),
+        Event::Deleted(Kind::CiliumNode, "n1"),
+        Event::Refused(Kind::Service),
+        Event::Step(0),
+    ];
+    run(false, events).unwrap();
 }
