@@ -100,7 +100,8 @@ enum Task {
         /// `lb`: the load balancer in the kernel. `kube`: a big cluster (takes minutes, and only by name). Any other word:
         /// only benchmarks whose name contains it.
         name: Option<String>,
-        /// Of `lb` only this: `packets`, `throughput` (end to end beside others, takes minutes) or `control`.
+        /// Of `lb` only this: `packets`, `throughput` (end to end beside others, takes minutes) or `control`. Of
+        /// `kube` only `addresses`: the operator's part.
         part: Option<String>,
     },
 }

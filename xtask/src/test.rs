@@ -143,16 +143,22 @@ pub(crate) fn bench(name: Option<&str>, part: Option<&str>) -> Result<()> {
             }
             Ok(())
         }
-        Some(_) if part.is_some() => bail!("only `lb` has parts"),
         Some("kube") => {
+            if let Some(part) = part
+                && part != "addresses"
+            {
+                bail!("of `kube`, `addresses` can be run alone, and not `{part}`");
+            }
             build(true)?;
             let program = target_folder()?.join("release/stentor");
             let mut command = step::cargo();
             command
                 .args(whole)
-                .args(["--bench", "kube", "--profile", "dev", "--", "kube"]);
+                .args(["--bench", "kube", "--profile", "dev", "--", "kube"])
+                .args(part);
             step::run(command.env("STENTOR_BINARY", program))
         }
+        Some(_) if part.is_some() => bail!("only `lb` and `kube` have parts"),
         Some(name) => run(&["--benches", "--", name]),
         None => {
             ebpf::build()?;

@@ -10,7 +10,8 @@
 //!   one more   created -> address in the status -> UPDATE on FRR's wire, a Service each second
 //! ```
 //!
-//! `STENTOR_BENCH_SERVICES` and `STENTOR_BENCH_AGENTS` make it smaller or bigger.
+//! `STENTOR_BENCH_SERVICES` and `STENTOR_BENCH_AGENTS` make it smaller or bigger; `cargo xtask bench kube addresses` is that part
+//! alone.
 
 mod agents;
 mod one_more;
@@ -44,7 +45,11 @@ fn main() -> ExitCode {
         println!("kube: skipped; `cargo xtask bench kube` runs it");
         return ExitCode::SUCCESS;
     }
-    match run() {
+    let run = match std::env::args().any(|word| word == "addresses") {
+        true => run_addresses,
+        false => run,
+    };
+    match begin().and_then(|begun| begun.map_or(Ok(()), |(control_plane, api)| run(&control_plane, &api))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -53,14 +58,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let services = size("STENTOR_BENCH_SERVICES", 10_000)?;
-    let agents = size("STENTOR_BENCH_AGENTS", 1000)?;
+/// An empty cluster; `None`: its programs are not here.
+fn begin() -> Result<Option<(ControlPlane, Api)>> {
     let assets = match Assets::find() {
         Ok(assets) => assets,
         Err(why) => {
             println!("skipped: {why}");
-            return Ok(());
+            return Ok(None);
         }
     };
     // Before any thread is there: they would stay behind.
@@ -69,25 +73,40 @@ fn run() -> Result<()> {
         .args(["link", "set", "lo", "up"])
         .status()?;
     ensure!(up.success(), "the loopback device does not come up");
-    let wire = Wire::new()?;
     let control_plane = ControlPlane::start(&assets)?;
     let api = Api::new(&control_plane.kubeconfig())?;
     api.block_on(population::prepare(&api))?;
+    Ok(Some((control_plane, api)))
+}
 
+fn run_addresses(control_plane: &ControlPlane, api: &Api) -> Result<()> {
+    let services = size("STENTOR_BENCH_SERVICES", 10_000)?;
+    Population {
+        from: 0,
+        to: services,
+    }
+    .create(api)?;
+    addresses(control_plane, api, services)?.ends_well()
+}
+
+fn run(control_plane: &ControlPlane, api: &Api) -> Result<()> {
+    let services = size("STENTOR_BENCH_SERVICES", 10_000)?;
+    let agents = size("STENTOR_BENCH_AGENTS", 1000)?;
+    let wire = Wire::new()?;
     let few = Population {
         from: 0,
         to: services.min(100),
     };
-    few.create(&api)?;
-    agents::run(&control_plane, &api, agents)?;
+    few.create(api)?;
+    agents::run(control_plane, api, agents)?;
     Population {
         from: few.to,
         to: services,
     }
-    .create(&api)?;
-    let mut operator = addresses(&control_plane, &api, services)?;
-    let agent = routes(&control_plane, &api, &wire, services)?;
-    one_more::run(&api, &wire, services, MORE)?;
+    .create(api)?;
+    let mut operator = addresses(control_plane, api, services)?;
+    let agent = routes(control_plane, api, &wire, services)?;
+    one_more::run(api, &wire, services, MORE)?;
     println!("afterwards");
     tell(
         "  operator, resident set",
@@ -120,6 +139,15 @@ fn addresses(control_plane: &ControlPlane, api: &Api, services: u32) -> Result<O
     let weight = Weight::of(operator.pid())?;
     tell("  operator, CPU", seconds(weight.cpu), "<= 5 s");
     tell("  operator, resident set, most", weight.most(), "<= 150 MB");
+    tell(
+        "    of it plans",
+        format!(
+            "{:.2} s in {}",
+            operator.metric("stentor_operator_plan_seconds_sum")?,
+            operator.metric("stentor_operator_plan_seconds_count")?
+        ),
+        "",
+    );
     let after = Requests::now(control_plane)?;
     let status = after.status_writes_of_services - before.status_writes_of_services;
     tell("  status writes of Services", status, &services.to_string());
