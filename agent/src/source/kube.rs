@@ -15,6 +15,7 @@
 //! Objects are cut to what planning reads before they are held; Secrets come from one namespace only.
 
 mod client;
+mod item;
 mod mirror;
 mod trim;
 
@@ -24,16 +25,17 @@ use std::time::Duration;
 
 use crds::{Kind, Version};
 use futures_util::StreamExt as _;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as follow};
-use kube::{Client, Config};
-use serde_json::{Map, Value, json};
+use kube::{Client, Config, Resource as _};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Batch, Rescan, rescans};
+use item::Item;
 use mirror::{Failure, Mirror, News};
 use trim::Reader;
 
@@ -362,7 +364,7 @@ async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
     let group = watch.kind.group();
     let gvk = GroupVersionKind::gvk(group, watch.version.as_str(), watch.kind.as_str());
     let resource = ApiResource::from_gvk_with_plural(&gvk, watch.kind.plural());
-    let api: Api<DynamicObject> = match &watch.namespace {
+    let api: Api<Item> = match &watch.namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
@@ -385,7 +387,7 @@ async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
     }
 }
 
-fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
+fn news(watch: &Watch, api_version: &str, event: Event<Item>) -> News {
     let kind = watch.kind;
     let json = |object| whole(watch, api_version, object);
     match event {
@@ -401,22 +403,18 @@ fn news(watch: &Watch, api_version: &str, event: Event<DynamicObject>) -> News {
         },
         Event::Delete(object) => News::Deleted {
             kind,
-            namespace: object.metadata.namespace.unwrap_or_default(),
-            name: object.metadata.name.unwrap_or_default(),
+            namespace: object.meta().namespace.clone().unwrap_or_default(),
+            name: object.meta().name.clone().unwrap_or_default(),
         },
     }
 }
 
 /// The object as its manifest would be. Items of a list do not say what they are.
-fn whole(watch: &Watch, api_version: &str, object: DynamicObject) -> Value {
-    let is_own = watch.node.is_some() && watch.node == object.metadata.name;
-    let mut members = match object.data {
-        Value::Object(members) => members,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
-    };
+fn whole(watch: &Watch, api_version: &str, object: Item) -> Value {
+    let is_own = watch.node.is_some() && watch.node == object.meta().name;
+    let mut members = object.members;
     members.insert("apiVersion".to_owned(), json!(api_version));
     members.insert("kind".to_owned(), json!(watch.kind.as_str()));
-    members.insert("metadata".to_owned(), json!(object.metadata));
     if watch.kind == Kind::CiliumBGPNodeConfig && !is_own {
         members.remove("status");
     }
