@@ -13,12 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::condition::ConditionStatus;
 use crds::k8s_openapi::api::core::v1::Service;
 use crds::k8s_openapi::jiff::Timestamp;
+use crds::{Kind, ObjectRef};
 use ebpf_datapath::sizes;
 use serde_json::json;
 
 use super::conditions::{Conditions, Wanted, of_service};
 use super::write::{Basis, Note, Order, Part, Target, Weight, Write};
-use crate::world::{Stored, World};
+use crate::plan::vips;
+use crate::world::{ServiceRef, Stored, World};
 
 /// Ours. There is none that is true: it would be written to every Service.
 const READY: &str = "stentor.io/DatapathReady";
@@ -31,27 +33,62 @@ type Refusals<'a> = BTreeMap<(&'a str, i64), BTreeSet<&'a str>>;
 
 /// What is to be written so that each Service says what nodes say of it.
 pub(crate) fn full_maps(world: &World, now: Timestamp) -> Vec<Write> {
-    let refused = refusals(world);
-    let says = |service: &Stored<'_, Service>| {
-        let status = service.object.status.as_ref();
-        let conditions = status.and_then(|status| status.conditions.as_deref());
-        conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == READY)
-    };
-    let write = |service: Stored<'_, Service>| {
-        let refusals = refused.get(&(service.namespace(), service.name()));
-        if refusals.is_none() && !says(&service) {
-            return None;
-        }
-        told(service, refusals, now)
-    };
+    let told = told(world);
+    let write = |service: Stored<'_, Service>| write(service, told.get(&vips::service_ref(service)), now);
     world.objects.services().filter_map(write).collect()
 }
 
-/// What nodes say, by namespace and name of the Service.
-fn refusals(world: &World) -> BTreeMap<(&str, &str), Refusals<'_>> {
+/// The same from what changed: ten thousand other Services cost nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Keyed {
+    /// What nodes say.
+    told: BTreeMap<ServiceRef, Wanted>,
+    /// To which something is to be written.
+    written: BTreeSet<ServiceRef>,
+}
+
+impl Keyed {
+    /// `changed`: objects that are not as they were, or gone. What is to be written, if anything; of all others the same as
+    /// before. At the first step everything must have changed.
+    pub(crate) fn step(
+        &mut self,
+        world: &World,
+        changed: &BTreeSet<ObjectRef>,
+        now: Timestamp,
+    ) -> Vec<(Target, Option<Write>)> {
+        let of_services = changed.iter().filter(|object| object.kind == Kind::Service);
+        let mut touched: BTreeSet<ServiceRef> = of_services
+            .map(|service| ServiceRef::new(&service.namespace, &service.name))
+            .collect();
+        if changed.iter().any(|object| object.kind == Kind::CiliumNode) {
+            let told = told(world);
+            let before = std::mem::replace(&mut self.told, told);
+            let other = |(service, wanted): (ServiceRef, Wanted)| {
+                (self.told.get(&service) != Some(&wanted)).then_some(service)
+            };
+            let new = self.told.keys().filter(|service| !before.contains_key(service));
+            touched.extend(new.cloned());
+            touched.extend(before.into_iter().filter_map(other));
+        }
+        let mut found = Vec::new();
+        for reference in touched {
+            let service = world.objects.service(&reference.namespace, &reference.name);
+            let write = service.and_then(|service| write(service, self.told.get(&reference), now));
+            let was_written = self.written.remove(&reference);
+            if write.is_none() && !was_written {
+                continue;
+            }
+            found.push((target(&reference), write.clone()));
+            if write.is_some() {
+                self.written.insert(reference);
+            }
+        }
+        found
+    }
+}
+
+/// What nodes say of each Service.
+fn told(world: &World) -> BTreeMap<ServiceRef, Wanted> {
     let mut refused: BTreeMap<(&str, &str), Refusals<'_>> = BTreeMap::new();
     for node in world.objects.cilium_nodes() {
         let status = node.object.status.as_ref();
@@ -65,16 +102,32 @@ fn refusals(world: &World) -> BTreeMap<(&str, &str), Refusals<'_>> {
             }
         }
     }
+    let refused = refused.iter();
     refused
+        .map(|((namespace, name), refusals)| (ServiceRef::new(namespace, name), wanted(refusals)))
+        .collect()
 }
 
-fn told(service: Stored<'_, Service>, refusals: Option<&Refusals<'_>>, now: Timestamp) -> Option<Write> {
+fn target(service: &ServiceRef) -> Target {
+    Target {
+        object: ObjectRef::namespaced(Kind::Service, &*service.namespace, &*service.name),
+        part: Part::Condition,
+    }
+}
+
+fn write(service: Stored<'_, Service>, wanted: Option<&Wanted>, now: Timestamp) -> Option<Write> {
+    let status = service.object.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref());
+    let mut types = conditions.into_iter().flatten().map(|seen| &seen.type_);
+    // Nearly all say nothing, and nothing is said of them.
+    if wanted.is_none() && !types.any(|seen| seen == READY) {
+        return None;
+    }
     let seen = of_service(service.object);
-    let wanted: Vec<Wanted> = refusals.into_iter().map(wanted).collect();
     let conditions = Conditions {
         seen: &seen,
         ours: &[READY],
-        wanted: &wanted,
+        wanted: wanted.map(std::slice::from_ref).unwrap_or_default(),
         generation: service.object.metadata.generation,
         now,
     };
@@ -84,15 +137,12 @@ fn told(service: Stored<'_, Service>, refusals: Option<&Refusals<'_>>, now: Time
     }
     // Nodes come and go; that it began is worth a word.
     let is_known = seen.iter().any(|seen| seen.kind == READY);
-    let news = wanted.iter().filter(|_| !is_known).map(|wanted| {
+    let news = wanted.into_iter().filter(|_| !is_known).map(|wanted| {
         let text = wanted.message.clone();
         Note::of(service.parsed, Weight::Warning, "Balance", "MapFull", text)
     });
     Some(Write {
-        target: Target {
-            object: service.parsed.reference.clone(),
-            part: Part::Condition,
-        },
+        target: target(&vips::service_ref(service)),
         basis: Basis::of(service.parsed)?,
         order: Order::Strategic(json!({ "status": { "conditions": entries } })),
         notes: news.collect(),
@@ -131,7 +181,6 @@ fn named(nodes: &BTreeSet<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crds::{Kind, ObjectRef};
     use serde_json::Value;
 
     use super::super::bench::Cluster;

@@ -4,8 +4,8 @@
 //!   objects that changed --> parts that read their kind --> what they want now --> difference to what they wanted
 //! ```
 //!
-//! Addresses of Services are planned one by one. Every other part is planned whole, where a kind that it reads has changed:
-//! its objects are as many as there are nodes.
+//! Addresses of Services, and what they say of full maps, are planned one by one. Every other part is planned whole, where a
+//! kind that it reads has changed: its objects are as many as there are nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crds::{Kind, ObjectRef};
 
 use super::addresses;
 use super::write::{Target, Write};
-use super::{Memory, Part, Report, lacking, plan_part};
+use super::{Memory, Part, Report, full_maps, lacking, plan_part};
 use crate::config::Config;
 use crate::world::{ServiceRef, World};
 
@@ -32,7 +32,8 @@ struct State {
     /// What can not work, and for want of which kinds; `None` before the first plan.
     off: Option<BTreeMap<Part, Vec<Kind>>>,
     addresses: addresses::Keyed,
-    /// To what each part wants something written, addresses aside.
+    full_maps: full_maps::Keyed,
+    /// To what each other part wants something written.
     targets: BTreeMap<Part, BTreeSet<Target>>,
     /// Parts to plan though nothing that they read has changed: what they remember has, and may lead to something else.
     again: BTreeSet<Part>,
@@ -142,8 +143,17 @@ impl Keyed {
         let mut left = BTreeSet::new();
         for part in Part::ALL {
             let reads = part.needs().iter().any(|kind| kinds.contains(kind)) || again.contains(&part);
-            if part == Part::LbIpam || !reads || !self.is_planned(part, config) {
+            if !reads || !self.is_planned(part, config) {
                 continue;
+            }
+            match part {
+                // After all others.
+                Part::LbIpam => continue,
+                Part::FullMaps => {
+                    writes.extend(self.state.full_maps.step(world, changed, now));
+                    continue;
+                }
+                Part::NodeIpam | Part::Bgp | Part::PodPrefixes | Part::PeerSecrets => {}
             }
             let before = self.memory.clone();
             let (wanted, memory) = plan_part(part, world, before.clone(), config, now);
