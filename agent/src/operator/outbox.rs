@@ -298,7 +298,7 @@ mod tests {
                 part: Part::Status,
             },
             basis: Basis::Version(version.to_owned()),
-            order: Order::Merge(json!({})),
+            order: Order::Merge(json!({}).into()),
             notes: Vec::new(),
         }
     }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use crds::k8s_openapi::jiff::Timestamp;
 use crds::{Kind, Version};
-use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
-    Preconditions,
+    Preconditions, Request,
 };
+use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::operator::outbox::Outcome;
+use crate::operator::plan;
 use crate::operator::plan::write::{Basis, Note, Order, Part, Weight, Write};
 use crate::source::kube::chain;
 
@@ -41,27 +42,33 @@ pub async fn carry_out(client: Client, write: &Write, limit: Duration) -> Outcom
 }
 
 async fn send(client: Client, write: &Write) -> kube::Result<()> {
+    let request = request(write)?;
+    // What it is then is told by the watch; here it is read and forgotten.
+    client.request_text(request).await.map(drop)
+}
+
+fn request(write: &Write) -> kube::Result<hyper::Request<Vec<u8>>> {
     let object = &write.target.object;
-    let api = api(client, object.kind, &object.namespace);
     let name = object.name.as_str();
+    let namespace = Some(object.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    let requests = Request::new(DynamicObject::url_path(&resource(object.kind), namespace));
     let version = match &write.basis {
         Basis::Absent => None,
         Basis::Version(version) => Some(version.clone()),
     };
-    let over = |patch: &Value| {
-        let mut patch = patch.clone();
+    let over = |patch: &plan::write::Patch| -> kube::Result<Value> {
+        let mut patch = patch.value().map_err(kube::Error::SerdeError)?;
         patch["metadata"]["resourceVersion"] = json!(version);
-        patch
+        Ok(patch)
     };
     let patch = match &write.order {
         Order::Create(whole) => {
-            let whole: DynamicObject =
-                serde_json::from_value(whole.clone()).map_err(kube::Error::SerdeError)?;
             let params = PostParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PostParams::default()
             };
-            return api.create(&params, &whole).await.map(drop);
+            let request = requests.create(&params, whole.to_string().into_bytes());
+            return request.map_err(kube::Error::BuildRequest);
         }
         Order::Delete => {
             let mut params = DeleteParams::background();
@@ -69,29 +76,26 @@ async fn send(client: Client, write: &Write) -> kube::Result<()> {
                 resource_version: version,
                 uid: None,
             });
-            return api.delete(name, &params).await.map(drop);
+            return requests.delete(name, &params).map_err(kube::Error::BuildRequest);
         }
-        Order::Merge(patch) => Patch::Merge(over(patch)),
-        Order::Strategic(patch) => Patch::Strategic(over(patch)),
+        Order::Merge(patch) => Patch::Merge(over(patch)?),
+        Order::Strategic(patch) => Patch::Strategic(over(patch)?),
     };
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    match write.target.part {
-        Part::Object => api.patch(name, &params, &patch).await.map(drop),
-        Part::Status | Part::Condition => api.patch_status(name, &params, &patch).await.map(drop),
-    }
+    let request = match write.target.part {
+        Part::Object => requests.patch(name, &params, &patch),
+        Part::Status | Part::Condition => requests.patch_subresource("status", name, &params, &patch),
+    };
+    request.map_err(kube::Error::BuildRequest)
 }
 
-fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+fn resource(kind: Kind) -> ApiResource {
     let version = kind.versions().first().copied().unwrap_or(Version::V1);
     let gvk = GroupVersionKind::gvk(kind.group(), version.as_str(), kind.as_str());
-    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
-    match namespace {
-        "" => Api::all_with(client, &resource),
-        namespace => Api::namespaced_with(client, namespace, &resource),
-    }
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural())
 }
 
 /// Writes the status of an object that has the name of a node. What it writes is this node's alone, so no version is named.
@@ -120,7 +124,7 @@ pub(crate) enum NotReported {
 impl Reporter {
     pub(crate) fn new(client: Client, kind: Kind, node: &str) -> Self {
         Self {
-            api: api(client, kind, ""),
+            api: Api::all_with(client, &resource(kind)),
             node: node.to_owned(),
         }
     }
@@ -197,7 +201,55 @@ fn shortened(text: &str, octets: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use crds::ObjectRef;
+
     use super::*;
+    use crate::operator::plan::write::Target;
+
+    /// Method, path and body.
+    fn sent(object: ObjectRef, part: Part, basis: Basis, order: Order) -> (String, String, Value) {
+        let write = Write {
+            target: Target { object, part },
+            basis,
+            order,
+            notes: Vec::new(),
+        };
+        let request = request(&write).unwrap();
+        let uri = request.uri().to_string();
+        let body = serde_json::from_slice(request.body()).unwrap();
+        (request.method().to_string(), uri, body)
+    }
+
+    #[test]
+    fn a_write_is_sent_to_its_part_of_the_object_over_the_version_that_was_seen() {
+        let service = || ObjectRef::namespaced(Kind::Service, "ns", "s");
+        let pool = || ObjectRef::cluster(Kind::CiliumLoadBalancerIPPool, "p");
+        let seven = || Basis::Version("7".to_owned());
+        let words = |method: &str, path: &str| {
+            let path = path.replace("...", "&fieldManager=stentor-operator");
+            (method.to_owned(), path)
+        };
+        let status = || json!({ "status": { "conditions": [] } });
+        let over = json!({ "metadata": { "resourceVersion": "7" }, "status": { "conditions": [] } });
+        for part in [Part::Status, Part::Condition] {
+            let (method, path, body) = sent(service(), part, seven(), Order::Strategic(status().into()));
+            assert_eq!(
+                (method, path),
+                words("PATCH", "/api/v1/namespaces/ns/services/s/status?...")
+            );
+            assert_eq!(body, over);
+        }
+        let (method, path, body) = sent(pool(), Part::Object, seven(), Order::Merge(status().into()));
+        let of_pool = "/apis/cilium.io/v2/ciliumloadbalancerippools";
+        assert_eq!((method, path), words("PATCH", &format!("{of_pool}/p?...")));
+        assert_eq!(body, over);
+        let (method, path, body) = sent(pool(), Part::Object, Basis::Absent, Order::Create(status()));
+        assert_eq!((method, path), words("POST", &format!("{of_pool}?...")));
+        assert_eq!(body, status());
+        let (method, path, body) = sent(pool(), Part::Object, seven(), Order::Delete);
+        assert_eq!((method, path), words("DELETE", &format!("{of_pool}/p?")));
+        assert_eq!(body["preconditions"], json!({ "resourceVersion": "7" }));
+    }
 
     #[test]
     fn a_note_is_cut_between_characters() {

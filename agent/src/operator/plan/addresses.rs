@@ -244,7 +244,7 @@ fn write(
     Some(Write {
         target: Target::status(service.parsed),
         basis: Basis::of(service.parsed)?,
-        order: Order::Strategic(json!({ "status": status })),
+        order: Order::Strategic(json!({ "status": status }).into()),
         notes,
     })
 }
@@ -379,7 +379,7 @@ fn let_go(service: Stored<'_, Service>, seen: &[Condition], pools: &[Pool], now:
     Some(Write {
         target: Target::status(service.parsed),
         basis: Basis::of(service.parsed)?,
-        order: Order::Strategic(json!({ "status": status })),
+        order: Order::Strategic(json!({ "status": status }).into()),
         notes: told.collect(),
     })
 }
@@ -471,7 +471,7 @@ fn pool_writes(world: &World, report: &LbIpamReport, now: Timestamp) -> Vec<Writ
         Some(Write {
             target: Target::status(pool.parsed),
             basis: Basis::of(pool.parsed)?,
-            order: Order::Merge(json!({ "status": { "conditions": list } })),
+            order: Order::Merge(json!({ "status": { "conditions": list } }).into()),
             notes: pool_notes(pool.parsed, seen, &wanted),
         })
     };

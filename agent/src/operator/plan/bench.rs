@@ -80,13 +80,13 @@ impl Cluster {
                 (Basis::Version(version), Order::Merge(patch)) => {
                     let mut whole = self.json(object);
                     assert_eq!(whole["metadata"]["resourceVersion"], json!(version));
-                    merged(&mut whole, patch);
+                    merged(&mut whole, &patch.value().unwrap());
                     self.apply(whole);
                 }
                 (Basis::Version(version), Order::Strategic(patch)) => {
                     let mut whole = self.json(object);
                     assert_eq!(whole["metadata"]["resourceVersion"], json!(version));
-                    of_service(&mut whole["status"], &patch["status"]);
+                    of_service(&mut whole["status"], &patch.value().unwrap()["status"]);
                     self.apply(whole);
                 }
                 (_, _) => panic!("{write:?}"),

@@ -98,7 +98,7 @@ fn changed(
     Some(Write {
         target: target(there.name()),
         basis: Basis::of(there.parsed)?,
-        order: Order::Merge(patch),
+        order: Order::Merge(patch.into()),
         notes,
     })
 }

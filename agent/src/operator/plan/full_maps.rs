@@ -144,7 +144,7 @@ fn write(service: Stored<'_, Service>, wanted: Option<&Wanted>, now: Timestamp) 
     Some(Write {
         target: target(&vips::service_ref(service)),
         basis: Basis::of(service.parsed)?,
-        order: Order::Strategic(json!({ "status": { "conditions": entries } })),
+        order: Order::Strategic(json!({ "status": { "conditions": entries } }).into()),
         notes: news.collect(),
     })
 }

@@ -195,7 +195,7 @@ fn status(
     Some(Write {
         target: Target::status(service.parsed),
         basis: Basis::of(service.parsed)?,
-        order: Order::Strategic(json!({ "status": status })),
+        order: Order::Strategic(json!({ "status": status }).into()),
         notes,
     })
 }

@@ -280,7 +280,7 @@ fn changed(
     Some(Write {
         target: target(there.name()),
         basis: Basis::of(there.parsed)?,
-        order: Order::Merge(patch),
+        order: Order::Merge(patch.into()),
         notes,
     })
 }
@@ -357,7 +357,7 @@ pub(super) fn write_conditions(
         target: Target::status(parsed),
         basis: Basis::of(parsed)?,
         notes: notes.collect(),
-        order: Order::Merge(json!({ "status": { "conditions": list } })),
+        order: Order::Merge(json!({ "status": { "conditions": list } }).into()),
     })
 }
 

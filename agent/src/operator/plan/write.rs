@@ -41,10 +41,30 @@ pub enum Order {
     /// The whole object.
     Create(Value),
     /// JSON merge patch (RFC 7386): members that are named are replaced, lists as a whole.
-    Merge(Value),
+    Merge(Patch),
     /// Strategic merge patch: of lists with keys, the entries that are named. Only core kinds know it.
-    Strategic(Value),
+    Strategic(Patch),
     Delete,
+}
+
+/// A patch as text: ten thousand may wait, and as a tree each takes as much memory as its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patch(Box<str>);
+
+impl From<Value> for Patch {
+    fn from(patch: Value) -> Self {
+        Self(patch.to_string().into())
+    }
+}
+
+impl Patch {
+    /// As it was made.
+    ///
+    /// # Errors
+    /// Those of text that is no JSON, which no patch is.
+    pub fn value(&self) -> serde_json::Result<Value> {
+        serde_json::from_str(&self.0)
+    }
 }
 
 /// A decision and its reason, for a Kubernetes Event.
