@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use crds::cilium_node::FullMap;
 use ebpf_abi::DropReason;
-use ebpf_abi::config::{ANSWERED, Direction, FORGONE, FORWARDED, counter, drop_counter};
+use ebpf_abi::config::{ANSWERED, Direction, FORGONE, FORWARDED, HELD, RELEASED, counter, drop_counter};
 use ebpf_abi::maps;
 use ebpf_datapath::image::MapImage;
 use ebpf_datapath::{Limits, Socket};
@@ -105,6 +105,13 @@ impl Report {
     #[must_use]
     pub fn forgone(&self) -> u64 {
         self.packets(counter(Direction::Ingress, FORGONE))
+    }
+
+    /// Later fragments that came before their first and were kept, and those of them that went on after it.
+    #[must_use]
+    pub fn fragments(&self) -> (u64, u64) {
+        let packets = |what| self.packets(counter(Direction::Ingress, what));
+        (packets(HELD), packets(RELEASED))
     }
 
     /// How full all maps are, by name.

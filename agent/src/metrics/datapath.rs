@@ -42,6 +42,22 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         "Packets of flows by direct return that went on without an entry, because too many began at once",
     );
     page.sample(&[], report.forgone());
+    let (held, released) = report.fragments();
+    for (name, help, packets) in [
+        (
+            "stentor_datapath_fragments_held_total",
+            "Fragments that came before the first of their datagram, and were kept",
+            held,
+        ),
+        (
+            "stentor_datapath_fragments_released_total",
+            "Those of them whose first came in time",
+            released,
+        ),
+    ] {
+        page.family(name, Kind::Counter, help);
+        page.sample(&[], packets);
+    }
     page.family(
         "cilium_bpf_map_pressure",
         Kind::Gauge,

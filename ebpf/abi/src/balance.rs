@@ -25,6 +25,7 @@
 mod choose;
 mod direct;
 mod family;
+pub(crate) mod held;
 mod meet;
 mod open;
 mod returned;
@@ -43,6 +44,7 @@ use crate::track::{self, State, Tell};
 
 pub use choose::{ATTEMPTS, choose};
 pub use family::Balanced;
+pub use held::{come, has_come, wait};
 use meet::{Concerns, Met, meet, settings};
 pub use open::PROBES;
 use open::{admit, open, source_is_refused};
@@ -77,6 +79,10 @@ pub enum Verdict {
     Returned,
     /// Untouched, and perhaps wrapped by another node: [`unwrap`] decides.
     Wrapped,
+    /// Untouched, and to be kept until the first fragment of its datagram comes: [`wait`].
+    Hold,
+    /// Untouched, and to come anew, and after it all that waited for it: [`come`].
+    Release,
 }
 
 /// Why a packet was not touched.
@@ -167,6 +173,16 @@ fn only_here(verdict: Verdict) -> Verdict {
         | Verdict::Direct(..)
         | Verdict::Returned
         | Verdict::Wrapped => Verdict::Drop(DropReason::EncapsulationProhibited),
+        Verdict::Hold | Verdict::Release => in_order(verdict),
+    }
+}
+
+/// Where nothing is held. The stage before this one has met the packet and found what it needs; it went meanwhile.
+#[inline(always)]
+fn in_order(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Hold | Verdict::Release => Verdict::Drop(DropReason::FirstFragmentMissing),
+        verdict => verdict,
     }
 }
 
@@ -357,7 +373,7 @@ pub fn remember<A: Balanced, P: Packet, T: Tables<A>>(packet: &mut P, tables: &m
             }
         }
     });
-    done.unwrap_or_else(|verdict| verdict)
+    in_order(done.unwrap_or_else(|verdict| verdict))
 }
 
 /// The same after [`Opened::Brought`], which said the VIP.

@@ -9,11 +9,13 @@ pub enum Limited {
     Answers,
     /// Entries of flows that need none.
     Flows,
+    /// Fragments that are kept until their first comes.
+    Held,
 }
 
 impl Limited {
     /// How many there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 
     /// The element.
     #[inline(always)]
@@ -21,6 +23,7 @@ impl Limited {
         match self {
             Self::Answers => 0,
             Self::Flows => 1,
+            Self::Held => 2,
         }
     }
 
@@ -29,7 +32,7 @@ impl Limited {
     pub const fn burst(self) -> u32 {
         match self {
             Self::Answers => 10,
-            Self::Flows => 1,
+            Self::Flows | Self::Held => 1,
         }
     }
 }

@@ -194,8 +194,13 @@ pub const FORWARDED: u8 = 0;
 pub const ANSWERED: u8 = 1;
 /// Packets of flows that have no entry, because more began than [`Config::flow_rate`].
 pub const FORGONE: u8 = 2;
+/// Later fragments that came before their first, and wait for it.
+pub const HELD: u8 = 3;
+/// Those of them that went on after it.
+pub const RELEASED: u8 = 4;
 
-/// The element for what happened in this direction; `what` is [`FORWARDED`], [`ANSWERED`], [`FORGONE`] or the
+/// The element for what happened in this direction; `what` is [`FORWARDED`], [`ANSWERED`], [`FORGONE`], [`HELD`],
+/// [`RELEASED`] or the
 /// number of a [`DropReason`].
 #[inline(always)]
 pub fn counter(direction: Direction, what: u8) -> u32 {
@@ -230,6 +235,8 @@ mod tests {
         places.push(counter(Direction::Ingress, ANSWERED));
         places.push(counter(Direction::Egress, ANSWERED));
         places.push(counter(Direction::Ingress, FORGONE));
+        places.push(counter(Direction::Ingress, HELD));
+        places.push(counter(Direction::Ingress, RELEASED));
         assert!(places.iter().all(|place| *place < COUNTERS));
         let count = places.len();
         places.sort_unstable();

@@ -266,8 +266,71 @@ pub struct FragmentPorts {
 
 plain!(FragmentPorts, 8, destination_port = 2, expires = 4);
 
+impl FragmentPorts {
+    /// What stands for a first fragment that is not here yet. No flow is without ports.
+    #[inline(always)]
+    pub const fn awaited(expires: u32) -> Self {
+        Self {
+            source_port: 0,
+            destination_port: 0,
+            expires,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn is_awaited(&self) -> bool {
+        self.source_port == 0 && self.destination_port == 0
+    }
+}
+
 /// How long fragments of a datagram may lie apart, in seconds. The kernel's own limit is 30.
 pub const FRAGMENT_LIFETIME: u32 = 15;
+
+/// Key of `HELD`: a later fragment that came before its first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeldKey {
+    /// IPv4's as `::ffff:a.b.c.d`.
+    pub source: V6,
+    pub destination: V6,
+    /// As in [`FragmentKey`].
+    pub id: u32,
+    pub protocol: u8,
+    pub pad: u8,
+    /// Which of its datagram: less than [`HELD_PLACES`].
+    pub place: u16,
+}
+
+plain!(
+    HeldKey,
+    40,
+    destination = 16,
+    id = 32,
+    protocol = 36,
+    pad = 37,
+    place = 38
+);
+
+/// How many fragments of a datagram are held at most.
+pub const HELD_PLACES: u16 = 16;
+/// Octets of the longest that is held, its Ethernet header among them.
+pub const HELD_OCTETS: usize = 2048;
+/// How many are held in a second by each processor at most.
+pub const HELD_RATE: u32 = 4096;
+
+/// Value of `HELD`: the packet as it came.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Seconds of the boot clock.
+    pub expires: u32,
+    pub length: u32,
+    /// Interface index of where it came in.
+    pub device: u32,
+    pub octets: [u8; HELD_OCTETS],
+}
+
+plain!(Held, 2060, length = 4, device = 8, octets = 12);
 
 #[cfg(test)]
 mod tests {

@@ -15,10 +15,11 @@
 //! through translation), 1624 (checksums).
 
 use crate::address::{V4, V6};
-use crate::balance::{Balanced, Pass, Tables, Verdict};
+use crate::balance::{Balanced, Pass, Tables, Verdict, held};
 use crate::bucket::Limited;
 use crate::checksum::Delta;
 use crate::config::{Device, Direction, setting};
+use crate::flow::FragmentKey;
 use crate::packet::{Family as _, Fragment, Packet, fix_header};
 use crate::reason::DropReason;
 use crate::resize::Resize;
@@ -78,6 +79,8 @@ pub trait Control: Balanced {
     /// Octets of the packet inside an error, at most: the whole must get through anywhere.
     const LONGEST: usize;
     const ECHO_REPLY: u8;
+    /// Octets of the header that only fragments have.
+    const FRAGMENT: usize;
     const UNKNOWN: DropReason;
 
     fn kind(number: u8, code: u8) -> Kind;
@@ -136,6 +139,7 @@ impl Control for V4 {
     /// RFC 1812 4.3.2.3: 576 in all.
     const LONGEST: usize = 576 - 28;
     const ECHO_REPLY: u8 = 0;
+    const FRAGMENT: usize = 0;
     const UNKNOWN: DropReason = DropReason::UnknownIcmp4Type;
 
     #[inline(always)]
@@ -241,6 +245,7 @@ impl Control for V6 {
     /// RFC 4443 2.4: 1280 in all.
     const LONGEST: usize = 1280 - 48;
     const ECHO_REPLY: u8 = 129;
+    const FRAGMENT: usize = 8;
     const UNKNOWN: DropReason = DropReason::UnknownIcmp6Type;
 
     #[inline(always)]
@@ -359,24 +364,49 @@ pub fn message<A: Control, P: Packet, T: Answers<A>>(
     if !network.is_all_in(packet, at) {
         return elsewhere(DropReason::InvalidHeader);
     }
-    if network.fragment != Fragment::Whole {
-        return elsewhere(DropReason::FragmentsUnsupported);
+    let key = |id| FragmentKey::new(source, destination, id, network.protocol);
+    if let Fragment::Later(id) = network.fragment {
+        let Some(rate) = echoes(packet, vip, &source, &destination, tables) else {
+            return elsewhere(DropReason::FragmentsUnsupported);
+        };
+        let now = tables.now();
+        // Only of echo requests it is noted that their first fragment was here.
+        if held::ports(&key(id), now, tables).is_none() {
+            return Verdict::Hold;
+        }
+        if !take(rate, tables) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        return turned(turn(packet, at, &source, &destination));
     }
-    let Some([number, code, ..]) = packet.read::<8>(network.transport) else {
+    let Some([number, code, a, b, ..]) = packet.read::<8>(network.transport) else {
         return elsewhere(DropReason::InvalidHeader);
     };
     match A::kind(number, code) {
         Kind::Echo => {
-            let open = vip.is_some_and(|flags| flags & flag::ROUTABLE != 0);
+            let header = match network.fragment {
+                Fragment::Whole => A::HEADER,
+                Fragment::First(_) | Fragment::Later(_) => A::HEADER + A::FRAGMENT,
+            };
             // Options would have to be answered too (RFC 1122 3.2.2.6): nobody needs them here.
-            let plain = network.transport == at + A::HEADER;
-            let Some(config) = tables.config().filter(|_| open && plain) else {
+            let plain = network.transport == at + header;
+            let rate = echoes(packet, vip, &source, &destination, tables).filter(|_| plain);
+            let Some(rate) = rate else {
                 return elsewhere(DropReason::NoService);
             };
-            if config.settings & setting::SILENT_ECHO != 0 || !may_answer(packet, &source, &destination) {
-                return elsewhere(DropReason::NoService);
+            if let Fragment::First(id) = network.fragment {
+                let now = tables.now();
+                // What lies where others have ports is never zero: there is the type.
+                let ports = held::noted(
+                    u16::from_ne_bytes([number, code]),
+                    u16::from_ne_bytes([a, b]),
+                    now,
+                );
+                if let Err(release) = held::first(&key(id), &ports, now, tables) {
+                    return release;
+                }
             }
-            if !take(config.answer_rate, tables) {
+            if !take(rate, tables) {
                 return Verdict::Drop(DropReason::RateLimited);
             }
             let word = |number| u32::from(u16::from_ne_bytes([number, 0]));
@@ -384,17 +414,44 @@ pub fn message<A: Control, P: Packet, T: Answers<A>>(
             let done = packet
                 .write(network.transport, [A::ECHO_REPLY])
                 .and_then(|()| fix_header(packet, network.transport + 2, delta))
-                .and_then(|()| A::address(packet, at, Delta::default(), &destination, &source))
-                .and_then(|()| A::live(packet, at, FRESH))
-                .and_then(|()| turn_link(packet));
-            match done {
-                Some(()) => Verdict::Answered,
-                None => Verdict::Drop(DropReason::WriteError),
-            }
+                .and_then(|()| turn(packet, at, &source, &destination));
+            turned(done)
         }
+        _ if network.fragment != Fragment::Whole => elsewhere(DropReason::FragmentsUnsupported),
         Kind::Error => Verdict::Error,
         Kind::Neighbour => Verdict::Pass(Pass::Protocol),
         Kind::Other => elsewhere(A::UNKNOWN),
+    }
+}
+
+/// Whether echo requests to this address are answered, and how many in a second.
+#[inline(always)]
+fn echoes<A: Control, P: Packet, T: Tables<A>>(
+    packet: &P,
+    vip: Option<u16>,
+    source: &A,
+    destination: &A,
+    tables: &T,
+) -> Option<u32> {
+    let open = vip.is_some_and(|flags| flags & flag::ROUTABLE != 0);
+    let config = tables.config().filter(|_| open)?;
+    let answers = config.settings & setting::SILENT_ECHO == 0 && may_answer(packet, source, destination);
+    answers.then_some(config.answer_rate)
+}
+
+/// Back to whom it came from, with a hop limit as if it began here.
+#[inline(always)]
+fn turn<A: Control, P: Packet>(packet: &mut P, at: usize, source: &A, destination: &A) -> Option<()> {
+    A::address(packet, at, Delta::default(), destination, source)?;
+    A::live(packet, at, FRESH)?;
+    turn_link(packet)
+}
+
+#[inline(always)]
+fn turned(done: Option<()>) -> Verdict {
+    match done {
+        Some(()) => Verdict::Answered,
+        None => Verdict::Drop(DropReason::WriteError),
     }
 }
 

@@ -18,6 +18,7 @@
 //! OPENING4/6       LRU hash        Tuple           Flow            programs, until it lies in FLOWS; agent sweeps
 //! AFFINITY4/6      LRU hash        AffinityKey     Affinity        programs; agent sweeps
 //! FRAGMENTS4/6     LRU hash        FragmentKey     FragmentPorts   programs
+//! HELD             LRU hash        HeldKey         Held            programs
 //! SOCKETS          array           0               Sockets         agent
 //! NAMESPACES       hash            netns cookie    Namespace       agent
 //! NODE_ADDRESSES   hash            address         owner           agent
@@ -30,7 +31,7 @@
 //! EVENTS           array of maps   place           ring of Events  whoever listens puts it there; programs fill it
 //! ```
 //!
-//! Beside them, and not kept over a start, are `ROUTES` and `HANDOVER`, which are the processor's own, and the arrays of
+//! Beside them, and not kept over a start, are `ROUTES`, `HANDOVER` and `HOLDING`, which are the processor's own, and the arrays of
 //! [`crate::stage`].
 //!
 //! Order of writes, so that no reader ever meets a dangling id. A line is complete before the next begins; `~` is an RCU
@@ -53,7 +54,7 @@ use crate::config::{
     Affinity, AffinityKey, COUNTERS as COUNTER_PLACES, Config, Counter, Device, Member, Node, RangeKey,
 };
 use crate::event::{Budget, ELEMENTS, Listener};
-use crate::flow::{Flow, FragmentKey, FragmentPorts, Tuple};
+use crate::flow::{Flow, FragmentKey, FragmentPorts, Held, HeldKey, Tuple};
 use crate::service::{Backend, Frontend, FrontendKey, Set};
 use crate::socket::{Datagram, DatagramKey, Namespace, Peer, Sockets};
 use crate::{Address, BackendId, FrontendId, V4, V6, filter};
@@ -126,6 +127,7 @@ maps! {
     FRAGMENTS6: LruHash, FragmentKey<V6> => FragmentPorts, 8192;
     FRONTENDS4: Hash, FrontendKey<V4> => Frontend, 65_536;
     FRONTENDS6: Hash, FrontendKey<V6> => Frontend, 65_536;
+    HELD: LruHash, HeldKey => Held, 512;
     LISTENERS: Array, u32 => Listener, ELEMENTS;
     LIVE_FRONTENDS: Array, u32 => FrontendId, 131_072;
     MAGLEV: ArrayOfArrays, u32 => u32, 65_536;

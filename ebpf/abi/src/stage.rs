@@ -11,6 +11,8 @@
 //!      |
 //!      +---> Unwrap ---> Inside, Brought; Returned     packets of other nodes
 //!      |
+//!      +---> Hold, Release                             fragments in the wrong order; in tc only
+//!      |
 //!      `---> Tell                                      from the end of each, where somebody listens
 //! ```
 //!
@@ -113,6 +115,10 @@ stages! {
     Inside6 = "from_inside6",
     Brought4 = "from_brought4",
     Brought6 = "from_brought6",
+    Hold4 = "from_hold4",
+    Hold6 = "from_hold6",
+    Release4 = "from_release4",
+    Release6 = "from_release6",
     ToMessage4 = "to_message4",
     ToMessage6 = "to_message6",
     ToError4 = "to_error4",
@@ -162,7 +168,8 @@ impl Stage {
     }
 }
 
-/// What a program and all its stages make of a packet, outside of the kernel.
+/// What a program and all its stages make of a packet, outside of the kernel. What tc would hold or release is up to the
+/// caller.
 #[cfg(any(test, feature = "model"))]
 pub fn whole<A: Control, T: Answers<A>>(
     packet: &mut Buffer,
@@ -195,7 +202,9 @@ pub fn whole<A: Control, T: Answers<A>>(
             | Verdict::Reply
             | Verdict::Forward
             | Verdict::Drop(_)
-            | Verdict::Answered => return verdict,
+            | Verdict::Answered
+            | Verdict::Hold
+            | Verdict::Release => return verdict,
         };
     }
 }

@@ -20,6 +20,7 @@
 
 mod direct;
 mod event;
+mod held;
 mod icmp;
 mod maps;
 mod new;
@@ -89,6 +90,8 @@ fn xdp_answer(frame: &mut Frame, verdict: Verdict, route: &RouteXdp) -> u32 {
         Verdict::Direct(opens, backend) => stage::direct(opens, backend),
         Verdict::Returned => stage::RETURNED,
         Verdict::Wrapped => stage::WRAPPED,
+        // Only tc can keep a packet.
+        Verdict::Hold | Verdict::Release => xdp_action::XDP_PASS,
         Verdict::Answered => icmp::send_back_frame(frame),
         Verdict::Drop(reason) => xdp_action::XDP_DROP | answer::dropped(reason),
     }
@@ -170,6 +173,8 @@ fn tc_answer(verdict: Verdict) -> i32 {
         Verdict::Direct(opens, backend) => stage::direct(opens, backend) as i32,
         Verdict::Returned => stage::RETURNED as i32,
         Verdict::Wrapped => stage::WRAPPED as i32,
+        Verdict::Hold => stage::HOLD as i32,
+        Verdict::Release => stage::RELEASE as i32,
         // Sent back by whoever made the answer.
         Verdict::Answered => TC_ACT_SHOT,
         Verdict::Drop(reason) => TC_ACT_SHOT | answer::dropped(reason) as i32,

@@ -11,7 +11,7 @@ use ebpf_abi::config::{
     Affinity, AffinityKey, Config, Counter, Device, Direction, FORGONE, Member, Node, RangeKey, counter,
 };
 use ebpf_abi::event::{Budget, Listener, RING};
-use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Table, Tuple};
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Held, HeldKey, Table, Tuple};
 use ebpf_abi::forward::{Ask, Routed};
 use ebpf_abi::icmp::Answers;
 use ebpf_abi::maglev;
@@ -81,6 +81,8 @@ static AFFINITY6: LruHashMap<AffinityKey<V6>, Affinity, { entries!(AFFINITY6) }>
 static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts, { entries!(FRAGMENTS4) }> = LruHashMap::new();
 #[btf_map]
 static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts, { entries!(FRAGMENTS6) }> = LruHashMap::new();
+#[btf_map]
+pub static HELD: LruHashMap<HeldKey, Held, { entries!(HELD) }> = LruHashMap::new();
 #[btf_map]
 static SOCKETS: Array<Sockets, 1> = Array::new();
 #[btf_map]

@@ -63,6 +63,10 @@ const BROUGHT: u32 = ASKS | 10;
 const NEW: u32 = ASKS | 11;
 /// The same, over what is left of another one.
 const ANEW: u32 = ASKS | 12;
+/// A later fragment that came before its first.
+pub const HOLD: u32 = ASKS | 13;
+/// The first of a datagram whose later ones are held.
+pub const RELEASE: u32 = ASKS | 14;
 /// Above it lies what fits, in 14 bits: more than any device takes at once.
 const FITS: u32 = 18;
 const KIND: u32 = (1 << FITS) - 1;
@@ -167,7 +171,7 @@ pub fn direction() -> Direction {
 
 macro_rules! families {
     ($xdp:ident $from:ident $to:ident: $message:ident $error:ident $answer:ident $new:ident $direct:ident $returned:ident
-     $unwrap:ident $inside:ident $brought:ident, $to_message:ident $to_error:ident) => {
+     $unwrap:ident $inside:ident $brought:ident, $hold:ident $release:ident, $to_message:ident $to_error:ident) => {
         /// Goes on with what a function said in XDP.
         #[inline(always)]
         pub fn $xdp(ctx: &XdpContext, word: u32) -> u32 {
@@ -207,6 +211,8 @@ macro_rules! families {
                 WRAPPED => go_on(TcStage::$unwrap),
                 INSIDE => go_on(TcStage::$inside),
                 BROUGHT => go_on(TcStage::$brought),
+                HOLD => go_on(TcStage::$hold),
+                RELEASE => go_on(TcStage::$release),
                 asks if asks & ASKS != 0 => go_on(TcStage::$answer),
                 _ => word,
             }
@@ -225,8 +231,10 @@ macro_rules! families {
     };
 }
 
-families!(xdp4 from4 to4: Message4 Error4 Answer4 New4 Direct4 Returned4 Unwrap4 Inside4 Brought4, ToMessage4 ToError4);
-families!(xdp6 from6 to6: Message6 Error6 Answer6 New6 Direct6 Returned6 Unwrap6 Inside6 Brought6, ToMessage6 ToError6);
+families!(xdp4 from4 to4: Message4 Error4 Answer4 New4 Direct4 Returned4 Unwrap4 Inside4 Brought4, Hold4 Release4,
+    ToMessage4 ToError4);
+families!(xdp6 from6 to6: Message6 Error6 Answer6 New6 Direct6 Returned6 Unwrap6 Inside6 Brought6, Hold6 Release6,
+    ToMessage6 ToError6);
 
 /// Goes on with a stage. Where it does not: it is not there, and the packet is dropped. The compiler must see which stage it
 /// is, so that the kernel makes it a plain jump.

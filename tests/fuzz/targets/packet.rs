@@ -66,7 +66,7 @@ fn judge<A: Control>(model: &mut Model<A>, part: &Part<'_>) {
     let verdict = whole(&mut packet, part.direction, model);
     let after = packet.octets;
     match verdict {
-        Verdict::Pass(_) | Verdict::Drop(_) => {
+        Verdict::Pass(_) | Verdict::Drop(_) | Verdict::Hold | Verdict::Release => {
             assert_eq!(after, part.frame, "{verdict:?} leaves a packet alone")
         }
         Verdict::Local | Verdict::Reply | Verdict::Forward => {

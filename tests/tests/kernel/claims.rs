@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ebpf_abi::balance::{Pass, Verdict};
-use ebpf_abi::config::{Config, FORWARDED, Member, PRESENT, RangeKey, counter, drop_counter, setting};
+use ebpf_abi::config::{
+    Config, Direction, FORWARDED, Member, PRESENT, RELEASED, RangeKey, counter, drop_counter, setting,
+};
+use ebpf_abi::flow::{HELD_OCTETS, HELD_PLACES, Held, HeldKey};
 use ebpf_abi::maps;
 use ebpf_abi::model::Model;
 use ebpf_abi::packet::{Malformed, TCP, UDP};
@@ -12,6 +15,7 @@ use ebpf_abi::track::tcp;
 use ebpf_abi::{BackendId, DropReason, FrontendId, V4, V6};
 use ebpf_loader::Hook;
 
+use crate::icmp::counted;
 use crate::image::Maps;
 use crate::packet::Frame;
 use crate::rig::{Rig, rig};
@@ -167,6 +171,9 @@ claims! {
     a_client_with_affinity_stays
     maglev_chooses_as_the_table_says
     later_fragments_follow_the_first
+    later_fragments_wait_for_the_first
+    no_more_fragments_are_held_than_there_are_places
+    a_first_fragment_without_ports_waits_for_nothing
     extension_headers_and_options_are_stepped_over
     a_cut_packet_is_never_rewritten
     a_length_that_ends_before_what_it_is_about_is_refused
@@ -380,9 +387,6 @@ mod claim {
             .data(&[2; 16])
             .fragment(24, false, 77)
             .build();
-        let (verdict, packet, _) = rig.both(hook, &later, &mut node);
-        assert_eq!(verdict, Verdict::Drop(DropReason::FirstFragmentMissing));
-        assert_eq!(packet, later);
         let (verdict, ..) = rig.both(hook, &first, &mut node);
         assert_eq!(verdict, Verdict::Local);
         let (verdict, packet, _) = rig.both(hook, &later, &mut node);
@@ -392,6 +396,88 @@ mod claim {
             [2; 16],
             "no ports in the middle of a datagram"
         );
+    }
+
+    /// XDP leaves them to tc, which can keep packets.
+    pub(crate) fn later_fragments_wait_for_the_first<A: Ends>(rig: &Rig, hook: Hook) {
+        let mut node = node::<A>(1);
+        rig.install(&node);
+        let part = |offset, more| {
+            request::<A>(UDP, 4000, 0)
+                .data(&[2; 24])
+                .fragment(offset, more, 78)
+        };
+        let first = part(0, true).build();
+        let later = [part(56, false).build(), part(32, true).build()];
+        let held = || rig.all::<HeldKey, Held>(maps::HELD);
+        let released = || counted(rig, counter(Direction::Ingress, RELEASED));
+        let before = released();
+        for packet in &later {
+            let (verdict, after, _) = rig.both(hook, packet, &mut node);
+            assert_eq!((verdict, &after), (Verdict::Hold, packet));
+        }
+        if hook == Hook::Xdp {
+            assert_eq!(held(), []);
+            return;
+        }
+        let mut all = held();
+        all.sort_by_key(|(key, _)| key.place);
+        for ((key, held), (place, packet)) in all.iter().zip((0..).zip(&later)) {
+            assert_eq!(key.place, place);
+            assert_eq!(held.octets[..held.length as usize], **packet);
+        }
+        assert_eq!(all.len(), later.len());
+        // One of a datagram with the same id, long ago.
+        let (mut key, mut old) = all[0];
+        (key.place, old.expires) = (2, 1);
+        rig.map(maps::HELD).put(&key, &old).expect("room");
+        let (verdict, ..) = rig.both(hook, &first, &mut node);
+        assert_eq!(verdict, Verdict::Release);
+        assert_eq!((held(), released() - before), (vec![], 2));
+        // As they come in again.
+        for packet in [&first, &later[0], &later[1]] {
+            let (verdict, ..) = rig.both(hook, packet, &mut node);
+            assert_eq!(verdict, Verdict::Local);
+        }
+    }
+
+    pub(crate) fn no_more_fragments_are_held_than_there_are_places<A: Ends>(rig: &Rig, hook: Hook) {
+        let mut node = node::<A>(1);
+        rig.install(&node);
+        if hook == Hook::Xdp {
+            return;
+        }
+        let missing = drop_counter(Direction::Ingress, DropReason::FirstFragmentMissing);
+        let before = counted(rig, missing);
+        for part in 0..HELD_PLACES + 3 {
+            let later = request::<A>(UDP, 4000, 0)
+                .data(&[2; 24])
+                .fragment(32 + part * 24, true, 79);
+            rig.both(hook, &later.build(), &mut node);
+        }
+        let too_long = request::<A>(UDP, 4000, 0)
+            .data(&[2; HELD_OCTETS])
+            .fragment(32, true, 80);
+        rig.both(hook, &too_long.build(), &mut node);
+        assert_eq!(
+            rig.all::<HeldKey, Held>(maps::HELD).len(),
+            usize::from(HELD_PLACES)
+        );
+        assert_eq!(counted(rig, missing) - before, 4);
+    }
+
+    /// Ports of zero stand for a first fragment that is not here yet.
+    pub(crate) fn a_first_fragment_without_ports_waits_for_nothing<A: Ends>(rig: &Rig, hook: Hook) {
+        let mut node = node::<A>(1);
+        rig.install(&node);
+        let part = |offset| {
+            let frame = Frame::of(UDP, 0, at(A::client(1), 0), at(A::vip(1), 0));
+            frame.data(&[2; 24]).fragment(offset, offset == 0, 81).build()
+        };
+        let (verdict, ..) = rig.both(hook, &part(32), &mut node);
+        assert_eq!(verdict, Verdict::Hold);
+        let (verdict, ..) = rig.both(hook, &part(0), &mut node);
+        assert_eq!(verdict, Verdict::Drop(DropReason::NoService));
     }
 
     pub(crate) fn extension_headers_and_options_are_stepped_over<A: Ends>(rig: &Rig, hook: Hook) {

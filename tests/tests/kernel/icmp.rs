@@ -30,6 +30,7 @@ macro_rules! claims {
 
 claims! {
     a_vip_answers_ping
+    a_vip_answers_ping_in_fragments
     an_address_of_the_node_answers_for_itself
     a_connection_that_nobody_serves_is_reset
     a_datagram_that_nobody_serves_is_refused
@@ -107,6 +108,60 @@ mod claim {
         rig.install(&node);
         let (verdict, ..) = rig.both(hook, &ping::<A>(A::vip(1)), &mut node);
         assert_eq!(verdict, Verdict::Drop(DropReason::NoService));
+    }
+
+    pub(crate) fn a_vip_answers_ping_in_fragments<A: Ends>(rig: &Rig, hook: Hook) {
+        const CUT: usize = 24;
+        let mut node = speaking::<A>(1);
+        rig.install(&node);
+        let (protocol, ..) = numbers::<A>();
+        let whole = message::<A>(A::client(1), A::vip(1), numbers::<A>().1, 0, &[7; 40]);
+        let asked = &whole[whole.len() - 48..];
+        let part = |id| {
+            let frame = Frame::of(protocol, 0, at(A::client(1), 0), at(A::vip(1), 0));
+            let mut first = frame.clone().data(&[0; CUT - 8]).fragment(0, true, id).build();
+            let start = first.len() - CUT;
+            first[start..].copy_from_slice(&asked[..CUT]);
+            let offset = CUT.try_into().expect("a small number");
+            (
+                first,
+                frame.data(&asked[CUT..]).fragment(offset, false, id).build(),
+            )
+        };
+        let (first, later) = part(90);
+        let mut reply = Vec::new();
+        for (packet, length) in [(&first, CUT), (&later, asked.len() - CUT)] {
+            let (verdict, answer, _) = rig.both(hook, packet, &mut node);
+            assert_eq!(verdict, Verdict::Answered);
+            let said = decode(&answer);
+            let way = format!("{} > {}", A::vip(1), A::client(1));
+            assert!(
+                said.starts_with(&way) && !said.contains("header sum WRONG"),
+                "{said}"
+            );
+            reply.extend_from_slice(&answer[answer.len() - length..]);
+        }
+        let sum = if protocol == 1 {
+            checksum::of(&reply, 0)
+        } else {
+            crate::packet::transport_sum(A::vip(1), A::client(1), protocol, &reply)
+        };
+        assert_eq!((sum, &reply[4..]), (0, &asked[4..]), "the sum is over all of it");
+        // The other way round: tc keeps the later one, XDP leaves it to tc.
+        let (first, later) = part(91);
+        let (verdict, ..) = rig.both(hook, &later, &mut node);
+        assert_eq!(verdict, Verdict::Hold);
+        let (verdict, ..) = rig.both(hook, &first, &mut node);
+        match hook {
+            Hook::Xdp => assert_eq!(verdict, Verdict::Answered),
+            Hook::Ingress | Hook::Egress => {
+                assert_eq!(verdict, Verdict::Release);
+                let (verdict, ..) = rig.both(hook, &first, &mut node);
+                assert_eq!(verdict, Verdict::Answered);
+            }
+        }
+        let (verdict, ..) = rig.both(hook, &later, &mut node);
+        assert_eq!(verdict, Verdict::Answered);
     }
 
     pub(crate) fn an_address_of_the_node_answers_for_itself<A: Ends>(rig: &Rig, hook: Hook) {

@@ -3,13 +3,15 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use ebpf_abi::balance::Verdict;
+use ebpf_abi::DropReason;
+use ebpf_abi::balance::{Verdict, come, wait};
 use ebpf_abi::config::{Affinity, AffinityKey, Config, Device, Node, PRESENT, device_flag};
 use ebpf_abi::filter;
-use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Table, Tuple};
+use ebpf_abi::flow::{Flow, FragmentKey, FragmentPorts, Held, HeldKey, Table, Tuple};
 use ebpf_abi::icmp::Control;
 use ebpf_abi::maps::{self, Map};
 use ebpf_abi::model::Model;
+use ebpf_abi::packet::ETHERNET;
 use ebpf_abi::plain::Plain;
 use ebpf_abi::resize::Buffer;
 use ebpf_abi::service::Backend;
@@ -157,6 +159,7 @@ impl Rig {
         self.clear::<Tuple<A>, Flow<A>>(A::OPENING);
         self.clear::<AffinityKey<A>, Affinity>(A::AFFINITY);
         self.clear::<FragmentKey<A>, FragmentPorts>(A::FRAGMENTS);
+        self.clear::<HeldKey, Held>(maps::HELD);
     }
 
     fn clear<K: Plain, V: Plain>(&self, map: Map) {
@@ -171,7 +174,7 @@ impl Rig {
         done.unwrap_or_else(|error| panic!("{}: {value:?}: {error:?}", map.name));
     }
 
-    fn all<K: Plain, V: Plain>(&self, map: Map) -> Vec<(K, V)> {
+    pub(crate) fn all<K: Plain, V: Plain>(&self, map: Map) -> Vec<(K, V)> {
         let map: &MapFd = self.map(map);
         map.all().expect("maps are readable")
     }
@@ -192,7 +195,16 @@ impl Rig {
         let here = |now, model: &mut Model<A>| {
             let mut packet = Buffer::new(frame);
             model.now = now;
-            let verdict = whole(&mut packet, hook.direction(), model);
+            let mut verdict = whole(&mut packet, hook.direction(), model);
+            match (hook, verdict) {
+                (Hook::Ingress, Verdict::Hold) if wait(&packet, ETHERNET, model).is_none() => {
+                    verdict = Verdict::Drop(DropReason::FirstFragmentMissing);
+                }
+                (Hook::Ingress, Verdict::Release) => {
+                    come(&packet, ETHERNET, model).expect("a first fragment");
+                }
+                _ => {}
+            }
             let mut packet = packet.octets;
             // In tc the kernel writes it, after the program.
             if let (Hook::Xdp, Verdict::Forward) = (hook, verdict) {
@@ -203,7 +215,8 @@ impl Rig {
         let drawn = model.random;
         let same = |(verdict, packet): &(Verdict, Vec<u8>), model: &Model<A>| {
             ran.verdict == answer(hook, *verdict, model.way.device)
-                && (ran.packet == *packet || model.random != drawn)
+                // What was released is written over by what was held.
+                && (ran.packet == *packet || model.random != drawn || *verdict == Verdict::Release)
         };
         // Where seconds went by, the program ran in one of them: any one will do, the caller reads the maps anew.
         for now in before..after {
@@ -254,11 +267,14 @@ fn answer(hook: Hook, verdict: Verdict, device: u32) -> u32 {
     const TC_REDIRECT: u32 = 7;
     match (hook, verdict) {
         (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
-        (Hook::Xdp, Verdict::Pass(_) | Verdict::Local | Verdict::Reply) => XDP_PASS,
+        (
+            Hook::Xdp,
+            Verdict::Pass(_) | Verdict::Local | Verdict::Reply | Verdict::Hold | Verdict::Release,
+        ) => XDP_PASS,
         // Test runs come in by the loopback device, unless they say otherwise.
         (Hook::Xdp, Verdict::Forward) if device == 1 => XDP_TX,
         (Hook::Xdp, Verdict::Forward) => XDP_REDIRECT,
-        (Hook::Ingress | Hook::Egress, Verdict::Drop(_)) => TC_SHOT,
+        (Hook::Ingress | Hook::Egress, Verdict::Drop(_) | Verdict::Hold | Verdict::Release) => TC_SHOT,
         (Hook::Ingress | Hook::Egress, Verdict::Forward | Verdict::Answered) => TC_REDIRECT,
         (Hook::Xdp, Verdict::Answered) => XDP_TX,
         (

@@ -103,6 +103,13 @@ impl Agent {
         ask(&self.node, what)
     }
 
+    /// What the command prints as JSON, of the maps of this node.
+    pub(crate) fn lb(&self, what: &str) -> Result<Value> {
+        let program = self.program.to_str().context("the program's path is no text")?;
+        let words = [program, "lb", what, "list", "--bpf-root", PINS, "-o", "json"];
+        Ok(serde_json::from_str(&self.node.exec(&words)?)?)
+    }
+
     /// Where the maps of this node say that packets of services go.
     pub(crate) fn backends(&self) -> Result<BTreeSet<SocketAddr>> {
         let pinned = Pinned::open(&self.node.path(OURS))?;

@@ -156,6 +156,33 @@ pub(crate) enum Wanted {
 }
 
 impl Case {
+    /// How the near node lists the connection: protocol, and how it is forwarded. `None`: the case has none that leads from
+    /// there to another node.
+    pub(crate) fn listed(&self, mode: Mode) -> Option<(&'static str, &'static str)> {
+        let answered = matches!(self.wanted, Wanted::Answer(_));
+        if self.row.asker != Asker::External || self.row.place.site() == Site::Near || !answered {
+            return None;
+        }
+        let protocol = match self.question.manner {
+            Manner::Tcp => "TCP",
+            Manner::Udp => "UDP",
+            Manner::Fragments | Manner::Reversed | Manner::Probe(_) | Manner::Ping => return None,
+        };
+        let forwarding = match (mode.forwarding, keeps_source(mode, self.question.manner)) {
+            (_, Source::Node) => "snat",
+            (Forwarding::DsrIpip, Source::Client) => "dsr ipip",
+            (Forwarding::DsrGeneve, Source::Client) => "dsr geneve",
+            (Forwarding::DsrOption | Forwarding::Hybrid | Forwarding::Snat, Source::Client) => "dsr opt",
+        };
+        Some((protocol, forwarding))
+    }
+
+    /// Whether it is this address that asks.
+    pub(crate) fn is_asked_by(&self, address: IpAddr) -> bool {
+        let mut own = Family::ALL.iter().map(|family| self.row.asker.address(*family));
+        own.any(|own| own == address)
+    }
+
     pub(crate) fn is_met(&self, outcome: &Outcome) -> bool {
         match (&self.wanted, outcome) {
             (Wanted::Answer(wanted) | Wanted::Either(wanted), Outcome::Answered(answer)) => wanted == answer,
@@ -218,6 +245,10 @@ pub(crate) fn cases(mode: Mode, asker: Asker) -> (Vec<Case>, Vec<(Row, Note)>) {
                     .filter(|hops| !is_between(mode, row, *hops))
                     .map(Manner::Probe)
                     .collect(),
+                // What a node sends by raw sockets no socket leads to a service.
+                What::Fragments if matches!(asker, Asker::External | Asker::Apart) => {
+                    vec![Manner::Fragments, Manner::Reversed]
+                }
                 What::Fragments | What::Ping | What::Flows(_) => vec![Manner::Fragments],
             };
             for family in Family::ALL {
@@ -272,7 +303,9 @@ fn case(mode: Mode, row: Row, service: Service, kind: Kind, family: Family, mann
         _ if unanswered => (Wanted::Nothing, Hope::Unanswered),
         Manner::Ping => (Wanted::Echo, Hope::Answered),
         Manner::Probe(_) => (Wanted::Either(answer), Hope::Answered),
-        Manner::Tcp | Manner::Udp | Manner::Fragments => (Wanted::Answer(answer), Hope::Answered),
+        Manner::Tcp | Manner::Udp | Manner::Fragments | Manner::Reversed => {
+            (Wanted::Answer(answer), Hope::Answered)
+        }
     };
     Case {
         row,
@@ -294,7 +327,9 @@ fn keeps_source(mode: Mode, manner: Manner) -> Source {
         Forwarding::DsrOption | Forwarding::DsrIpip | Forwarding::DsrGeneve => Source::Client,
         Forwarding::Hybrid => match manner {
             Manner::Tcp => Source::Client,
-            Manner::Udp | Manner::Fragments | Manner::Probe(_) | Manner::Ping => Source::Node,
+            Manner::Udp | Manner::Fragments | Manner::Reversed | Manner::Probe(_) | Manner::Ping => {
+                Source::Node
+            }
         },
     }
 }

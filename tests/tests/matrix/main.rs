@@ -22,6 +22,7 @@ mod load;
 mod matrix;
 mod mode;
 mod plan;
+mod reversed;
 mod stage;
 mod table;
 mod words;

@@ -1,9 +1,11 @@
 //! One mode after the other: all askers ask at once, and everything is judged. A pod whose sockets are out of reach asks
 //! last, when the near node's agent was told of its device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::bed::{Bed, Spot};
 use crate::cells::{Asker, Case, What, cases};
@@ -18,6 +20,7 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     let mut config = mode.config();
     bed.start(&config, &objects())?;
     ask(&bed, mode, &Asker::USUAL, &mut faults)?;
+    look(&mut bed, mode, &mut faults)?;
     config.insert("bpf-lb-container-devices", APART_DEVICE);
     bed.near.begin(&config, &objects())?;
     ask(&bed, mode, &[Asker::Apart], &mut faults)?;
@@ -56,6 +59,37 @@ fn ask(bed: &Bed, mode: Mode, askers: &[Asker], faults: &mut Vec<String>) -> Res
         ensure!(outcomes.len() == cases.len(), "each question has an outcome");
         judge(mode, cases, &outcomes, faults);
     }
+    Ok(())
+}
+
+/// Whether `stentor lb ct list` on the near node knows the connections of the client, and how they go on.
+fn look(bed: &mut Bed, mode: Mode, faults: &mut Vec<String>) -> Result<()> {
+    let list = bed.near.agent()?.lb("ct")?;
+    let list = list.as_array().context("a list of connections")?;
+    let mut found = BTreeSet::new();
+    for case in cases(mode, Asker::External).0 {
+        let Some((protocol, forwarding)) = case.listed(mode) else {
+            continue;
+        };
+        let to = format!("{}/{protocol}", case.question.to);
+        let is_clients = |row: &&Value| {
+            let source = row["source"].as_str().and_then(|text| text.split_once('/'));
+            let source = source.and_then(|(source, _)| source.parse::<SocketAddr>().ok());
+            let from = source.is_some_and(|source| case.is_asked_by(source.ip()));
+            from && row["way"] == "forward" && row["destination"] == *to
+        };
+        for row in list.iter().filter(is_clients) {
+            found.insert((protocol, case.question.to.is_ipv4()));
+            if row["forwarding"] != forwarding {
+                faults.push(format!("{}: wanted {forwarding}, listed {row}", mode.name()));
+            }
+        }
+    }
+    ensure!(
+        found.len() == 4,
+        "{}: of both protocols and families: {found:?}",
+        mode.name()
+    );
     Ok(())
 }
 

@@ -45,9 +45,11 @@ pub(crate) enum Manner {
     Udp,
     /// One datagram in several fragments, both ways.
     Fragments,
+    /// The same, the last fragment of the question first.
+    Reversed,
     /// A datagram whose TTL ends at the hop of this number. Whoever drops it must say so.
     Probe(u32),
-    /// Echo requests, one of which nearly fills a packet.
+    /// Echo requests, one of which nearly fills a packet, and one that comes in fragments.
     Ping,
 }
 

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::load::Loads;
+use crate::reversed;
 use crate::words::{Answer, Door, Hope, Manner, Order, Outcome, Question, Report};
 
 /// What is answered at all is answered in milliseconds; who waits this long has found a fault.
@@ -202,6 +203,13 @@ async fn put(question: &Question) -> Outcome {
                     }
                 }
             }
+            Manner::Reversed => {
+                let socket = UdpSocket::bind(any(question.to)).await?;
+                socket.connect(question.to).await?;
+                let sent = request(LONG, 6);
+                reversed::send(&socket, &sent)?;
+                answered(&socket, question.to, &sent).await
+            }
             Manner::Probe(hops) => {
                 let socket = UdpSocket::bind(any(question.to)).await?;
                 match question.to {
@@ -236,8 +244,7 @@ async fn put(question: &Question) -> Outcome {
     }
 }
 
-/// Two echo requests, one after the other. The second nearly fills a packet, and fits beside what direct return adds: a path
-/// that is known to be narrower would make fragments of it, and those are not answered.
+/// Echo requests, one after the other. The second nearly fills a packet, the third comes in fragments.
 async fn echo(to: IpAddr) -> Result<()> {
     let (family, protocol, request, reply) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
@@ -249,7 +256,7 @@ async fn echo(to: IpAddr) -> Result<()> {
     let socket = socket(family, SockType::Datagram, flags, protocol).context("a socket for echoes")?;
     let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
     socket.connect((to, 0)).await.context("connect")?;
-    for (number, length) in [(1, 56), (2, DATAGRAM)] {
+    for (number, length) in [(1, 56), (2, DATAGRAM), (3, LONG)] {
         // The kernel makes the checksum and the identifier.
         let mut sent = vec![request, 0, 0, 0, 0, 0, 0, number];
         sent.extend(
@@ -371,6 +378,11 @@ pub(crate) async fn datagram(
     } else {
         socket.send_to(&sent, to).await?;
     }
+    answered(socket, to, &sent).await
+}
+
+/// The answer to a datagram.
+async fn answered(socket: &UdpSocket, to: SocketAddr, sent: &[u8]) -> Result<Answer> {
     let mut buffer = vec![0; 65_536];
     let (length, from) = socket.recv_from(&mut buffer).await?;
     ensure!(

@@ -1,13 +1,13 @@
 //! The beginning of every decision: whether a packet concerns the programs at all, and what it says.
 
-use super::{Balanced, Pass, Tables, Verdict, is_this_node};
+use super::{Balanced, Pass, Tables, Verdict, held, is_this_node};
 use crate::config::{Config, setting};
 use crate::dsr::tunnel;
-use crate::flow::{FRAGMENT_LIFETIME, FragmentKey, FragmentPorts, Tuple};
+use crate::flow::{FragmentKey, Tuple};
 use crate::packet::{Fragment, Malformed, Network, Packet, SCTP, TCP, UDP, transport};
 use crate::reason::DropReason;
 use crate::service::FrontendKey;
-use crate::track::{self, Seen};
+use crate::track::Seen;
 
 /// Which of its addresses says whether a packet concerns the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +106,11 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
     let key = |id| FragmentKey::new(source, destination, id, network.protocol);
     let (source_port, destination_port, flags) = match network.fragment {
         Fragment::Later(id) => {
-            let ports = tables
-                .fragment(&key(id))
-                .filter(|ports| !track::is_expired(now, ports.expires));
-            let Some(ports) = ports else {
-                return Err(Verdict::Drop(DropReason::FirstFragmentMissing));
+            let Some(ports) = held::ports(&key(id), now, tables) else {
+                return Err(match concerns {
+                    Concerns::Destination => Verdict::Hold,
+                    Concerns::Source | Concerns::Anyway => Verdict::Drop(DropReason::FirstFragmentMissing),
+                });
             };
             (ports.source_port, ports.destination_port, 0)
         }
@@ -126,12 +126,11 @@ pub(super) fn meet<A: Balanced, P: Packet, T: Tables<A>>(
         }
     };
     if let Fragment::First(id) = network.fragment {
-        let ports = FragmentPorts {
-            source_port,
-            destination_port,
-            expires: now.saturating_add(FRAGMENT_LIFETIME),
-        };
-        tables.set_fragment(&key(id), &ports);
+        let ports = held::noted(source_port, destination_port, now);
+        match concerns {
+            Concerns::Destination => held::first(&key(id), &ports, now, tables)?,
+            Concerns::Source | Concerns::Anyway => held::note(&key(id), &ports, tables),
+        }
     }
     let tuple = Tuple {
         source,

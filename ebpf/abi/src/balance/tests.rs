@@ -4,7 +4,7 @@ use super::*;
 use crate::V4;
 use crate::checksum;
 use crate::config::{Config, Member, RangeKey, setting};
-use crate::flow::FRAGMENT_LIFETIME;
+use crate::flow::{FRAGMENT_LIFETIME, HELD_RATE};
 use crate::icmp::Answer;
 use crate::id::FrontendId;
 use crate::model::Model;
@@ -437,10 +437,7 @@ fn fragments_follow_their_first_one_and_only_that() {
     let mut later = request(4000, tcp::ACK);
     later[6..8].copy_from_slice(&[0, 2]);
     let data = later[20..].to_vec();
-    assert_eq!(
-        comes(&mut node, NOW, &mut later.clone()),
-        Verdict::Drop(DropReason::FirstFragmentMissing)
-    );
+    assert_eq!(comes(&mut node, NOW, &mut later.clone()), Verdict::Hold);
     assert_eq!(comes(&mut node, NOW, &mut first), Verdict::Local);
     assert_eq!(comes(&mut node, NOW, &mut later), Verdict::Local);
     assert_eq!(later[16..20], [10, 0, 0, 1]);
@@ -448,7 +445,48 @@ fn fragments_follow_their_first_one_and_only_that() {
     let mut late = request(4000, tcp::ACK);
     late[6..8].copy_from_slice(&[0, 2]);
     let verdict = comes(&mut node, NOW + FRAGMENT_LIFETIME, &mut late);
+    assert_eq!(verdict, Verdict::Hold);
+    // What goes out was put in order by this node's own stack.
+    let mut late = segment(([10, 0, 0, 1], 8080), (CLIENT, 4000), tcp::ACK);
+    late[6..8].copy_from_slice(&[0, 2]);
+    let verdict = leaves(&mut node, NOW, &mut late);
     assert_eq!(verdict, Verdict::Drop(DropReason::FirstFragmentMissing));
+}
+
+#[test]
+fn a_first_fragment_is_released_once_to_those_that_wait() {
+    let mut node = node(1);
+    let part = |offset: [u8; 2]| {
+        let mut part = request(4000, tcp::ACK);
+        part[6..8].copy_from_slice(&offset);
+        part
+    };
+    let (mut first, mut later) = (part([0x20, 0]), part([0, 2]));
+    assert_eq!(comes(&mut node, NOW, &mut later), Verdict::Hold);
+    let key = wait(&Octets(&mut later), 0, &mut node).expect("it is a fragment");
+    assert!(!has_come(&key, &node));
+    assert_eq!(comes(&mut node, NOW, &mut first), Verdict::Release);
+    assert_eq!(come(&Octets(&mut first), 0, &mut node), Some(key));
+    assert!(has_come(&key, &node));
+    assert_eq!(comes(&mut node, NOW, &mut first), Verdict::Local);
+    assert_eq!(comes(&mut node, NOW, &mut later), Verdict::Local);
+    // Nobody waits that long.
+    let (mut first, mut later) = (part([0x20, 0]), part([0, 2]));
+    let later_on = NOW + 1000;
+    assert_eq!(comes(&mut node, later_on, &mut later), Verdict::Hold);
+    wait(&Octets(&mut later), 0, &mut node).expect("it is a fragment");
+    let verdict = comes(&mut node, later_on + FRAGMENT_LIFETIME, &mut first);
+    assert_eq!(verdict, Verdict::Local);
+}
+
+#[test]
+fn no_processor_keeps_more_fragments_in_a_second_than_it_may() {
+    let mut node = node(1);
+    let mut later = request(4000, tcp::ACK);
+    later[6..8].copy_from_slice(&[0, 2]);
+    node.now = NOW;
+    let kept = (0..2 * HELD_RATE).filter(|_| wait(&Octets(&mut later), 0, &mut node).is_some());
+    assert_eq!(kept.count(), HELD_RATE as usize);
 }
 
 #[test]
