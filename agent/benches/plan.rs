@@ -40,7 +40,7 @@ fn one_service_that_comes_and_goes(bencher: Bencher<'_, '_>, services: usize) {
         name: format!("s{}", services / 2).into(),
     };
     let service = world.objects.service(&name.namespace, &name.name);
-    let service = Arc::clone(service.expect("it is there").parsed);
+    let service = Arc::clone(service.expect("it is there").stored().parsed);
     let touched = Touched {
         services: BTreeSet::from([name]),
         rest: Rest::Same,

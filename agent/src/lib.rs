@@ -16,6 +16,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+mod held;
 pub mod metrics;
 pub mod migrate;
 pub mod operator;

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use crate::definition;
 use crate::object::{Kind, Object, Version};
 use crate::schema::{Dialect, Schema, SchemaError, compile};
+use crate::stowed::Stowed;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -90,8 +91,10 @@ pub(crate) fn object(kind: Kind, json: Json) -> Result<Object, serde_json::Error
         Kind::CiliumLoadBalancerIPPool => read(json, Object::CiliumLoadBalancerIPPool),
         Kind::CiliumPodIPPool => read(json, Object::CiliumPodIPPool),
         Kind::CiliumNode => read(json, Object::CiliumNode),
-        Kind::Service => read(json, Object::Service),
-        Kind::EndpointSlice => read(json, Object::EndpointSlice),
+        Kind::Service => serde_json::from_value(json).map(|object| Object::Service(Stowed::new(object))),
+        Kind::EndpointSlice => {
+            serde_json::from_value(json).map(|object| Object::EndpointSlice(Stowed::new(object)))
+        }
         Kind::Node => read(json, Object::Node),
         Kind::Secret => read(json, Object::Secret),
         Kind::Namespace => read(json, Object::Namespace),

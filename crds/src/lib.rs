@@ -56,6 +56,7 @@ mod read;
 mod rules;
 mod schema;
 pub mod selector;
+mod stowed;
 pub mod text;
 mod yaml;
 
@@ -69,3 +70,4 @@ pub use object::{Kind, Object, ObjectRef, Parsed, Version};
 pub use problem::{Problem, Reason, Severity};
 pub use read::{NotYaml, Read, documents, read, read_bytes, read_json};
 pub use selector::LabelSelector;
+pub use stowed::{Opened, Stowed};

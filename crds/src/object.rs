@@ -1,5 +1,6 @@
 //! The closed set of objects Stentor reads, and how they are named.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use crate::bgp::advertisement::CiliumBGPAdvertisement;
@@ -19,6 +21,7 @@ use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
 use crate::cilium_node::CiliumNode;
 use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crate::pod_ip_pool::CiliumPodIPPool;
+use crate::stowed::{Opened, Stowed};
 
 /// Every kind of object that is read, by its Kubernetes name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -251,8 +254,8 @@ pub enum Object {
     CiliumLoadBalancerIPPool(Box<CiliumLoadBalancerIPPool>),
     CiliumPodIPPool(Box<CiliumPodIPPool>),
     CiliumNode(Box<CiliumNode>),
-    Service(Box<Service>),
-    EndpointSlice(Box<EndpointSlice>),
+    Service(Stowed<Service>),
+    EndpointSlice(Stowed<EndpointSlice>),
     Node(Box<Node>),
     Secret(Box<Secret>),
     Namespace(Box<Namespace>),
@@ -280,8 +283,15 @@ impl Object {
         }
     }
 
-    pub fn metadata(&self) -> &ObjectMeta {
-        match self {
+    /// Of a packed object it is made anew.
+    pub fn metadata(&self) -> Cow<'_, ObjectMeta> {
+        Cow::Borrowed(match self {
+            Self::Service(object) => {
+                return part(object, |object| &object.metadata, |object| object.metadata);
+            }
+            Self::EndpointSlice(object) => {
+                return part(object, |object| &object.metadata, |object| object.metadata);
+            }
             Self::CiliumBGPClusterConfig(object) => &object.metadata,
             Self::CiliumBGPPeerConfig(object) => &object.metadata,
             Self::CiliumBGPAdvertisement(object) => &object.metadata,
@@ -291,13 +301,11 @@ impl Object {
             Self::CiliumLoadBalancerIPPool(object) => &object.metadata,
             Self::CiliumPodIPPool(object) => &object.metadata,
             Self::CiliumNode(object) => &object.metadata,
-            Self::Service(object) => &object.metadata,
-            Self::EndpointSlice(object) => &object.metadata,
             Self::Node(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::Namespace(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,
-        }
+        })
     }
 
     fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
@@ -311,8 +319,8 @@ impl Object {
             Self::CiliumLoadBalancerIPPool(object) => serde_json::to_value(object),
             Self::CiliumPodIPPool(object) => serde_json::to_value(object),
             Self::CiliumNode(object) => serde_json::to_value(object),
-            Self::Service(object) => serde_json::to_value(object),
-            Self::EndpointSlice(object) => serde_json::to_value(object),
+            Self::Service(object) => serde_json::to_value(&*object.open()),
+            Self::EndpointSlice(object) => serde_json::to_value(&*object.open()),
             Self::Node(object) => serde_json::to_value(object),
             Self::Secret(object) => serde_json::to_value(object),
             Self::Namespace(object) => serde_json::to_value(object),
@@ -320,11 +328,32 @@ impl Object {
         }
     }
 
-    /// The labels, or an empty map.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.metadata().labels.as_ref().unwrap_or(&NONE)
+    /// The same in less memory, where it is of a kind of which there are very many.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        match self {
+            Self::Service(object) => Self::Service(object.packed()),
+            Self::EndpointSlice(object) => Self::EndpointSlice(object.packed()),
+            other => other,
+        }
     }
+}
+
+fn part<T: Clone + Default + DeserializeOwned, P: Clone>(
+    object: &Stowed<T>,
+    lent: fn(&T) -> &P,
+    given: fn(T) -> P,
+) -> Cow<'_, P> {
+    match object.open() {
+        Opened::Lent(object) => Cow::Borrowed(lent(object)),
+        Opened::Made(object) => Cow::Owned(given(*object)),
+    }
+}
+
+/// The labels, or an empty map.
+pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    metadata.labels.as_ref().unwrap_or(&NONE)
 }
 
 /// An object and where it was written.
@@ -345,6 +374,15 @@ impl Parsed {
     /// The line of a field of the object, or of the nearest field around it.
     pub fn line_of(&self, field: &str) -> u32 {
         self.lines.of(field).unwrap_or(self.line)
+    }
+
+    /// The same with the object [packed](Object::packed).
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self {
+            object: self.object.packed(),
+            ..self
+        }
     }
 
     /// A document that [`crate::read`] takes for the same object: JSON in one line.

@@ -26,8 +26,8 @@ pub enum Subject {
 #[must_use]
 pub fn applied(parsed: &Parsed) -> Option<(Subject, Change)> {
     let change = match &parsed.object {
-        Object::Service(service) => Change::Service(Arc::new((**service).clone())),
-        Object::EndpointSlice(slice) => Change::Slice(Arc::new((**slice).clone())),
+        Object::Service(service) => Change::Service(service.clone()),
+        Object::EndpointSlice(slice) => Change::Slice(slice.clone()),
         Object::Node(node) => Change::Node(Arc::new((**node).clone())),
         Object::Pod(pod) => Change::Pod(Arc::new((**pod).clone())),
         Object::CiliumBGPClusterConfig(_)

@@ -22,7 +22,7 @@ use super::reasons::Reason;
 use super::vips::{self, Answer, Ingress};
 use crate::datapath::Served;
 use crate::problem::{Problem, Severity};
-use crate::world::{Stored, World};
+use crate::world::{Fetched, Stored, World};
 
 /// The class of Services meant for BGP alone.
 pub(crate) const BGP_CLASS: &str = "io.cilium/bgp-control-plane";
@@ -96,10 +96,10 @@ pub(crate) fn facts(around: Around<'_>, service: Stored<'_, Service>, answer: &A
             let reference = vips::service_ref(service);
             // No proxy serves what is marked so.
             let slices = world.objects.slices_of(&reference);
-            let slices: Vec<&EndpointSlice> = slices
-                .filter(|slice| !slice.labels().contains_key(HEADLESS))
-                .map(|slice| slice.object)
+            let slices: Vec<Fetched<'_, EndpointSlice>> = slices
+                .filter(|slice| !slice.stored().labels().contains_key(HEADLESS))
                 .collect();
+            let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| slice.stored().object).collect();
             let seen = Seen {
                 me,
                 slices: &slices,
@@ -107,6 +107,7 @@ pub(crate) fn facts(around: Around<'_>, service: Stored<'_, Service>, answer: &A
                 served: &world.observed.served,
             };
             addresses(service, options, seen, &mut facts);
+            facts.frontends.shrink_to_fit();
         }
     }
     facts

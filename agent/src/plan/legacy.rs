@@ -177,7 +177,8 @@ struct Annotation {
 fn annotation(world: &World, node: &str, asn: u32, problems: &mut Vec<Problem>) -> Annotation {
     let key = format!("cilium.io/bgp-virtual-router.{asn}");
     let of = |parsed: &'_ Arc<crds::Parsed>| {
-        let annotations = parsed.object.metadata().annotations.as_ref();
+        let metadata = parsed.object.metadata();
+        let annotations = metadata.annotations.as_ref();
         annotations.and_then(|a| a.get(&key)).cloned()
     };
     let objects = &world.objects;

@@ -26,7 +26,7 @@ use super::node::{self, NodeFacts};
 use super::options::Options;
 use super::router_id::{self, NoRouterId, RouterIdMode};
 use crate::problem::Problem;
-use crate::world::{Objects, Stored, World};
+use crate::world::{Described, Objects, Stored, World};
 
 /// What this node runs, before peers and advertisements are resolved.
 #[derive(Debug, Default)]
@@ -166,7 +166,7 @@ fn cluster_config_for<'a>(
 }
 
 /// Of the objects that select a node the oldest, then the one first by name. The others are named in problems.
-pub(crate) fn senior<'a, T>(
+pub(crate) fn senior<'a, T: Described>(
     objects: impl Iterator<Item = Stored<'a, T>>,
     selector: impl Fn(&'a T) -> Option<&'a LabelSelector>,
     node: &NodeFacts<'_>,
@@ -190,7 +190,7 @@ pub(crate) fn senior<'a, T>(
 }
 
 /// The objects that select a node, the one that has it first.
-pub(crate) fn selecting<'a, T>(
+pub(crate) fn selecting<'a, T: Described>(
     objects: impl Iterator<Item = Stored<'a, T>>,
     selector: impl Fn(&'a T) -> Option<&'a LabelSelector>,
     node: &NodeFacts<'_>,

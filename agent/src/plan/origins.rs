@@ -83,6 +83,7 @@ fn origins(
     let Some(object) = world.objects.service(&service.namespace, &service.name) else {
         return BTreeMap::new();
     };
+    let object = object.stored();
     let from = |address: &IpAddr| {
         let mut pools = world.objects.lb_pools();
         let stating = pools.find(|pool| {

@@ -254,6 +254,7 @@ impl State {
             .world
             .objects
             .service(&reference.namespace, &reference.name)?;
+        let service = service.stored();
         let mut facts = frontends::facts(around, service, self.vips.answer(reference));
         let entries = self.audience.entries.iter().enumerate();
         let selected = entries.filter(|(_, entry)| entry.selects(|key| frontends::label(service, key)));
@@ -383,8 +384,8 @@ impl Problems {
 fn all(world: &World) -> BTreeSet<ServiceRef> {
     let mut all = BTreeSet::new();
     let mut namespace: Arc<str> = "".into();
-    for service in world.objects.services() {
-        let reference = vips::service_ref(service);
+    for reference in world.objects.service_names() {
+        let reference = ServiceRef::new(&reference.namespace, &reference.name);
         if namespace != reference.namespace {
             namespace = reference.namespace;
         }

@@ -48,6 +48,7 @@ pub(crate) fn report(
         }
         announced.sort_unstable();
         announced.dedup();
+        announced.shrink_to_fit();
         let reasons = match (&frontend.verdict, audience.peers) {
             (Err(reason), _) => vec![reason.clone()],
             (Ok(()), _) if !announced.is_empty() => Vec::new(),

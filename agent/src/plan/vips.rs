@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort, ServiceSpec};
+use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crds::lb_ip_pool::{
     AllowFirstLastIps, BlockRemoval, CiliumLoadBalancerIPPool, LoadBalancerIpPoolSpec, PoolBlock,
 };
-use crds::{Kind, Object, ObjectRef, Parsed, text};
+use crds::text;
 use lbipam::{
     AutoAssign, Block, Family, FamilyPolicy, FirstAndLast, Incremental, Pool, PoolState, Port, Protocol,
     Range, Removal, Request, RequestId, TrafficPolicy,
@@ -244,6 +245,7 @@ pub(super) fn services_at(
 /// `None`: it is gone, or no LoadBalancer.
 fn standing(world: &World, options: &Options, pools: &[Pool], reference: &ServiceRef) -> Option<Standing> {
     let service = world.objects.service(&reference.namespace, &reference.name)?;
+    let service = service.stored();
     let spec = service.object.spec.as_ref()?;
     if spec.type_.as_deref() != Some("LoadBalancer") {
         return None;
@@ -296,11 +298,8 @@ pub(crate) fn is_ours(class: Option<&str>, options: &Options) -> bool {
 
 /// Why nobody gives this Service an address.
 fn nobody(world: &World, reference: &ServiceRef, options: &Options, pools: &[Pool]) -> String {
-    let key = ObjectRef::namespaced(Kind::Service, &*reference.namespace, &*reference.name);
-    let class = world.objects.get(&key).and_then(|parsed| match &parsed.object {
-        Object::Service(service) => service.spec.as_ref()?.load_balancer_class.clone(),
-        _ => None,
-    });
+    let service = world.objects.service(&reference.namespace, &reference.name);
+    let class = service.and_then(|service| service.stored().spec.as_ref()?.load_balancer_class.clone());
     if !is_ours(class.as_deref(), options) {
         return match class {
             Some(class) => {
@@ -373,7 +372,7 @@ pub(crate) fn request(
             namespace: reference.namespace.to_string(),
             name: reference.name.to_string(),
         },
-        created: created(service.parsed),
+        created: created(&service.object.metadata),
         wish: lbipam::wish(&requested, families),
         pools: selected.map(|pool| pool.name().to_owned()).collect(),
         sharing,
@@ -438,7 +437,7 @@ fn port(port: &ServicePort) -> Option<Port> {
 pub(crate) fn pool(pool: Stored<'_, CiliumLoadBalancerIPPool>) -> Pool {
     let spec = &pool.object.spec;
     Pool {
-        created: created(pool.parsed),
+        created: created(&pool.object.metadata),
         first_and_last: match spec.allow_first_last_ips {
             Some(AllowFirstLastIps::No) => FirstAndLast::Reserved,
             Some(AllowFirstLastIps::Yes) | None => FirstAndLast::Usable,
@@ -482,8 +481,8 @@ pub(crate) fn contains(pools: &[Pool], address: IpAddr) -> bool {
         .any(|block| block.range().contains(address))
 }
 
-fn created(parsed: &Parsed) -> Option<i64> {
-    let created = parsed.object.metadata().creation_timestamp.as_ref();
+fn created(metadata: &ObjectMeta) -> Option<i64> {
+    let created = metadata.creation_timestamp.as_ref();
     created.map(|time| time.0.as_second())
 }
 

@@ -39,8 +39,10 @@ use item::Item;
 use mirror::{Failure, Mirror, News};
 use trim::Reader;
 
-/// News under way from all watches.
-const NEWS: usize = 1024;
+/// News under way from all watches. Each has a whole object.
+const NEWS: usize = 128;
+/// Objects of a list that are asked for at once. As they come, they are many times as big as they are held.
+const PAGE: u32 = 250;
 /// No news for this long ends a flood.
 const QUIET: Duration = Duration::from_millis(5);
 /// A flood that never ends is cut here.
@@ -149,7 +151,7 @@ pub fn start(
     cluster: Cluster,
     scope: &Scope,
 ) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
-    spawn(cluster, watches(scope))
+    spawn(cluster, watches(scope), Reader::Agent)
 }
 
 /// The same for an operator: objects keep their versions, so that they can be written over, and their status.
@@ -160,24 +162,24 @@ pub fn start_operator(
     cluster: Cluster,
     scope: &OperatorScope,
 ) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
-    spawn(cluster, operator_watches(scope))
+    spawn(cluster, operator_watches(scope), Reader::Operator)
 }
 
 fn spawn(
     cluster: Cluster,
     watches: Vec<Watch>,
+    reader: Reader,
 ) -> Result<(Rescan, mpsc::Receiver<Batch>, JoinHandle<()>), ClusterError> {
     let client = cluster.client()?;
     let (rescan, asked) = rescans();
     let (out, batches) = mpsc::channel(1);
-    let task = tokio::spawn(run(client, watches, asked, out));
+    let task = tokio::spawn(run(client, watches, reader, asked, out));
     Ok((rescan, batches, task))
 }
 
 /// One kind to follow, and which objects of it.
 struct Watch {
     kind: Kind,
-    reader: Reader,
     version: Version,
     /// Of whoever follows; `None`: an operator.
     node: Option<String>,
@@ -212,7 +214,6 @@ fn watches(scope: &Scope) -> Vec<Watch> {
         };
         Some(Watch {
             kind,
-            reader: Reader::Agent,
             version: *kind.versions().first()?,
             node: Some(scope.node.clone()),
             namespace,
@@ -258,7 +259,6 @@ fn operator_watches(scope: &OperatorScope) -> Vec<Watch> {
         };
         Some(Watch {
             kind: *kind,
-            reader: Reader::Operator,
             version: *kind.versions().first()?,
             node: None,
             namespace,
@@ -268,8 +268,14 @@ fn operator_watches(scope: &OperatorScope) -> Vec<Watch> {
     scope.kinds.iter().filter_map(watch).collect()
 }
 
-async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>, out: mpsc::Sender<Batch>) {
-    let mut mirror = Mirror::new(watches.iter().map(|watch| watch.kind));
+async fn run(
+    client: Client,
+    watches: Vec<Watch>,
+    reader: Reader,
+    mut asked: mpsc::Receiver<()>,
+    out: mpsc::Sender<Batch>,
+) {
+    let mut mirror = Mirror::new(watches.iter().map(|watch| watch.kind), reader);
     let (tell, mut news) = mpsc::channel(NEWS);
     let mut tasks = JoinSet::new();
     // The connection that this makes is the one that all watches use. What it says does not matter yet.
@@ -278,7 +284,7 @@ async fn run(client: Client, watches: Vec<Watch>, mut asked: mpsc::Receiver<()>,
         _ = timeout(ANSWER, ask(&client)) => {}
     }
     for watch in watches {
-        tasks.spawn(follow_one(client.clone(), watch, tell.clone()));
+        tasks.spawn(follow_one(client.clone(), watch, reader, tell.clone()));
     }
     let mut probing = false;
     let mut warned = false;
@@ -360,7 +366,7 @@ impl Recent {
 }
 
 /// Follows one kind for as long as somebody listens.
-async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
+async fn follow_one(client: Client, watch: Watch, reader: Reader, tell: mpsc::Sender<News>) {
     let group = watch.kind.group();
     let gvk = GroupVersionKind::gvk(group, watch.version.as_str(), watch.kind.as_str());
     let resource = ApiResource::from_gvk_with_plural(&gvk, watch.kind.plural());
@@ -368,14 +374,14 @@ async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
-    let mut config = watcher::Config::default();
+    let mut config = watcher::Config::default().page_size(PAGE);
     if let Some(fields) = &watch.fields {
         config = config.fields(fields);
     }
     let mut stream = std::pin::pin!(follow(api, config).backoff(DefaultBackoff::default()));
     while let Some(told) = stream.next().await {
         let news = match told {
-            Ok(event) => news(&watch, &resource.api_version, event),
+            Ok(event) => news(&watch, reader, &resource.api_version, event),
             Err(error) => News::Failed {
                 kind: watch.kind,
                 failure: failure(&error),
@@ -387,9 +393,9 @@ async fn follow_one(client: Client, watch: Watch, tell: mpsc::Sender<News>) {
     }
 }
 
-fn news(watch: &Watch, api_version: &str, event: Event<Item>) -> News {
+fn news(watch: &Watch, reader: Reader, api_version: &str, event: Event<Item>) -> News {
     let kind = watch.kind;
-    let json = |object| whole(watch, api_version, object);
+    let json = |object| whole(watch, reader, api_version, object);
     match event {
         Event::Init => News::ListBegan { kind },
         Event::InitApply(object) => News::Listed {
@@ -410,7 +416,7 @@ fn news(watch: &Watch, api_version: &str, event: Event<Item>) -> News {
 }
 
 /// The object as its manifest would be. Items of a list do not say what they are.
-fn whole(watch: &Watch, api_version: &str, object: Item) -> Value {
+fn whole(watch: &Watch, reader: Reader, api_version: &str, object: Item) -> Value {
     let is_own = watch.node.is_some() && watch.node == object.meta().name;
     let mut members = object.members;
     members.insert("apiVersion".to_owned(), json!(api_version));
@@ -418,7 +424,7 @@ fn whole(watch: &Watch, api_version: &str, object: Item) -> Value {
     if watch.kind == Kind::CiliumBGPNodeConfig && !is_own {
         members.remove("status");
     }
-    trim::trimmed(watch.kind, watch.reader, Value::Object(members))
+    trim::trimmed(watch.kind, reader, Value::Object(members))
 }
 
 fn failure(error: &watcher::Error) -> Failure {

@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::shared_map::SharedMap;
 use crate::source::{Allotter, Batch, Change};
 
-pub use objects::{Objects, Stored};
+pub use objects::{Described, Fetched, Objects, Stored};
 pub(crate) use touched::OF_SERVICE;
 pub use touched::{Rest, Touched};
 

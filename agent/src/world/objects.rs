@@ -14,16 +14,18 @@ use crds::bgp::peering_policy::CiliumBGPPeeringPolicy;
 use crds::cilium_node::CiliumNode;
 use crds::k8s_openapi::api::core::v1::{Node, Secret, Service};
 use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
+use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crds::lb_ip_pool::CiliumLoadBalancerIPPool;
 use crds::pod_ip_pool::CiliumPodIPPool;
-use crds::{Kind, Object, ObjectRef, Parsed};
+use crds::{Kind, Object, ObjectRef, Opened, Parsed};
 
 use super::{ServiceRef, touched};
+use crate::held::Held;
 
 /// Every object in force, by reference.
 #[derive(Clone, Default, PartialEq)]
 pub struct Objects {
-    all: BTreeMap<ObjectRef, Arc<Parsed>>,
+    all: Held,
     /// Names of EndpointSlices by the Service they say they are of.
     slices: BTreeMap<ServiceRef, Vec<Box<str>>>,
 }
@@ -32,8 +34,25 @@ pub struct Objects {
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
-            .entries(self.all.keys().map(ToString::to_string))
+            .entries(self.all.references().map(ToString::to_string))
             .finish()
+    }
+}
+
+/// A Service or an EndpointSlice, which may have been packed: what [`Stored`] borrows of it.
+#[derive(Debug)]
+pub struct Fetched<'a, T> {
+    object: Opened<'a, T>,
+    parsed: &'a Arc<Parsed>,
+}
+
+impl<T> Fetched<'_, T> {
+    #[must_use]
+    pub fn stored(&self) -> Stored<'_, T> {
+        Stored {
+            object: &self.object,
+            parsed: self.parsed,
+        }
     }
 }
 
@@ -70,17 +89,21 @@ impl<'a, T> Stored<'a, T> {
     pub fn namespace(&self) -> &'a str {
         &self.parsed.reference.namespace
     }
+}
 
+impl<'a, T: Described> Stored<'a, T> {
+    /// Or an empty map.
     #[must_use]
     pub fn labels(&self) -> &'a BTreeMap<String, String> {
-        self.parsed.object.labels()
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.object.metadata().labels.as_ref().unwrap_or(&NONE)
     }
 
     /// Older objects first, then by name: who wins where two ask for the same. Objects without a timestamp, as in
     /// a folder, come after those that have one.
     #[must_use]
     pub fn seniority(&self) -> (bool, i64, &'a str) {
-        let created = self.parsed.object.metadata().creation_timestamp.as_ref();
+        let created = self.object.metadata().creation_timestamp.as_ref();
         (
             created.is_none(),
             created.map_or(0, |t| t.0.as_second()),
@@ -92,7 +115,7 @@ impl<'a, T> Stored<'a, T> {
 impl Objects {
     /// Gives the version that it replaces.
     pub fn apply(&mut self, object: Arc<Parsed>) -> Option<Arc<Parsed>> {
-        let before = self.all.insert(object.reference.clone(), Arc::clone(&object));
+        let before = self.all.insert(Arc::clone(&object));
         let (was_of, is_of) = (
             before.as_deref().and_then(touched::owner),
             touched::owner(&object),
@@ -127,7 +150,7 @@ impl Objects {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Parsed>> {
-        self.all.values()
+        self.all.iter()
     }
 
     #[must_use]
@@ -146,20 +169,17 @@ impl Objects {
     }
 
     /// The EndpointSlices that say they are of a Service, by name.
-    pub fn slices_of(&self, service: &ServiceRef) -> impl Iterator<Item = Stored<'_, EndpointSlice>> {
+    pub fn slices_of(&self, service: &ServiceRef) -> impl Iterator<Item = Fetched<'_, EndpointSlice>> {
         let names = self.slices.get(service).into_iter().flatten();
         names.filter_map(|name| {
             let reference = ObjectRef::namespaced(Kind::EndpointSlice, &*service.namespace, &**name);
-            self.get(&reference).and_then(EndpointSlice::view)
+            self.get(&reference).and_then(slice)
         })
     }
 
     /// Objects of one kind, by namespace and name.
     fn of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Parsed>> {
-        self.all
-            .range(ObjectRef::cluster(kind, "")..)
-            .map(|(_, parsed)| parsed)
-            .take_while(move |parsed| parsed.reference.kind == kind)
+        self.all.of(kind)
     }
 }
 
@@ -188,6 +208,42 @@ trait View: Sized {
     fn view(parsed: &Arc<Parsed>) -> Option<Stored<'_, Self>>;
 }
 
+/// What has metadata as Kubernetes has it.
+pub trait Described {
+    fn metadata(&self) -> &ObjectMeta;
+}
+
+macro_rules! described {
+    ($($type:ty)*) => {
+        $(impl Described for $type {
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+        })*
+    };
+}
+
+described! {
+    CiliumBGPClusterConfig CiliumBGPPeerConfig CiliumBGPAdvertisement CiliumBGPNodeConfig CiliumBGPNodeConfigOverride
+    CiliumBGPPeeringPolicy CiliumLoadBalancerIPPool CiliumPodIPPool CiliumNode Service EndpointSlice Node Secret
+}
+
+fn service(parsed: &Arc<Parsed>) -> Option<Fetched<'_, Service>> {
+    let Object::Service(service) = &parsed.object else {
+        return None;
+    };
+    let object = service.open();
+    Some(Fetched { object, parsed })
+}
+
+fn slice(parsed: &Arc<Parsed>) -> Option<Fetched<'_, EndpointSlice>> {
+    let Object::EndpointSlice(slice) = &parsed.object else {
+        return None;
+    };
+    let object = slice.open();
+    Some(Fetched { object, parsed })
+}
+
 views! {
     CiliumBGPClusterConfig: CiliumBGPClusterConfig => cluster_configs;
     CiliumBGPPeerConfig: CiliumBGPPeerConfig => peer_configs;
@@ -198,8 +254,6 @@ views! {
     CiliumLoadBalancerIPPool: CiliumLoadBalancerIPPool => lb_pools;
     CiliumPodIPPool: CiliumPodIPPool => pod_pools;
     CiliumNode: CiliumNode => cilium_nodes;
-    Service: Service => services;
-    EndpointSlice: EndpointSlice => endpoint_slices;
     Node: Node => nodes;
     Secret: Secret => secrets;
 }
@@ -235,10 +289,23 @@ impl Objects {
         self.named(Kind::Node, name)
     }
 
+    pub fn services(&self) -> impl Iterator<Item = Fetched<'_, Service>> {
+        self.of(Kind::Service).filter_map(service)
+    }
+
+    /// The names of all Services, without a look at them.
+    pub fn service_names(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.of(Kind::Service).map(|parsed| &parsed.reference)
+    }
+
+    pub fn endpoint_slices(&self) -> impl Iterator<Item = Fetched<'_, EndpointSlice>> {
+        self.of(Kind::EndpointSlice).filter_map(slice)
+    }
+
     #[must_use]
-    pub fn service(&self, namespace: &str, name: &str) -> Option<Stored<'_, Service>> {
+    pub fn service(&self, namespace: &str, name: &str) -> Option<Fetched<'_, Service>> {
         self.get(&ObjectRef::namespaced(Kind::Service, namespace, name))
-            .and_then(Service::view)
+            .and_then(service)
     }
 
     #[must_use]

@@ -97,6 +97,7 @@ pub(super) fn owner(parsed: &Parsed) -> Option<ServiceRef> {
     let Object::EndpointSlice(slice) = &parsed.object else {
         return None;
     };
+    let slice = slice.open();
     let name = slice.metadata.labels.as_ref()?.get(OF_SERVICE)?;
     Some(ServiceRef::new(&parsed.reference.namespace, name))
 }

@@ -10,8 +10,9 @@ use crate::bgp::node_config_override::CiliumBGPNodeConfigOverride;
 use crate::bgp::peer_config::CiliumBGPPeerConfig;
 use crate::bgp::peering_policy::CiliumBGPPeeringPolicy;
 use crate::lb_ip_pool::CiliumLoadBalancerIPPool;
-use crate::object::{Kind, Object, Parsed};
+use crate::object::{Kind, Object, Parsed, labels};
 use crate::selector::LabelSelector;
+use crate::stowed::Stowed;
 
 /// An object of one kind and where it stands.
 pub(super) struct Held<'a, T> {
@@ -26,7 +27,8 @@ impl<'a, T> Held<'a, T> {
 
     /// Older first, those without a time last, then by name. Files carry no times, so there the name decides.
     pub(super) fn seniority(&self) -> (bool, i64, &'a str) {
-        let created = self.parsed.object.metadata().creation_timestamp.as_ref();
+        let metadata = self.parsed.object.metadata();
+        let created = metadata.creation_timestamp.as_ref();
         let seconds = created.map_or(0, |time| time.0.as_second());
         (created.is_none(), seconds, self.name())
     }
@@ -44,7 +46,7 @@ pub(super) struct Index<'a> {
     pub(super) load_balancer_pools: Vec<Held<'a, CiliumLoadBalancerIPPool>>,
     /// Name and labels.
     pub(super) pod_pools: Vec<(&'a str, &'a Labels)>,
-    pub(super) services: Vec<Held<'a, Service>>,
+    pub(super) services: Vec<Held<'a, Stowed<Service>>>,
     pub(super) secrets: BTreeMap<(&'a str, &'a str), &'a Secret>,
     /// Labels of a node: those of its CiliumNode if it has any, else those of its Node.
     pub(super) nodes: BTreeMap<&'a str, &'a Labels>,
@@ -70,15 +72,9 @@ impl<'a> Index<'a> {
                 Object::CiliumLoadBalancerIPPool(object) => {
                     index.load_balancer_pools.push(Held { object, parsed });
                 }
-                Object::CiliumPodIPPool(_) => index.pod_pools.push((name, parsed.object.labels())),
-                Object::CiliumNode(_) | Object::Node(_) => {
-                    let labels = parsed.object.labels();
-                    let of_cilium = parsed.reference.kind == Kind::CiliumNode;
-                    let known = index.nodes.entry(name).or_insert(labels);
-                    if known.is_empty() || (of_cilium && !labels.is_empty()) {
-                        *known = labels;
-                    }
-                }
+                Object::CiliumPodIPPool(pool) => index.pod_pools.push((name, labels(&pool.metadata))),
+                Object::CiliumNode(node) => index.node(name, labels(&node.metadata), Kind::CiliumNode),
+                Object::Node(node) => index.node(name, labels(&node.metadata), Kind::Node),
                 Object::Service(object) => index.services.push(Held { object, parsed }),
                 Object::Secret(object) => {
                     index.secrets.insert((&parsed.reference.namespace, name), object);
@@ -101,6 +97,13 @@ impl<'a> Index<'a> {
         index
     }
 
+    fn node(&mut self, name: &'a str, labels: &'a Labels, kind: Kind) {
+        let known = self.nodes.entry(name).or_insert(labels);
+        if known.is_empty() || (kind == Kind::CiliumNode && !labels.is_empty()) {
+            *known = labels;
+        }
+    }
+
     /// Names of the nodes a selector matches; a missing selector matches all.
     pub(super) fn nodes_of(&self, selector: Option<&LabelSelector>) -> BTreeSet<&'a str> {
         let matches = |labels: &Labels| selector.is_none_or(|selector| selector.matches(labels));
@@ -116,10 +119,10 @@ impl<'a> Index<'a> {
     pub(super) fn any_service(&self, selector: &LabelSelector, counts: impl Fn(&Service) -> bool) -> bool {
         self.services
             .iter()
-            .filter(|service| counts(service.object))
-            .any(|service| {
-                let labels = service.parsed.object.labels();
-                let reference = &service.parsed.reference;
+            .map(|service| (&service.parsed.reference, service.object.open()))
+            .filter(|(_, service)| counts(service))
+            .any(|(reference, service)| {
+                let labels = labels(&service.metadata);
                 selector.matches_with(|key| match key {
                     "io.kubernetes.service.name" => Some(reference.name.as_str()),
                     "io.kubernetes.service.namespace" => Some(reference.namespace.as_str()),

@@ -4,7 +4,7 @@ use super::Found;
 use super::index::{Held, Index};
 use crate::bgp::advertisement::{AdvertisementType, CiliumBGPAdvertisement};
 use crate::bgp::peer_config::CiliumBGPPeerConfig;
-use crate::object::Parsed;
+use crate::object::{Parsed, labels};
 use crate::problem::Reason;
 use crate::selector::LabelSelector;
 
@@ -68,7 +68,7 @@ fn advertisements_of(index: &Index<'_>, config: &Held<'_, CiliumBGPPeerConfig>, 
         let mut labels = index
             .advertisements
             .iter()
-            .map(|held| held.parsed.object.labels());
+            .map(|held| labels(&held.object.metadata));
         if !labels.any(|labels| selector.matches(labels)) {
             let message = format!(
                 "no CiliumBGPAdvertisement matches {}, so nothing is announced",

@@ -30,8 +30,8 @@ pub(crate) fn check(object: &Object, node: &Node, out: &mut Vec<Finding>) {
         Object::CiliumLoadBalancerIPPool(object) => pool::load_balancer_ip_pool(&mut rules, &object.spec),
         Object::CiliumPodIPPool(object) => pool::pod_ip_pool(&mut rules, &object.spec),
         Object::CiliumNode(object) => pool::cilium_node(&mut rules, &object.spec),
-        Object::Service(object) => core::service(&mut rules, object),
-        Object::EndpointSlice(object) => core::endpoint_slice(&mut rules, object),
+        Object::Service(object) => core::service(&mut rules, &object.open()),
+        Object::EndpointSlice(object) => core::endpoint_slice(&mut rules, &object.open()),
         Object::Node(object) => core::node(&mut rules, object),
         Object::Secret(_) | Object::Namespace(_) | Object::Pod(_) => {}
     }

@@ -1,8 +1,8 @@
 //! Ten thousand services with ten endpoints each: the whole way from objects to steps, and what one changed endpoint costs.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
+use crds::Stowed;
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -98,10 +98,10 @@ impl Cluster {
     fn incremental(&self) -> Incremental {
         let mut planner = Incremental::new(MapImage::default(), self.node.clone(), self.settings.clone());
         for service in &self.services {
-            planner.handle(Change::Service(Arc::new(service.clone())));
+            planner.handle(Change::Service(Stowed::new(service.clone()).packed()));
         }
         for slice in &self.slices {
-            planner.handle(Change::Slice(Arc::new(slice.clone())));
+            planner.handle(Change::Slice(held(slice.clone())));
         }
         planner
     }
@@ -174,9 +174,9 @@ fn one_endpoint_changed_incrementally_with_maglev(bencher: divan::Bencher<'_, '_
 fn change_by_change(bencher: divan::Bencher<'_, '_>, mut cluster: Cluster) {
     let mut planner = cluster.incremental();
     carry_out(&mut planner);
-    let few = cluster.slices.get(5000).cloned().map(Arc::new);
+    let few = cluster.slices.get(5000).cloned().map(held);
     cluster.change_one();
-    let many = cluster.slices.get(5000).cloned().map(Arc::new);
+    let many = cluster.slices.get(5000).cloned().map(held);
     let mut slices = [many, few].into_iter().flatten().cycle();
     bencher.bench_local(|| {
         if let Some(slice) = slices.next() {
@@ -184,6 +184,11 @@ fn change_by_change(bencher: divan::Bencher<'_, '_>, mut cluster: Cluster) {
         }
         assert_eq!(carry_out(&mut planner), Extent::Changed);
     });
+}
+
+/// As agents hold them.
+fn held(slice: EndpointSlice) -> Stowed<EndpointSlice> {
+    Stowed::new(slice).packed()
 }
 
 fn carry_out(planner: &mut Incremental) -> Extent {

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crds::Stowed;
 use crds::k8s_openapi::api::core::v1::{Node, Pod, Service};
 use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -30,9 +31,9 @@ use crate::settings::{Settings, ThisNode};
 /// An object that is there, or is not any more. Names are those of the objects themselves.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Service(Arc<Service>),
+    Service(Stowed<Service>),
     ServiceGone(ServiceName),
-    Slice(Arc<EndpointSlice>),
+    Slice(Stowed<EndpointSlice>),
     SliceGone(ServiceName),
     Pod(Arc<Pod>),
     PodGone(ServiceName),

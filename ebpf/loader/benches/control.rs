@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
+use crds::Stowed;
 use crds::k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use crds::k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use crds::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -206,7 +206,7 @@ fn memory() -> Result<u64> {
 
 fn objects(services: u32) -> Vec<Change> {
     let service = |n: u32| {
-        Change::Service(Arc::new(Service {
+        Change::Service(Stowed::new(Service {
             metadata: metadata(n),
             spec: Some(ServiceSpec {
                 cluster_ips: Some(vec![Ipv4Addr::from(0x0a60_0000 + n).to_string()]),
@@ -235,7 +235,7 @@ fn slice(n: u32, endpoints: u32) -> Change {
         .name
         .clone()
         .map(|name| [("kubernetes.io/service-name".to_owned(), name)].into());
-    Change::Slice(Arc::new(EndpointSlice {
+    Change::Slice(Stowed::new(EndpointSlice {
         metadata,
         address_type: "IPv4".to_owned(),
         endpoints: Some((0..endpoints).map(endpoint).collect()),

@@ -31,7 +31,7 @@ use super::write::{Basis, Note, Order, Target, Weight, Write};
 use crate::plan::LbIpamReport;
 use crate::plan::options::Options;
 use crate::plan::vips::{self, Ingress};
-use crate::world::{ServiceRef, Stored, World};
+use crate::world::{Fetched, ServiceRef, Stored, World};
 
 pub(crate) use keyed::Keyed;
 
@@ -77,7 +77,8 @@ pub(crate) fn addresses(world: &World, options: &Options, now: Timestamp) -> Add
     let mut found = Addresses::default();
     let mut served = Vec::new();
     let mut requests = Vec::new();
-    for service in world.objects.services() {
+    let services: Vec<Fetched<'_, Service>> = world.objects.services().collect();
+    for service in services.iter().map(Fetched::stored) {
         match stands(world, options, &pools, service) {
             Stands::Asks(one, request) => {
                 served.push(one);

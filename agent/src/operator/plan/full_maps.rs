@@ -20,7 +20,7 @@ use serde_json::json;
 use super::conditions::{Conditions, Wanted, of_service};
 use super::write::{Basis, Note, Order, Part, Target, Weight, Write};
 use crate::plan::vips;
-use crate::world::{ServiceRef, Stored, World};
+use crate::world::{Fetched, ServiceRef, Stored, World};
 
 /// Ours. There is none that is true: it would be written to every Service.
 const READY: &str = "stentor.io/DatapathReady";
@@ -34,7 +34,10 @@ type Refusals<'a> = BTreeMap<(&'a str, i64), BTreeSet<&'a str>>;
 /// What is to be written so that each Service says what nodes say of it.
 pub(crate) fn full_maps(world: &World, now: Timestamp) -> Vec<Write> {
     let told = told(world);
-    let write = |service: Stored<'_, Service>| write(service, told.get(&vips::service_ref(service)), now);
+    let write = |service: Fetched<'_, Service>| {
+        let service = service.stored();
+        write(service, told.get(&vips::service_ref(service)), now)
+    };
     world.objects.services().filter_map(write).collect()
 }
 
@@ -73,7 +76,7 @@ impl Keyed {
         let mut found = Vec::new();
         for reference in touched {
             let service = world.objects.service(&reference.namespace, &reference.name);
-            let write = service.and_then(|service| write(service, self.told.get(&reference), now));
+            let write = service.and_then(|service| write(service.stored(), self.told.get(&reference), now));
             let was_written = self.written.remove(&reference);
             if write.is_none() && !was_written {
                 continue;

@@ -23,7 +23,7 @@ use super::conditions::{Conditions, Wanted, of_service};
 use super::write::{Basis, Note, Order, Target, Weight, Write};
 use crate::config::operator::NodeIpam;
 use crate::plan::vips;
-use crate::world::{OF_SERVICE, Objects, Stored, World};
+use crate::world::{Fetched, OF_SERVICE, Objects, Stored, World};
 
 const CLASS: &str = "io.cilium/node";
 const NODES: &str = "io.cilium.nodeipam/match-node-labels";
@@ -58,7 +58,8 @@ impl Refusal {
 
 pub(crate) fn node_addresses(world: &World, ipam: NodeIpam, now: Timestamp) -> Vec<Write> {
     let objects = &world.objects;
-    let write = |service: Stored<'_, Service>| {
+    let write = |service: Fetched<'_, Service>| {
+        let service = service.stored();
         let spec = service.object.spec.as_ref()?;
         let is_served = is_served(service.object, spec, ipam);
         let conditions = service
@@ -279,6 +280,7 @@ fn is_ready(node: &Node) -> bool {
 
 fn nodes_with_endpoints(objects: &Objects, service: Stored<'_, Service>) -> BTreeSet<String> {
     let slices = objects.endpoint_slices().filter(|slice| {
+        let slice = slice.stored();
         let of = slice.labels().get(OF_SERVICE);
         slice.namespace() == service.namespace() && of.is_some_and(|of| of == service.name())
     });
@@ -290,7 +292,7 @@ fn nodes_with_endpoints(objects: &Objects, service: Stored<'_, Service>) -> BTre
     let not_ready = NotReady::of(publish);
     let mut names = BTreeSet::new();
     for slice in slices {
-        let endpoints = slice.object.endpoints.iter().flatten();
+        let endpoints = slice.stored().object.endpoints.iter().flatten();
         let ready =
             endpoints.filter(|endpoint| EndpointState::of(endpoint, not_ready) == EndpointState::Active);
         names.extend(ready.filter_map(|endpoint| endpoint.node_name.clone()));
@@ -387,6 +389,7 @@ mod tests {
         settle(cluster);
         assert_eq!(settle(cluster), 0);
         let service = cluster.world.objects.services().next().unwrap();
+        let service = service.stored();
         let ips: Vec<String> = vips::entries(service.object)
             .iter()
             .filter_map(address)

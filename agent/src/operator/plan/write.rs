@@ -138,7 +138,8 @@ impl Basis {
     /// What was seen of an object. `None`: it has no version, so nothing can be written over it.
     #[must_use]
     pub fn of(parsed: &crds::Parsed) -> Option<Self> {
-        let version = parsed.object.metadata().resource_version.as_deref();
+        let metadata = parsed.object.metadata();
+        let version = metadata.resource_version.as_deref();
         version
             .filter(|version| !version.is_empty())
             .map(|version| Self::Version(version.to_owned()))

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use crds::{Kind, Object, ObjectRef, Parsed, Severity};
 use serde_json::Value;
 
+use super::trim::Reader;
+use crate::held::Held;
 use crate::problem::Problem;
 use crate::source::{Allotter, Batch, Change};
 
@@ -69,9 +71,10 @@ pub(super) enum Failure {
 /// The cluster as last told.
 #[derive(Debug)]
 pub(super) struct Mirror {
+    reader: Reader,
     kinds: BTreeMap<Kind, Followed>,
     /// Last good versions.
-    objects: BTreeMap<ObjectRef, Arc<Parsed>>,
+    objects: Held,
     /// Of the objects that have any.
     problems: BTreeMap<ObjectRef, Vec<Problem>>,
     changed: BTreeSet<ObjectRef>,
@@ -106,10 +109,11 @@ enum Listed {
 }
 
 impl Mirror {
-    pub(super) fn new(kinds: impl Iterator<Item = Kind>) -> Self {
+    pub(super) fn new(kinds: impl Iterator<Item = Kind>, reader: Reader) -> Self {
         Self {
+            reader,
             kinds: kinds.map(|kind| (kind, Followed::default())).collect(),
-            objects: BTreeMap::new(),
+            objects: Held::default(),
             problems: BTreeMap::new(),
             changed: BTreeSet::new(),
             server: Server::Answers,
@@ -195,9 +199,8 @@ impl Mirror {
     }
 
     fn allotter(&self) -> Allotter {
-        let from = ObjectRef::cluster(Kind::CiliumLoadBalancerIPPool, "");
-        let pools = self.objects.range(from..);
-        let mut pools = pools.map_while(|(_, parsed)| {
+        let pools = self.objects.of(Kind::CiliumLoadBalancerIPPool);
+        let mut pools = pools.filter_map(|parsed| {
             if let Object::CiliumLoadBalancerIPPool(pool) = &parsed.object {
                 Some(pool)
             } else {
@@ -230,13 +233,18 @@ impl Mirror {
         let mut problems: Vec<Problem> = read.problems.into_iter().map(Problem::from).collect();
         let reference = match (read.objects.into_iter().next(), read.bad.into_iter().next()) {
             (Some(parsed), _) => {
+                let parsed = match self.reader {
+                    // It looks at few of them at a time.
+                    Reader::Agent => parsed.packed(),
+                    Reader::Operator => parsed,
+                };
                 let reference = parsed.reference.clone();
                 if self
                     .objects
                     .get(&reference)
                     .is_none_or(|before| **before != parsed)
                 {
-                    self.objects.insert(reference.clone(), Arc::new(parsed));
+                    self.objects.insert(Arc::new(parsed));
                     self.changed.insert(reference.clone());
                 }
                 reference
@@ -270,7 +278,7 @@ impl Mirror {
             return;
         };
         let of_kind = |reference: &&ObjectRef| reference.kind == kind && !seen.contains(reference);
-        let held = self.objects.keys().chain(self.problems.keys());
+        let held = self.objects.references().chain(self.problems.keys());
         let gone: BTreeSet<ObjectRef> = held.filter(of_kind).cloned().collect();
         for reference in gone {
             self.delete(reference);
@@ -349,6 +357,7 @@ fn kept(parsed: &Parsed) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use crds::Opened;
     use serde_json::json;
 
     use super::*;
@@ -398,7 +407,10 @@ mod tests {
 
     #[test]
     fn the_first_batch_waits_for_every_kind_and_comes_even_if_it_is_empty() {
-        let mut mirror = Mirror::new([SERVICE, Kind::Secret, Kind::CiliumNode].into_iter());
+        let mut mirror = Mirror::new(
+            [SERVICE, Kind::Secret, Kind::CiliumNode].into_iter(),
+            Reader::Agent,
+        );
         list(&mut mirror, &["a"]);
         assert_eq!(told(&mut mirror), None);
         let failed = |kind, failure| News::Failed { kind, failure };
@@ -408,14 +420,33 @@ mod tests {
         let problems = ["kind-forbidden", "kind-not-served"];
         assert_eq!(told(&mut mirror), news(&["+a"], &problems));
         assert_eq!(told(&mut mirror), None);
-        let mut empty = Mirror::new([SERVICE].into_iter());
+        let mut empty = Mirror::new([SERVICE].into_iter(), Reader::Agent);
         list(&mut empty, &[]);
         assert_eq!(told(&mut empty), news(&[], &[]));
     }
 
     #[test]
+    fn an_agent_holds_services_packed_and_an_operator_as_they_are() {
+        for (reader, packed) in [(Reader::Agent, true), (Reader::Operator, false)] {
+            let mut mirror = Mirror::new([SERVICE].into_iter(), reader);
+            list(&mut mirror, &["a"]);
+            let batch = mirror.settle().unwrap();
+            let [Change::Applied(parsed)] = &batch.changes[..] else {
+                panic!("{:?}", batch.changes);
+            };
+            let Object::Service(service) = &parsed.object else {
+                panic!("{:?}", parsed.object);
+            };
+            assert_eq!(matches!(service.open(), Opened::Made(_)), packed, "{reader:?}");
+            // The same again is no change in either form.
+            list(&mut mirror, &["a"]);
+            assert_eq!(mirror.settle(), None, "{reader:?}");
+        }
+    }
+
+    #[test]
     fn a_server_that_is_away_takes_nothing_with_it_however_it_goes() {
-        let mut mirror = Mirror::new([SERVICE].into_iter());
+        let mut mirror = Mirror::new([SERVICE].into_iter(), Reader::Agent);
         list(&mut mirror, &["a", "b"]);
         mirror.settle();
         let broken = || News::Failed {
@@ -462,7 +493,7 @@ mod tests {
 
     #[test]
     fn an_object_that_says_the_same_again_is_no_news() {
-        let mut mirror = Mirror::new([SERVICE].into_iter());
+        let mut mirror = Mirror::new([SERVICE].into_iter(), Reader::Agent);
         list(&mut mirror, &["a"]);
         mirror.settle();
         let applied = |port| News::Applied {
@@ -478,7 +509,7 @@ mod tests {
     #[test]
     fn a_pool_that_somebody_counts_has_an_operator() {
         const POOL: Kind = Kind::CiliumLoadBalancerIPPool;
-        let mut mirror = Mirror::new([POOL].into_iter());
+        let mut mirror = Mirror::new([POOL].into_iter(), Reader::Agent);
         let mut pool = json!({
             "apiVersion": "cilium.io/v2",
             "kind": "CiliumLoadBalancerIPPool",
@@ -499,7 +530,7 @@ mod tests {
         let counted = |count: &str| {
             let mut pool = pool.clone();
             pool["status"]["conditions"][0]["message"] = json!(count);
-            super::super::trim::trimmed(POOL, super::super::trim::Reader::Agent, pool)
+            super::super::trim::trimmed(POOL, Reader::Agent, pool)
         };
         mirror.take(News::Applied {
             kind: POOL,
@@ -516,7 +547,7 @@ mod tests {
 
     #[test]
     fn an_object_that_became_bad_keeps_its_last_good_version() {
-        let mut mirror = Mirror::new([SERVICE].into_iter());
+        let mut mirror = Mirror::new([SERVICE].into_iter(), Reader::Agent);
         list(&mut mirror, &["a"]);
         mirror.settle();
         mirror.take(News::Applied {

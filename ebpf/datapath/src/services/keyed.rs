@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crds::k8s_openapi::api::core::v1::{Node, Pod, Service};
 use crds::k8s_openapi::api::discovery::v1::EndpointSlice;
+use crds::{Opened, Stowed};
 
 use super::endpoints::{Endpoints, Hints, SERVICE_NAME, Slices};
 use super::{
@@ -26,10 +27,10 @@ use crate::settings::{Settings, ThisNode};
 /// Objects, and everything that was computed from each.
 #[derive(Debug, Default)]
 pub(crate) struct Keyed {
-    services: BTreeMap<ServiceName, Arc<Service>>,
+    services: BTreeMap<ServiceName, Stowed<Service>>,
     granted: BTreeMap<ServiceName, BTreeSet<IpAddr>>,
     /// By the Service they belong to, then by their own name.
-    slices: BTreeMap<ServiceName, BTreeMap<Option<String>, Arc<EndpointSlice>>>,
+    slices: BTreeMap<ServiceName, BTreeMap<Option<String>, Stowed<EndpointSlice>>>,
     /// Where each slice is in `slices`.
     slice_of: BTreeMap<ServiceName, ServiceName>,
     pods: BTreeMap<ServiceName, (Arc<Pod>, HostPorts)>,
@@ -94,7 +95,7 @@ impl Keyed {
     pub(crate) fn handle(&mut self, change: Change) {
         match change {
             Change::Service(service) => {
-                let name = wishes::name(&service.metadata);
+                let name = wishes::name(&service.open().metadata);
                 self.touched.insert(name.clone());
                 self.services.insert(name, service);
             }
@@ -103,16 +104,17 @@ impl Keyed {
                 self.touched.insert(name);
             }
             Change::Slice(slice) => {
-                let name = wishes::name(&slice.metadata);
+                let opened = slice.open();
+                let name = wishes::name(&opened.metadata);
                 self.forget_slice(&name);
-                let labels = slice.metadata.labels.as_ref();
+                let labels = opened.metadata.labels.as_ref();
                 if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) {
                     let service = ServiceName {
                         namespace: name.namespace.clone(),
                         name: service.clone(),
                     };
                     let of = self.slices.entry(service.clone()).or_default();
-                    of.insert(slice.metadata.name.clone(), slice);
+                    of.insert(opened.metadata.name.clone(), slice.clone());
                     self.touched.insert(service.clone());
                     self.slice_of.insert(name, service);
                 }
@@ -158,7 +160,7 @@ impl Keyed {
             return;
         };
         if let Some(of) = self.slices.get_mut(&service) {
-            of.retain(|_, slice| wishes::name(&slice.metadata) != *name);
+            of.retain(|own, _| own.as_deref().unwrap_or_default() != name.name);
             if of.is_empty() {
                 self.slices.remove(&service);
             }
@@ -220,9 +222,10 @@ impl Keyed {
         let mut problems = Vec::new();
         let mut wish = self.services.get(name).and_then(|service| {
             let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
-            let slices = Slices::of(slices.map(|slice| &**slice), &settings.proxy_name);
+            let slices: Vec<Opened<'_, EndpointSlice>> = slices.map(Stowed::open).collect();
+            let slices = Slices::of(slices.iter().map(|slice| &**slice), &settings.proxy_name);
             let granted = self.granted.get(name);
-            wishes::wish(service, granted, &slices, node, settings, &mut problems)
+            wishes::wish(&service.open(), granted, &slices, node, settings, &mut problems)
         });
         if wish.is_none() {
             wish = self.host_ports.get(name).cloned();

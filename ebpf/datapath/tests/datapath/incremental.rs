@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crds::Stowed;
 use crds::k8s_openapi::api::core::v1::{
     Container, ContainerPort, LoadBalancerIngress, LoadBalancerStatus, Node, NodeAddress, NodeStatus, Pod,
     PodSpec, PodStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
@@ -36,12 +37,14 @@ impl Known {
     fn handle(&mut self, change: Change) {
         match change {
             Change::Service(service) => {
+                let service = Arc::new(service.into_inner());
                 self.services.insert(name(&service.metadata), service);
             }
             Change::ServiceGone(name) => {
                 self.services.remove(&name);
             }
             Change::Slice(slice) => {
+                let slice = Arc::new(slice.into_inner());
                 self.slices.insert(name(&slice.metadata), slice);
             }
             Change::SliceGone(name) => {
@@ -273,9 +276,9 @@ fn change(mut dice: Dice) -> Change {
     };
     let (which, number) = (dice.roll(20), 1 + dice.roll(5));
     match which {
-        0..=5 => Change::Service(Arc::new(a_service(number, dice))),
+        0..=5 => Change::Service(Stowed::new(a_service(number, dice)).packed()),
         6 => Change::ServiceGone(of("s", number)),
-        7..=12 => Change::Slice(Arc::new(a_slice(number, dice))),
+        7..=12 => Change::Slice(Stowed::new(a_slice(number, dice)).packed()),
         13 => Change::SliceGone(of("slice-", number)),
         14 => Change::Pod(Arc::new(a_pod(number, dice))),
         15 => Change::PodGone(of("pod-", number)),
@@ -373,8 +376,11 @@ fn only_what_changed_is_computed_once_everything_is_in_the_maps() {
     let mut planner = Incremental::new(MapImage::default(), me(), Settings::default());
     let load = |planner: &mut Incremental, text: &str| {
         let world = World::of(text);
-        let services = world.services.into_iter().map(|o| Change::Service(Arc::new(o)));
-        let slices = world.slices.into_iter().map(|o| Change::Slice(Arc::new(o)));
+        let services = world
+            .services
+            .into_iter()
+            .map(|o| Change::Service(Stowed::new(o)));
+        let slices = world.slices.into_iter().map(|o| Change::Slice(Stowed::new(o)));
         services.chain(slices).for_each(|change| planner.handle(change));
         planner.step()
     };

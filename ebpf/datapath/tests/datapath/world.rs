@@ -51,18 +51,20 @@ impl World {
         for parsed in read.objects {
             match parsed.object {
                 Object::Service(service) => {
+                    let service = service.into_inner();
                     self.services.retain(|known| {
                         (&known.metadata.namespace, &known.metadata.name)
                             != (&service.metadata.namespace, &service.metadata.name)
                     });
-                    self.services.push(*service);
+                    self.services.push(service);
                 }
                 Object::EndpointSlice(slice) => {
+                    let slice = slice.into_inner();
                     self.slices.retain(|known| {
                         (&known.metadata.namespace, &known.metadata.name)
                             != (&slice.metadata.namespace, &slice.metadata.name)
                     });
-                    self.slices.push(*slice);
+                    self.slices.push(slice);
                 }
                 Object::Node(node) => self.nodes.push(*node),
                 other => panic!("nobody asks for {:?}", other.kind()),

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -273,7 +272,7 @@ spec:
 status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {ip: '2001:db8:f::1'}]}}
 ";
     if let Object::Service(service) = read(service) {
-        planner.handle(Change::Service(Arc::new(*service)));
+        planner.handle(Change::Service(service));
     }
     for (family, address) in [("IPv4", "10.0.0.1"), ("IPv6", "fd00::1")] {
         let slice = format!(
@@ -287,7 +286,7 @@ endpoints: [{{addresses: ['{address}'], nodeName: me}}]
             family.to_lowercase()
         );
         if let Object::EndpointSlice(slice) = read(&slice) {
-            planner.handle(Change::Slice(Arc::new(*slice)));
+            planner.handle(Change::Slice(slice));
         }
     }
     let report = store.carry_out(&mut planner)?;

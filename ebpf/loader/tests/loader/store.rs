@@ -247,7 +247,7 @@ status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.{}}}]}}}}
         100 + n,
     );
     match read(&text) {
-        Object::Service(service) => Change::Service(Arc::new(*service)),
+        Object::Service(service) => Change::Service(service),
         other => panic!("{:?}", other.kind()),
     }
 }
@@ -284,7 +284,7 @@ endpoints:
         );
     }
     match read(&text) {
-        Object::EndpointSlice(slice) => Change::Slice(Arc::new(*slice)),
+        Object::EndpointSlice(slice) => Change::Slice(slice),
         other => panic!("{:?}", other.kind()),
     }
 }

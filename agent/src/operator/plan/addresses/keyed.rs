@@ -13,7 +13,7 @@ use super::{Stands, let_go, pool_writes, remember, stands, write};
 use crate::plan::LbIpamReport;
 use crate::plan::options::Options;
 use crate::plan::vips;
-use crate::world::{ServiceRef, World};
+use crate::world::{Fetched, ServiceRef, World};
 
 /// Knows what Services asked for, and what they got.
 #[derive(Debug, Default)]
@@ -52,15 +52,11 @@ impl Keyed {
         touched.append(&mut self.again);
         let is_pool = |object: &ObjectRef| object.kind == Kind::CiliumLoadBalancerIPPool;
         if changed.iter().any(is_pool) && self.take_pools(world) {
-            touched.extend(
-                world
-                    .objects
-                    .services()
-                    .map(|service| service_ref(&service.parsed.reference)),
-            );
+            touched.extend(world.objects.service_names().map(service_ref));
         }
         for reference in &touched {
             let service = world.objects.service(&reference.namespace, &reference.name);
+            let service = service.as_ref().map(Fetched::stored);
             match service.map(|service| stands(world, options, &self.pools, service)) {
                 Some(Stands::Asks(_, request)) => self.planner.request(*request),
                 Some(Stands::LetGo(_) | Stands::NotOurs) | None => self.planner.gone(&vips::id(reference)),
@@ -108,6 +104,7 @@ impl Keyed {
     ) {
         let before = world.observed.held_vips.get(&reference);
         let service = world.objects.service(&reference.namespace, &reference.name);
+        let service = service.as_ref().map(Fetched::stored);
         let standing = service.map(|service| (service, stands(world, options, &self.pools, service)));
         let target = Target {
             object: ObjectRef::namespaced(Kind::Service, &*reference.namespace, &*reference.name),

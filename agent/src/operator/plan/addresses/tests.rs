@@ -20,7 +20,8 @@ fn forget(cluster: &mut Cluster) {
 
 /// `name: addresses | reason | from`, by name.
 fn shown(cluster: &Cluster) -> Vec<String> {
-    let shown = |service: Stored<'_, Service>| {
+    let shown = |service: Fetched<'_, Service>| {
+        let service = service.stored();
         let entries = vips::entries(service.object).iter();
         let ips: Vec<&str> = entries
             .filter_map(|entry| entry.ip.as_deref().or(entry.hostname.as_deref()))
@@ -325,6 +326,7 @@ proptest! {
             prop_assert_eq!(settle(&mut cluster), 0);
             let mut all = BTreeSet::new();
             for service in cluster.world.objects.services() {
+                let service = service.stored();
                 let entries = vips::entries(service.object).iter();
                 let has: Vec<IpAddr> = entries.filter_map(|entry| vips::ingress(entry)?.vip()).collect();
                 for address in &has {
