@@ -46,7 +46,7 @@ fn one_service_that_comes_and_goes(bencher: Bencher<'_, '_>, services: usize) {
         rest: Rest::Same,
     };
     bencher.bench_local(|| {
-        if world.objects.delete(&service.reference).is_none() {
+        if world.objects.delete(&service.reference).before.is_none() {
             world.objects.apply(Arc::clone(&service));
         }
         let desired = planner.step(&world, &options, &touched);

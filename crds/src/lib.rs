@@ -66,7 +66,7 @@ pub use definition::{
 };
 pub use endpoint::{EndpointState, NotReady};
 pub use k8s_openapi;
-pub use object::{Kind, Object, ObjectRef, Parsed, Version};
+pub use object::{Kind, Object, ObjectRef, Parsed, Version, labels};
 pub use problem::{Problem, Reason, Severity};
 pub use read::{NotYaml, Read, documents, read, read_bytes, read_json};
 pub use selector::LabelSelector;

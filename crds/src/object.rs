@@ -351,7 +351,7 @@ fn part<T: Clone + Default + DeserializeOwned, P: Clone>(
 }
 
 /// The labels, or an empty map.
-pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
+pub fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     metadata.labels.as_ref().unwrap_or(&NONE)
 }

@@ -98,20 +98,19 @@ impl Report {
     /// Packets that the programs made themselves: echo replies, resets, ICMP errors.
     #[must_use]
     pub fn answers(&self) -> u64 {
-        self.packets(counter(Direction::Ingress, ANSWERED))
+        self.packets(ANSWERED)
     }
 
     /// Packets of flows that have no entry, because too many began at once.
     #[must_use]
     pub fn forgone(&self) -> u64 {
-        self.packets(counter(Direction::Ingress, FORGONE))
+        self.packets(FORGONE)
     }
 
     /// Later fragments that came before their first and were kept, and those of them that went on after it.
     #[must_use]
     pub fn fragments(&self) -> (u64, u64) {
-        let packets = |what| self.packets(counter(Direction::Ingress, what));
-        (packets(HELD), packets(RELEASED))
+        (self.packets(HELD), self.packets(RELEASED))
     }
 
     /// How full all maps are, by name.
@@ -125,7 +124,9 @@ impl Report {
         self.pressure.clone().into_iter().chain(filled).collect()
     }
 
-    fn packets(&self, place: u32) -> u64 {
+    /// What came in, and became this.
+    fn packets(&self, what: u8) -> u64 {
+        let place = counter(Direction::Ingress, what);
         let counted = self
             .counters
             .as_ref()

@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::shared_map::SharedMap;
 use crate::source::{Allotter, Batch, Change};
 
-pub use objects::{Described, Fetched, Objects, Stored};
+pub use objects::{Described, Fetched, Objects, Replaced, Stored};
 pub(crate) use touched::OF_SERVICE;
 pub use touched::{Rest, Touched};
 
@@ -114,17 +114,17 @@ impl World {
     pub fn take(&mut self, batch: Batch) -> Touched {
         let mut touched = Touched::default();
         for change in batch.changes {
-            let (reference, before, after) = match change {
+            let (reference, replaced, after) = match change {
                 Change::Applied(object) => {
                     let reference = object.reference.clone();
                     (reference, self.objects.apply(Arc::clone(&object)), Some(object))
                 }
                 Change::Deleted(reference) => {
-                    let before = self.objects.delete(&reference);
-                    (reference, before, None)
+                    let replaced = self.objects.delete(&reference);
+                    (reference, replaced, None)
                 }
             };
-            touched.add(&reference, before.as_deref(), after.as_deref());
+            touched.add(&reference, replaced, after.as_deref());
         }
         if batch.allotter != self.allotter {
             touched.rest = Rest::Changed;

@@ -95,8 +95,7 @@ impl<'a, T: Described> Stored<'a, T> {
     /// Or an empty map.
     #[must_use]
     pub fn labels(&self) -> &'a BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.object.metadata().labels.as_ref().unwrap_or(&NONE)
+        crds::labels(self.object.metadata())
     }
 
     /// Older objects first, then by name: who wins where two ask for the same. Objects without a timestamp, as in
@@ -112,39 +111,47 @@ impl<'a, T: Described> Stored<'a, T> {
     }
 }
 
+/// What became of an object.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The version that is in force no more.
+    pub before: Option<Arc<Parsed>>,
+    /// Of an EndpointSlice: the Service it said it was of, and the one it says it is of.
+    pub owners: [Option<ServiceRef>; 2],
+}
+
 impl Objects {
-    /// Gives the version that it replaces.
-    pub fn apply(&mut self, object: Arc<Parsed>) -> Option<Arc<Parsed>> {
+    pub fn apply(&mut self, object: Arc<Parsed>) -> Replaced {
         let before = self.all.insert(Arc::clone(&object));
-        let (was_of, is_of) = (
-            before.as_deref().and_then(touched::owner),
-            touched::owner(&object),
-        );
+        let was_of = before.as_deref().and_then(touched::owner);
+        let is_of = touched::owner(&object);
         if was_of != is_of {
-            self.disown(was_of, &object.reference);
-            if let Some(service) = is_of {
-                let slices = self.slices.entry(service).or_default();
+            self.disown(was_of.as_ref(), &object.reference);
+            if let Some(service) = &is_of {
+                let slices = self.slices.entry(service.clone()).or_default();
                 slices.push(object.reference.name.as_str().into());
                 slices.sort_unstable();
             }
         }
-        before
+        let owners = [was_of, is_of];
+        Replaced { before, owners }
     }
 
-    /// Gives the last version.
-    pub fn delete(&mut self, reference: &ObjectRef) -> Option<Arc<Parsed>> {
+    pub fn delete(&mut self, reference: &ObjectRef) -> Replaced {
         let before = self.all.remove(reference);
-        self.disown(before.as_deref().and_then(touched::owner), reference);
-        before
+        let was_of = before.as_deref().and_then(touched::owner);
+        self.disown(was_of.as_ref(), reference);
+        let owners = [was_of, None];
+        Replaced { before, owners }
     }
 
-    fn disown(&mut self, service: Option<ServiceRef>, slice: &ObjectRef) {
+    fn disown(&mut self, service: Option<&ServiceRef>, slice: &ObjectRef) {
         if let Some(service) = service
-            && let Some(slices) = self.slices.get_mut(&service)
+            && let Some(slices) = self.slices.get_mut(service)
         {
             slices.retain(|name| **name != *slice.name);
             if slices.is_empty() {
-                self.slices.remove(&service);
+                self.slices.remove(service);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crds::{Object, ObjectRef, Parsed};
 
-use super::ServiceRef;
+use super::{Replaced, ServiceRef};
 
 /// Names the Service that an EndpointSlice is of.
 pub(crate) const OF_SERVICE: &str = "kubernetes.io/service-name";
@@ -48,16 +48,15 @@ impl Touched {
     }
 
     /// From one version of an object to the next.
-    pub(super) fn add(&mut self, reference: &ObjectRef, before: Option<&Parsed>, after: Option<&Parsed>) {
+    pub(super) fn add(&mut self, reference: &ObjectRef, replaced: Replaced, after: Option<&Parsed>) {
         use crds::Kind;
+        let before = replaced.before.as_deref();
         match reference.kind {
             Kind::Service => {
                 self.services
                     .insert(ServiceRef::new(&reference.namespace, &reference.name));
             }
-            Kind::EndpointSlice => self
-                .services
-                .extend([before, after].into_iter().flatten().filter_map(owner)),
+            Kind::EndpointSlice => self.services.extend(replaced.owners.into_iter().flatten()),
             // Nothing is planned with them.
             Kind::Pod | Kind::Namespace => {}
             Kind::CiliumBGPNodeConfig | Kind::CiliumNode if is_echo(before, after) => {}

@@ -24,16 +24,13 @@ use ebpf_abi::socket::Reached;
 use ebpf_abi::track;
 
 use crate::event;
-use crate::maps::{HELD, Maps4, Maps6, count};
+use crate::maps::{EXISTS, HELD, Maps4, Maps6, count};
 use crate::packet::Skb;
 use crate::route::Nowhere;
 
 /// A packet on its way into [`HELD`].
 #[btf_map]
 static HOLDING: PerCpuArray<Held, 1> = PerCpuArray::new();
-
-/// `EEXIST`, as functions of the kernel return it.
-const EXISTS: i32 = -17;
 
 macro_rules! stages {
     ($maps:ident: $from_hold:ident $from_release:ident) => {

@@ -129,7 +129,7 @@ enum Over {
 }
 
 /// `EEXIST`, as functions of the kernel return it.
-const EXISTS: i32 = -17;
+pub const EXISTS: i32 = -17;
 
 /// One more packet of this length.
 #[inline(always)]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use ebpf_abi::checksum;
+use ebpf_abi::packet::UDP;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
@@ -12,7 +13,6 @@ use tokio::net::UdpSocket;
 
 /// Octets of data in a fragment. They fit beside what direct return adds.
 const PART: usize = 1200;
-const UDP: u8 = 17;
 
 /// Sends `data` as one datagram from a connected socket to its peer.
 pub(crate) fn send(from: &UdpSocket, data: &[u8]) -> Result<()> {
